@@ -1,0 +1,1 @@
+//! The keyspace, its transactions and the metadata engines.

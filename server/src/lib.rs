@@ -1,0 +1,1 @@
+//! The basalt binary: S3 over HTTP on the storage engine.

@@ -1,0 +1,1 @@
+//! Reed-Solomon and hash kernels over slices.

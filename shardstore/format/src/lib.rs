@@ -1,0 +1,1 @@
+//! Ids, addresses and on-disk codecs of Basalt: no I/O.

@@ -1,0 +1,1 @@
+//! One pinned io_uring executor per core, aligned buffers, and the Drive, Clock and Net traits.

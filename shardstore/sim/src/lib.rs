@@ -1,0 +1,1 @@
+//! Seeded drives, clock and executor in memory, with faults.

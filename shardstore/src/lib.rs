@@ -1,0 +1,1 @@
+//! Erasure-coded volumes on drives: write, read, recover, reclaim.

@@ -1,0 +1,1 @@
+//! basaltctl: the operator's command line, and the checks of the tree.

@@ -1,0 +1,36 @@
+//! The `Net` traits: listeners and byte streams.
+//! Invariants: a read appends to the buffer it is given and always returns it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+
+/// Makes listeners.
+pub trait Net: Clone + 'static {
+    /// What it makes.
+    type Listener: Listener;
+    /// Binds and listens on `address`; several cores may bind the same one (SO_REUSEPORT).
+    fn listen(&self, address: SocketAddr) -> impl Future<Output = std::io::Result<Self::Listener>>;
+}
+
+/// Accepts connections.
+pub trait Listener: 'static {
+    /// One connection.
+    type Stream: Stream;
+    /// The next connection and its peer.
+    fn accept(&self) -> impl Future<Output = std::io::Result<(Self::Stream, SocketAddr)>>;
+    /// The bound address, with the real port.
+    fn local_address(&self) -> std::io::Result<SocketAddr>;
+}
+
+/// One connection.
+pub trait Stream: 'static {
+    /// Reads at least one byte into the spare capacity of `buf` (which must have some), appending.
+    /// `Ok(0)`: the peer has closed.
+    fn read(&mut self, buf: BytesMut) -> impl Future<Output = (std::io::Result<usize>, BytesMut)>;
+    /// Writes every part in order (vectored where possible).
+    fn write_all(&mut self, parts: Vec<Bytes>) -> impl Future<Output = std::io::Result<()>>;
+    /// Closes the sending side.
+    fn shutdown(&mut self) -> impl Future<Output = std::io::Result<()>>;
+}

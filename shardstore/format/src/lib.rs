@@ -1,1 +1,17 @@
-//! Ids, addresses and on-disk codecs of Basalt: no I/O.
+//! Ids, addresses and on-disk codecs: the words that storage and metadata share.
+//! Invariants: every codec is explicit little-endian, checked on decode, and never panics on what it reads.
+//! Not here: I/O, async, S3. The bytes are drawn in docs/format.md.
+#![forbid(unsafe_code)]
+
+mod durable;
+mod extent;
+mod id;
+mod volume;
+
+pub use durable::Durable;
+pub use extent::{Extent, ExtentError};
+pub use id::{DataId, DriveId, PoolId, VolumeId, WriterId};
+pub use volume::{
+    GROWTH_STEP_BYTES, PAGE_HEADER_BYTES, PAGE_MAX_BYTES, PAGE_PAYLOAD_MAX_BYTES, Profile, SECTOR_BYTES,
+    SEGMENT_BYTES, VolumeClass, VolumeDecodeError, VolumeRecord, VolumeState,
+};

@@ -1,1 +1,13 @@
-//! The keyspace, its transactions and the metadata engines.
+//! Metadata: the keyspace, its transactions, and the engines that run them.
+//! Invariants: each operation is one transaction written once, for all engines; every engine enforces the same limits.
+//! Not here: object bytes (`shardstore`), HTTP (`server`).
+#![forbid(unsafe_code)]
+
+mod engine;
+mod run_store;
+
+pub use engine::{
+    Direction, Engine, EngineError, Isolation, KEY_MAX_BYTES, RangeRead, Row, TXN_MAX_AGE, TXN_MAX_BYTES,
+    Transaction, VALUE_MAX_BYTES, Versionstamp,
+};
+pub use run_store::{RunError, RunStore, RunVolume, RunWriter};

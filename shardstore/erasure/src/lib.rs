@@ -1,1 +1,20 @@
-//! Reed-Solomon and hash kernels over slices.
+//! Reed-Solomon and hash kernels: pure functions over slices.
+//!
+//! * [`Codec`] encodes, verifies and rebuilds the shards of a stripe, with the [`Kernel`] that fits the CPU.
+//! * [`checksum`] has the CRCs of pages and of S3, and joins them without reading data again.
+//!
+//! Invariants: nothing here allocates per byte, performs I/O or keeps state between calls; every kernel gives
+//! the same bytes as every other. Unsafe code is allowed here and stays inside `kernel`.
+//! Not here: pages, headers and stripes' places on drives (`shardstore-format`, `shardstore`).
+
+pub mod checksum;
+mod codec;
+mod galois;
+mod kernel;
+mod matrix;
+mod rebuild;
+
+pub use codec::{Codec, CodecError};
+pub use kernel::Kernel;
+pub use matrix::SHARDS_MAX;
+pub use rebuild::RebuildError;

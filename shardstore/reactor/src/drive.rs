@@ -5,8 +5,13 @@
 //! Not here: what the files mean. Paths are relative to the drive, with `/` between components.
 
 use std::future::Future;
+use std::time::Duration;
 
 use crate::{AlignedBuf, IoError};
+
+/// A durable write under way for longer than this fences its drive as [`FenceReason::Hung`]: 30 s is the time
+/// after which the kernel's own NVMe driver resets a controller. Its caller is told; its buffers stay with it.
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

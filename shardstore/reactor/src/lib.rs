@@ -8,9 +8,13 @@ mod clock;
 mod drive;
 mod error;
 mod net;
+mod small;
 
 pub use buf::{AlignedBuf, BufPool, PoolExhausted, SECTOR_BYTES};
 pub use clock::{Clock, Executor, MonotonicTime};
-pub use drive::{Drive, DriveFile, DriveSpace, FenceReason, OpenMode, PendingWrite, WriteOutcome};
+pub use drive::{
+    Drive, DriveFile, DriveSpace, FenceReason, OpenMode, PendingWrite, WRITE_DEADLINE, WriteOutcome,
+};
 pub use error::IoError;
 pub use net::{Listener, Net, Stream};
+pub use small::{read_small_file, write_small_file};

@@ -21,6 +21,9 @@ pub trait Listener: 'static {
     /// The next connection and its peer.
     fn accept(&self) -> impl Future<Output = std::io::Result<(Self::Stream, SocketAddr)>>;
     /// The bound address, with the real port.
+    ///
+    /// # Errors
+    /// The kernel's, if the socket is gone.
     fn local_address(&self) -> std::io::Result<SocketAddr>;
 }
 

@@ -5,6 +5,7 @@
 
 mod engine;
 mod run_store;
+pub mod schema;
 
 pub use engine::{
     Direction, Engine, EngineError, Isolation, KEY_MAX_BYTES, RangeRead, Row, TXN_MAX_AGE, TXN_MAX_BYTES,

@@ -1,1 +1,4 @@
 //! The basalt binary: S3 over HTTP on the storage engine.
+#![forbid(unsafe_code)]
+
+pub mod ops;

@@ -1,0 +1,788 @@
+//! The S3 operations as their callers see them: requests, responses, bodies, errors. HTTP codes against this file.
+//! Invariants: names are checked when they are made; a write's body is pulled only after everything that can be
+//! refused without it was; nothing is committed before the body's source said that all of it was right.
+//! Not here: HTTP, XML, signatures; the implementation (`Core` and its modules).
+
+use std::future::Future;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+pub use fdb_schema::schema::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
+
+/// Longest object key, in bytes.
+pub const KEY_MAX_BYTES: usize = 1024;
+/// Largest body of one PUT and largest part.
+pub const BODY_MAX_BYTES: u64 = 5 << 30;
+/// Smallest part but the last.
+pub const PART_MIN_BYTES: u64 = 5 << 20;
+/// Most parts of an upload, and highest part number.
+pub const PARTS_MAX: u16 = 10_000;
+/// Most keys of one bulk delete, and most entries of one page of a listing.
+pub const PAGE_MAX: usize = 1000;
+
+/// A bucket's name: 3 to 63 of `a-z 0-9 . -`, letter or digit at both ends, no `..`, not an IPv4 address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BucketName(String);
+
+impl BucketName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`OpError::InvalidBucketName`].
+    pub fn parse(name: &str) -> Result<BucketName, OpError> {
+        let bytes = name.as_bytes();
+        let at_ends = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let inside = bytes.iter().all(|b| at_ends(Some(b)) || *b == b'.' || *b == b'-');
+        let length = (3..=63).contains(&bytes.len());
+        let is_address = name.parse::<std::net::Ipv4Addr>().is_ok();
+        let ends = at_ends(bytes.first()) && at_ends(bytes.last());
+        if !inside || !length || !ends || is_address || name.contains("..") {
+            return Err(OpError::InvalidBucketName);
+        }
+        Ok(BucketName(name.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An object's key: 1 to 1,024 bytes of UTF-8, otherwise as sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey(Bytes);
+
+impl ObjectKey {
+    /// Checks a key that was percent-decoded once.
+    ///
+    /// # Errors
+    /// [`OpError::KeyTooLong`]; [`OpError::InvalidKey`] if it is empty or no UTF-8.
+    pub fn parse(key: impl Into<Bytes>) -> Result<ObjectKey, OpError> {
+        let key = key.into();
+        if key.len() > KEY_MAX_BYTES {
+            return Err(OpError::KeyTooLong);
+        }
+        if key.is_empty() || std::str::from_utf8(&key).is_err() {
+            return Err(OpError::InvalidKey);
+        }
+        Ok(ObjectKey(key))
+    }
+
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The key's bytes, shared.
+    pub fn to_bytes(&self) -> Bytes {
+        self.0.clone()
+    }
+}
+
+/// An upload's identity: the time of its start and random bytes; 32 hex digits on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UploadId(pub [u8; 16]);
+
+impl UploadId {
+    /// Reads the text form.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchUpload`]: no upload of ours has such an id.
+    pub fn parse(text: &str) -> Result<UploadId, OpError> {
+        let mut id = [0u8; 16];
+        hex::decode_to_slice(text, &mut id).map_err(|_| OpError::NoSuchUpload)?;
+        Ok(UploadId(id))
+    }
+}
+
+impl std::fmt::Display for UploadId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+/// Why an operation failed, by what the caller must do. `server/src/s3/error.rs` maps it to S3 codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpError {
+    /// The name breaks the rules of bucket names: 400 `InvalidBucketName`.
+    InvalidBucketName,
+    /// The key is empty or no UTF-8: 400 `InvalidURI`.
+    InvalidKey,
+    /// The key is over [`KEY_MAX_BYTES`]: 400 `KeyTooLongError`.
+    KeyTooLong,
+    /// 404 `NoSuchBucket`.
+    NoSuchBucket,
+    /// 404 `NoSuchKey`.
+    NoSuchKey,
+    /// 404 `NoSuchUpload`.
+    NoSuchUpload,
+    /// The caller owns such a bucket: 409 `BucketAlreadyOwnedByYou`.
+    BucketAlreadyOwnedByYou,
+    /// Another owns such a bucket: 409 `BucketAlreadyExists`.
+    BucketAlreadyExists,
+    /// Objects or uploads are left in it: 409 `BucketNotEmpty`.
+    BucketNotEmpty,
+    /// The account owns as many buckets as it may: 400 `TooManyBuckets`.
+    TooManyBuckets,
+    /// A condition of the request did not hold: 412 `PreconditionFailed`.
+    PreconditionFailed,
+    /// A conditional write raced others to the end of its retries: 409 `ConditionalRequestConflict`.
+    ConditionalRequestConflict,
+    /// A copy of an object onto itself that changes nothing: 400 `InvalidRequest`.
+    CopyOntoItself,
+    /// A part but the last is under [`PART_MIN_BYTES`]: 400 `EntityTooSmall`.
+    EntityTooSmall {
+        /// Which part.
+        part_number: u16,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// A listed part was not uploaded, or its ETag or checksum differs: 400 `InvalidPart`.
+    InvalidPart {
+        /// Which part.
+        part_number: u16,
+    },
+    /// Parts are not in ascending order: 400 `InvalidPartOrder`.
+    InvalidPartOrder,
+    /// A part number outside 1 to [`PARTS_MAX`] on a write: 400 `InvalidArgument`.
+    PartNumberOutOfRange,
+    /// No such part on a read: 416 `InvalidPartNumber`.
+    NoSuchPart {
+        /// How many parts the object has.
+        part_count: u16,
+    },
+    /// A completion without parts, or with more than [`PARTS_MAX`]: 400 `MalformedXML`.
+    BadPartList,
+    /// `x-amz-mp-object-size` differs from the sum of the parts: 400 `InvalidRequest`.
+    ObjectSizeMismatch,
+    /// A full-object checksum in a completion differs from that of the parts: 400 `BadDigest`.
+    CompletionChecksumMismatch,
+    /// The algorithm has no such kind for multipart objects: 400 `InvalidRequest`.
+    ChecksumKindUnsupported,
+    /// A body over [`BODY_MAX_BYTES`]: 400 `EntityTooLarge`.
+    EntityTooLarge,
+    /// Headers to keep are over their limit: 400 `MetadataTooLarge`.
+    MetadataTooLarge,
+    /// The body was wrong, cut short or late.
+    Body(BodyError),
+    /// Load or contention: 503 `SlowDown`.
+    SlowDown,
+    /// Nothing can be written now, or this cannot be read now: 503 `ServiceUnavailable`.
+    ServiceUnavailable(Unavailable),
+    /// The drives are at their reserve: 507 `InsufficientStorage`.
+    InsufficientStorage,
+    /// Stored bytes or metadata are damaged beyond their redundancy: 500 `InternalError`; the sentence goes to the
+    /// log, not to the client.
+    Damaged(String),
+    /// What was asked for is over a limit of the engine: a bug of ours; 500 `InternalError`.
+    Internal(String),
+}
+
+/// Why service is unavailable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// Too few healthy drives for a new volume or the metadata log: reads go on.
+    ReadOnly,
+    /// More shards of the object are out of reach than parity mends; it may come back with its drives.
+    ShardsLost,
+    /// The process is shutting down.
+    Stopping,
+}
+
+/// Why a body was not taken. Nothing was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// `Content-MD5` differs: 400 `BadDigest`.
+    Md5Mismatch,
+    /// `x-amz-checksum-*` or a trailing checksum differs: 400 `BadDigest`.
+    ChecksumMismatch(ChecksumAlgorithm),
+    /// `x-amz-content-sha256` differs: 400 `XAmzContentSHA256Mismatch`.
+    ContentSha256Mismatch,
+    /// The signature of a piece or trailer of an aws-chunked body is wrong: 403 `SignatureDoesNotMatch`.
+    SignatureMismatch,
+    /// The framing of a chunked or aws-chunked body is wrong: 400 `InvalidRequest`.
+    MalformedFraming,
+    /// A trailer is missing or malformed: 400 `MalformedTrailerError`.
+    MalformedTrailer,
+    /// Fewer bytes than promised: 400 `IncompleteBody`.
+    Incomplete,
+    /// More bytes than [`BODY_MAX_BYTES`] or than promised: 400 `EntityTooLarge`.
+    TooLarge,
+    /// The client stopped sending: 400 `RequestTimeout`.
+    TimedOut,
+    /// The client closed the connection: there is no one to answer.
+    ClientGone,
+}
+
+/// One event of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyEvent {
+    /// The next bytes; never empty.
+    Data(Bytes),
+    /// All bytes came, and every digest that the client gave was right. Nothing follows.
+    End(BodySummary),
+}
+
+/// What a source knows of a whole body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodySummary {
+    /// Of the bytes, after every transfer framing is taken off.
+    pub md5: [u8; 16],
+    /// The checksum to store: the client's, else the one asked for by [`BodySource::want_checksum`], else none.
+    pub checksum: Option<StoredChecksum>,
+    /// Sum of the lengths of [`BodyEvent::Data`].
+    pub len_bytes: u64,
+}
+
+/// A body on its way in.
+///
+/// The first call of `next` means that the request was accepted as far as it can be without its body: a source
+/// sends `100 Continue` there. A source that is dropped before its end commits nothing.
+pub trait BodySource {
+    /// Called at most once and before `next`: the checksum to compute if the client gave none.
+    fn want_checksum(&mut self, algorithm: ChecksumAlgorithm);
+    /// The next event; not called again after `End` or an error.
+    fn next(&mut self) -> impl Future<Output = Result<BodyEvent, BodyError>>;
+}
+
+/// A body on its way out.
+pub trait BodyReader: 'static {
+    /// The next verified bytes in order, shared with the page cache; `None` at the end. After an error: nothing.
+    /// An error after the first bytes means that the connection must be cut: the length was promised.
+    fn next(&mut self) -> impl Future<Output = Option<Result<Vec<Bytes>, OpError>>>;
+}
+
+/// A read that has begun: it ends with the bytes that it began with. Holds its bytes until it is dropped.
+pub trait OpenedObject: 'static {
+    /// Its bytes.
+    type Reader: BodyReader;
+    /// What is known of the object.
+    fn info(&self) -> &ObjectInfo;
+    /// The byte range of a part, from 1; an object of one piece has part 1, empty if the object is.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchPart`], or why metadata cannot be read.
+    fn part_range(&self, part_number: u16) -> impl Future<Output = Result<Range<u64>, OpError>>;
+    /// Begins to read `range`, which lies within `0..size_bytes` and may be empty. The caller asks for whole ranges
+    /// only after its conditions held.
+    fn read(self, range: Range<u64>) -> Self::Reader;
+}
+
+/// What is known of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// Its tag.
+    pub etag: ETag,
+    /// Milliseconds since 1970 of the commit that made it; HTTP shows whole seconds.
+    pub modified_ms: u64,
+    /// What the client gave to keep: content-type, cache-control, `x-amz-meta-*` and the like.
+    pub headers: Vec<Header>,
+    /// Its checksums; one, today.
+    pub checksums: Vec<StoredChecksum>,
+    /// The storage class if it is not STANDARD.
+    pub storage_class: Option<String>,
+    /// Number of parts if it was a multipart upload.
+    pub part_count: Option<u16>,
+}
+
+/// What is known of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketInfo {
+    /// Its name.
+    pub name: BucketName,
+    /// The account that made it.
+    pub owner: String,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// What a write demands of what it replaces; decided in the transaction that commits it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum WriteCondition {
+    /// Nothing.
+    #[default]
+    Always,
+    /// `If-None-Match: *`: no such object, else [`OpError::PreconditionFailed`].
+    IfAbsent,
+    /// `If-Match`: an object with this unquoted tag (or any, for `*`); [`OpError::NoSuchKey`] if there is none.
+    IfMatch(String),
+}
+
+/// What a delete demands; an object that is not there satisfies everything but `If-Match: *`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeleteCondition {
+    /// Unquoted tag, or `*`.
+    pub if_match: Option<String>,
+    /// `x-amz-if-match-size`.
+    pub size_bytes: Option<u64>,
+    /// `x-amz-if-match-last-modified-time`, in seconds since 1970.
+    pub modified_s: Option<u64>,
+}
+
+/// A PUT of an object.
+#[derive(Clone, Debug)]
+pub struct PutObject {
+    /// Where.
+    pub bucket: BucketName,
+    /// Under which key.
+    pub key: ObjectKey,
+    /// To keep and return; at most 64 KiB of names and values, else [`OpError::MetadataTooLarge`]. (S3's own limit of
+    /// 2 KiB of `x-amz-meta-*` is HTTP's to check.)
+    pub headers: Vec<Header>,
+    /// Of what it replaces.
+    pub condition: WriteCondition,
+    /// The decoded length, if the client said it.
+    pub len_bytes: Option<u64>,
+    /// The storage class if it is not STANDARD.
+    pub storage_class: Option<String>,
+}
+
+/// What a write made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its tag.
+    pub etag: ETag,
+    /// Its checksum.
+    pub checksum: Option<StoredChecksum>,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Milliseconds since 1970.
+    pub modified_ms: u64,
+}
+
+/// One key of a bulk delete.
+#[derive(Clone, Debug)]
+pub struct DeleteEntry {
+    /// Which.
+    pub key: ObjectKey,
+    /// If what holds.
+    pub condition: DeleteCondition,
+}
+
+/// A server-side copy. No bytes move.
+#[derive(Clone, Debug)]
+pub struct CopyObject {
+    /// Bucket of the source.
+    pub source_bucket: BucketName,
+    /// Key of the source.
+    pub source_key: ObjectKey,
+    /// Bucket of the target.
+    pub bucket: BucketName,
+    /// Key of the target.
+    pub key: ObjectKey,
+    /// `Some` for the directive REPLACE: what the target keeps instead of the source's headers.
+    pub replace_headers: Option<Vec<Header>>,
+    /// The target's storage class: `None` keeps STANDARD.
+    pub storage_class: Option<String>,
+    /// Of what it replaces.
+    pub condition: WriteCondition,
+}
+
+/// One page of a listing of objects.
+#[derive(Clone, Debug)]
+pub struct ListObjects {
+    /// Which bucket.
+    pub bucket: BucketName,
+    /// Only keys that begin so; may be empty.
+    pub prefix: Bytes,
+    /// Keys that hold it after the prefix are rolled up; never empty.
+    pub delimiter: Option<Bytes>,
+    /// Only keys and common prefixes that sort after it: marker, start-after, or [`ObjectPage::next`].
+    pub after: Bytes,
+    /// At most so many keys and common prefixes; values above [`PAGE_MAX`] count as that; 0 gives an empty page.
+    pub max_keys: usize,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectPage {
+    /// Objects, by key.
+    pub objects: Vec<ListedObject>,
+    /// Rolled-up prefixes, in order, delimiter included.
+    pub common_prefixes: Vec<Bytes>,
+    /// If there is more: the greatest key or common prefix of this page; `after` of the next.
+    pub next: Option<Bytes>,
+}
+
+/// An object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Its key.
+    pub key: Bytes,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// Its tag.
+    pub etag: ETag,
+    /// Milliseconds since 1970.
+    pub modified_ms: u64,
+    /// The algorithm and kind of its checksum.
+    pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
+    /// The storage class if it is not STANDARD.
+    pub storage_class: Option<String>,
+}
+
+/// One page of a listing of buckets.
+#[derive(Clone, Debug, Default)]
+pub struct ListBuckets {
+    /// Only this owner's.
+    pub owner: Option<String>,
+    /// Only names that begin so.
+    pub prefix: String,
+    /// Only names that sort after it.
+    pub after: String,
+    /// At most so many; S3's default and limit are 10,000.
+    pub max_buckets: usize,
+}
+
+/// A page of buckets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketPage {
+    /// By name.
+    pub buckets: Vec<BucketInfo>,
+    /// If there is more: the last name, `after` of the next page.
+    pub next: Option<String>,
+}
+
+/// The start of a multipart upload.
+#[derive(Clone, Debug)]
+pub struct CreateUpload {
+    /// Where.
+    pub bucket: BucketName,
+    /// Under which key.
+    pub key: ObjectKey,
+    /// To keep and return, as for [`PutObject::headers`].
+    pub headers: Vec<Header>,
+    /// The algorithm that the client named, and the kind if it named that: else composite, or full-object for
+    /// CRC64NVME. Without an algorithm: CRC64NVME, full-object.
+    pub checksum: Option<(ChecksumAlgorithm, Option<ChecksumKind>)>,
+    /// The storage class if it is not STANDARD.
+    pub storage_class: Option<String>,
+    /// The account that began it.
+    pub initiator: String,
+}
+
+/// What is known of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadInfo {
+    /// Its id.
+    pub upload: UploadId,
+    /// The object's key.
+    pub key: Bytes,
+    /// The account that began it.
+    pub initiator: String,
+    /// Milliseconds since 1970.
+    pub initiated_ms: u64,
+    /// The checksum of its parts and object.
+    pub checksum: (ChecksumAlgorithm, ChecksumKind),
+    /// Whether the client named the algorithm; if not, S3 does not show it.
+    pub checksum_named: bool,
+    /// The storage class if it is not STANDARD.
+    pub storage_class: Option<String>,
+}
+
+/// A part on its way in.
+#[derive(Clone, Debug)]
+pub struct PutPart {
+    /// The upload's bucket.
+    pub bucket: BucketName,
+    /// The upload's key.
+    pub key: ObjectKey,
+    /// Which upload.
+    pub upload: UploadId,
+    /// 1 to [`PARTS_MAX`].
+    pub part_number: u16,
+    /// The decoded length, if the client said it.
+    pub len_bytes: Option<u64>,
+}
+
+/// An uploaded part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartInfo {
+    /// Its number.
+    pub part_number: u16,
+    /// Its tag.
+    pub etag: ETag,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// Milliseconds since 1970.
+    pub modified_ms: u64,
+    /// Its checksum.
+    pub checksum: Option<StoredChecksum>,
+}
+
+/// A page of an upload's parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartPage {
+    /// The upload.
+    pub upload: UploadInfo,
+    /// By number.
+    pub parts: Vec<PartInfo>,
+    /// If there is more: the last part number, `after` of the next page.
+    pub next: Option<u16>,
+}
+
+/// One page of a listing of uploads.
+#[derive(Clone, Debug)]
+pub struct ListUploads {
+    /// Which bucket.
+    pub bucket: BucketName,
+    /// Only keys that begin so.
+    pub prefix: Bytes,
+    /// Keys that hold it after the prefix are rolled up; never empty.
+    pub delimiter: Option<Bytes>,
+    /// Only uploads and common prefixes after this key.
+    pub after_key: Bytes,
+    /// With it: also those of `after_key` itself that are after this upload.
+    pub after_upload: Option<UploadId>,
+    /// At most so many uploads and common prefixes; values above [`PAGE_MAX`] count as that.
+    pub max_uploads: usize,
+}
+
+/// A page of uploads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadPage {
+    /// By key, then by start.
+    pub uploads: Vec<UploadInfo>,
+    /// Rolled-up prefixes, in order, delimiter included.
+    pub common_prefixes: Vec<Bytes>,
+    /// If there is more: `after_key` and `after_upload` of the next page (no upload after a common prefix).
+    pub next: Option<(Bytes, Option<UploadId>)>,
+}
+
+/// A part as a completion names it.
+#[derive(Clone, Debug)]
+pub struct CompletedPart {
+    /// Its number.
+    pub part_number: u16,
+    /// The unquoted tag that the client got for it.
+    pub etag: String,
+    /// The checksum that the client got or computed for it.
+    pub checksum: Option<StoredChecksum>,
+}
+
+/// The end of a multipart upload. Repeating one that succeeded answers the same.
+#[derive(Clone, Debug)]
+pub struct CompleteUpload {
+    /// The upload's bucket.
+    pub bucket: BucketName,
+    /// The upload's key.
+    pub key: ObjectKey,
+    /// Which upload.
+    pub upload: UploadId,
+    /// Its parts, in ascending order.
+    pub parts: Vec<CompletedPart>,
+    /// `x-amz-mp-object-size`.
+    pub size_bytes: Option<u64>,
+    /// The object's checksum as the client computed it.
+    pub checksum: Option<StoredChecksum>,
+    /// Of what it replaces.
+    pub condition: WriteCondition,
+}
+
+/// The S3 operations of one core. Cheap to clone; not shared between threads.
+///
+/// Every method may also fail with [`OpError::SlowDown`], [`OpError::ServiceUnavailable`], [`OpError::Damaged`] and
+/// [`OpError::Internal`]. A write that returned `Ok` is durable and visible to every later read.
+pub trait Operations: Clone + 'static {
+    /// A place in this core's budget of memory and concurrency; freed on drop.
+    type Permit: 'static;
+    /// A read that has begun.
+    type Object: OpenedObject;
+
+    /// Takes a place before a body is read or sent. `len_bytes`: the body's length if known; 0 for requests without.
+    ///
+    /// # Errors
+    /// [`OpError::SlowDown`].
+    fn admit(&self, len_bytes: Option<u64>) -> Result<Self::Permit, OpError>;
+
+    /// Creates a bucket.
+    ///
+    /// # Errors
+    /// [`OpError::BucketAlreadyOwnedByYou`], [`OpError::BucketAlreadyExists`].
+    fn create_bucket(&self, bucket: BucketName, owner: String) -> impl Future<Output = Result<(), OpError>>;
+    /// Looks a bucket up.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`].
+    fn head_bucket(&self, bucket: BucketName) -> impl Future<Output = Result<BucketInfo, OpError>>;
+    /// Buckets by name.
+    ///
+    /// # Errors
+    /// None of its own.
+    fn list_buckets(&self, list: ListBuckets) -> impl Future<Output = Result<BucketPage, OpError>>;
+    /// Deletes an empty bucket.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::BucketNotEmpty`].
+    fn delete_bucket(&self, bucket: BucketName) -> impl Future<Output = Result<(), OpError>>;
+
+    /// Stores an object. The body is pulled after the bucket was found and, when cheap, the condition held.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::PreconditionFailed`], [`OpError::ConditionalRequestConflict`],
+    /// [`OpError::NoSuchKey`] for `If-Match`, [`OpError::EntityTooLarge`], [`OpError::MetadataTooLarge`],
+    /// [`OpError::InsufficientStorage`], [`OpError::Body`].
+    fn put_object(
+        &self,
+        put: PutObject,
+        body: &mut impl BodySource,
+    ) -> impl Future<Output = Result<Written, OpError>>;
+    /// What is known of an object.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`].
+    fn head_object(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+    ) -> impl Future<Output = Result<ObjectInfo, OpError>>;
+    /// Begins a read. Drop the result if a condition does not hold.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`].
+    fn open_object(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+    ) -> impl Future<Output = Result<Self::Object, OpError>>;
+    /// Deletes an object; one that is not there is fine.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::PreconditionFailed`].
+    fn delete_object(
+        &self,
+        bucket: BucketName,
+        delete: DeleteEntry,
+    ) -> impl Future<Output = Result<(), OpError>>;
+    /// Deletes up to [`PAGE_MAX`] objects; one result a key, in order.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`] for all; the inner results are as for one key.
+    fn delete_objects(
+        &self,
+        bucket: BucketName,
+        deletes: Vec<DeleteEntry>,
+    ) -> impl Future<Output = Result<Vec<Result<(), OpError>>, OpError>>;
+    /// Copies an object. `source_check` is the conditions on the source, decided in the transaction that copies.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`] (either), [`OpError::NoSuchKey`], [`OpError::CopyOntoItself`],
+    /// [`OpError::PreconditionFailed`], and what `source_check` returns.
+    fn copy_object(
+        &self,
+        copy: CopyObject,
+        source_check: impl Fn(&ObjectInfo) -> Result<(), OpError> + 'static,
+    ) -> impl Future<Output = Result<Written, OpError>>;
+    /// One page of objects; costs what the page costs.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`].
+    fn list_objects(&self, list: ListObjects) -> impl Future<Output = Result<ObjectPage, OpError>>;
+
+    /// Begins a multipart upload.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::MetadataTooLarge`], [`OpError::ChecksumKindUnsupported`].
+    fn create_upload(&self, create: CreateUpload) -> impl Future<Output = Result<UploadInfo, OpError>>;
+    /// Stores a part; a part uploaded again wins. [`BodySource::want_checksum`] is called with the upload's algorithm.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchUpload`], [`OpError::PartNumberOutOfRange`],
+    /// [`OpError::EntityTooLarge`], [`OpError::InsufficientStorage`], [`OpError::Body`].
+    fn put_part(
+        &self,
+        put: PutPart,
+        body: &mut impl BodySource,
+    ) -> impl Future<Output = Result<PartInfo, OpError>>;
+    /// Parts with numbers above `after`, at most `max_parts` and at most [`PAGE_MAX`].
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchUpload`].
+    fn list_parts(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        upload: UploadId,
+        after: u16,
+        max_parts: usize,
+    ) -> impl Future<Output = Result<PartPage, OpError>>;
+    /// One page of uploads.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`].
+    fn list_uploads(&self, list: ListUploads) -> impl Future<Output = Result<UploadPage, OpError>>;
+    /// Makes the object of an upload's parts. No bytes move.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchUpload`], [`OpError::BadPartList`], [`OpError::InvalidPartOrder`],
+    /// [`OpError::InvalidPart`], [`OpError::EntityTooSmall`], [`OpError::ObjectSizeMismatch`],
+    /// [`OpError::CompletionChecksumMismatch`], [`OpError::PreconditionFailed`],
+    /// [`OpError::ConditionalRequestConflict`].
+    fn complete_upload(&self, complete: CompleteUpload) -> impl Future<Output = Result<Written, OpError>>;
+    /// Gives an upload and its parts up.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchUpload`].
+    fn abort_upload(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        upload: UploadId,
+    ) -> impl Future<Output = Result<(), OpError>>;
+}
+
+impl From<BodyError> for OpError {
+    fn from(error: BodyError) -> OpError {
+        OpError::Body(error)
+    }
+}
+
+impl std::fmt::Display for OpError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OpError::Damaged(what) => write!(f, "damaged: {what}"),
+            OpError::Internal(what) => write!(f, "internal: {what}"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+impl std::error::Error for OpError {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn bucket_names_follow_the_rules_of_s3() {
+        for name in ["abc", "a-b.c", "0ab", &"a".repeat(63)] {
+            assert!(BucketName::parse(name).is_ok(), "{name}");
+        }
+        let wrong =
+            ["", "ab", "Abc", "a_b", "-ab", "ab-", ".ab", "a..b", "192.168.0.1", "a/b", &"a".repeat(64)];
+        for name in wrong {
+            assert_eq!(BucketName::parse(name), Err(OpError::InvalidBucketName), "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_are_utf8_of_at_most_1024_bytes_and_otherwise_free() {
+        for key in ["a", "//", "a/../b", " ", "+%2F", "\u{1}", &"k".repeat(1024)] {
+            assert!(ObjectKey::parse(key.to_owned()).is_ok(), "{key:?}");
+        }
+        assert_eq!(ObjectKey::parse("k".repeat(1025)), Err(OpError::KeyTooLong));
+        assert_eq!(ObjectKey::parse(""), Err(OpError::InvalidKey));
+        assert_eq!(ObjectKey::parse(vec![0xff, 0xfe]), Err(OpError::InvalidKey));
+    }
+
+    #[test]
+    fn an_upload_id_reads_back_and_others_are_no_such_upload() {
+        let upload = UploadId(*b"0123456789abcdef");
+        assert_eq!(UploadId::parse(&upload.to_string()), Ok(upload));
+        assert_eq!(UploadId::parse("../../etc"), Err(OpError::NoSuchUpload));
+    }
+}

@@ -62,7 +62,10 @@ impl SimDrive {
     /// What a power loss now would leave; `variant` chooses among the possible outcomes.
     pub fn crash_image(&self, variant: u64) -> DriveImage {
         let mut disk = self.cell.disk.borrow().clone();
-        disk.crash(&mut fastrand::Rng::with_seed(self.cell.core.seed ^ variant));
+        // Spread, since neighbouring seeds of a small generator begin alike.
+        let spread = (variant + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.cell.core.seed;
+        let mut rng = fastrand::Rng::with_seed(spread);
+        disk.crash(&mut rng.fork());
         DriveImage { disk }
     }
 

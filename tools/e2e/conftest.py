@@ -1,0 +1,168 @@
+"""Fixtures shared by every client: a server, an endpoint, a bucket of one's own.
+
+`server` is one running server with one drive, shared by the session; `new_server` makes servers to
+order and is for tests that kill, restart or count. With E2E_ENDPOINT set (and E2E_ACCESS_KEY,
+E2E_SECRET_KEY) `server` is that one, and E2E_PEER may name a product whose known differences from AWS
+are then excused by the marker `differs`.
+"""
+
+import os
+import random
+import string
+import threading
+
+import boto3
+import pytest
+from botocore.config import Config
+
+import server as basalt
+import wire
+
+PEER = os.environ.get("E2E_PEER", "")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "differs(peer, reason): a peer is known to differ from AWS here")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for mark in item.iter_markers("differs"):
+            if mark.args[0] == PEER:
+                item.add_marker(pytest.mark.xfail(reason=f"{PEER}: {mark.args[1]}", strict=False))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        for value in list(getattr(item, "funcargs", {}).values()):
+            if isinstance(value, basalt.Server):
+                report.sections.append(("server", value.log_tail()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def server():
+    if "E2E_ENDPOINT" in os.environ:
+        yield basalt.External(os.environ["E2E_ENDPOINT"])
+        return
+    one = basalt.Server("shared", drives=1, args=["--domain", "s3.test"])
+    one.start()
+    yield one
+    one.remove()
+
+
+@pytest.fixture(scope="module")
+def new_server():
+    """Makes servers to order: `new_server(name, drives=6, ...)`, started."""
+    if "E2E_ENDPOINT" in os.environ:
+        pytest.skip("SKIPPED: needs control of the process; E2E_ENDPOINT names a foreign server")
+    made = []
+
+    def make(name, start=True, **how):
+        one = basalt.Server(name, **how)
+        made.append(one)
+        if start:
+            one.start()
+        return one
+
+    yield make
+    for one in made:
+        one.remove()
+
+
+@pytest.fixture(scope="session")
+def keys():
+    return basalt.ACCESS_KEY, basalt.SECRET_KEY
+
+
+def s3_client(server, **config):
+    """A boto3 client as its documentation makes one; `config` goes to botocore's Config."""
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        aws_access_key_id=basalt.ACCESS_KEY,
+        aws_secret_access_key=basalt.SECRET_KEY,
+        region_name=basalt.REGION,
+        config=Config(**{"s3": {"addressing_style": "path"}, **config}),
+    )
+
+
+@pytest.fixture(scope="session")
+def s3(server):
+    return s3_client(server)
+
+
+@pytest.fixture
+def signer():
+    return wire.signer(basalt.ACCESS_KEY, basalt.SECRET_KEY)
+
+
+@pytest.fixture
+def connect(server, signer):
+    """Opens a bare connection: `with connect() as w: ...`; keyword arguments go to Wire."""
+    return lambda **how: wire.Wire(server, how.pop("signer", signer), **how)
+
+
+def bucket_name(prefix="e2e"):
+    return prefix + "-" + "".join(random.choices(string.ascii_lowercase + string.digits, k=12))
+
+
+def empty_bucket(s3, bucket):
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        doomed = [{"Key": o["Key"]} for o in page.get("Contents", [])]
+        if doomed:
+            answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": doomed, "Quiet": True})
+            assert not answer.get("Errors"), answer["Errors"]
+    for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
+        s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+@pytest.fixture
+def bucket(s3):
+    """A new, empty bucket; emptied and deleted afterwards, which is a test in itself."""
+    name = bucket_name()
+    s3.create_bucket(Bucket=name)
+    yield name
+    empty_bucket(s3, name)
+    s3.delete_bucket(Bucket=name)
+
+
+@pytest.fixture(scope="module")
+def module_bucket(s3):
+    """One bucket for a whole file; tests keep apart by their keys."""
+    name = bucket_name()
+    s3.create_bucket(Bucket=name)
+    yield name
+    empty_bucket(s3, name)
+    s3.delete_bucket(Bucket=name)
+
+
+class Background:
+    """A thread whose exception is not lost: `join` raises it."""
+
+    def __init__(self, work):
+        self.error = None
+        self.stopping = threading.Event()
+
+        def run():
+            try:
+                work(self.stopping)
+            except BaseException as error:
+                self.error = error
+
+        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread.start()
+
+    def join(self):
+        self.stopping.set()
+        self.thread.join(120)
+        assert not self.thread.is_alive(), "a background thread hangs"
+        if self.error:
+            raise self.error
+
+
+def noise(size, seed=0):
+    """Reproducible bytes that do not compress."""
+    return random.Random(seed).randbytes(size)

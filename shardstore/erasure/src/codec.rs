@@ -76,6 +76,11 @@ impl Codec {
         self.parity_rows.len()
     }
 
+    /// The kernel in use.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
     /// Writes every parity shard of `data`, which may be fewer than k shards: those absent count as zeros.
     ///
     /// Any length in bytes. Panics if there are more than k data shards or not exactly m parity shards, or if
@@ -125,11 +130,6 @@ impl Codec {
     /// The row that makes parity shard `p`.
     pub(crate) fn parity_row(&self, p: usize) -> &Row {
         &self.parity_rows[p]
-    }
-
-    /// The kernel in use.
-    pub fn kernel(&self) -> Kernel {
-        self.kernel
     }
 }
 

@@ -1,4 +1,4 @@
-//! Arithmetic of GF(2^8) with the polynomial 0x11D, and the per-factor tables that the kernels multiply by.
+//! Arithmetic of GF(2^8) with the polynomial 0x11D, and the tables of products that kernels share.
 //!
 //! Invariants: addition is XOR; 2 generates the multiplicative group; all tables are made at compile time.
 //! Not here: vectors or matrices of field elements.
@@ -17,12 +17,6 @@ const LOG: [u8; 256] = logarithms();
 
 /// `NIBBLE_PRODUCTS[factor]`: the products of `factor` with 0..16, then with 0x00, 0x10 .. 0xF0. 8 KiB.
 pub(crate) static NIBBLE_PRODUCTS: [[[u8; 16]; 2]; 256] = nibble_products();
-
-/// `BIT_MATRICES[factor]`: multiplication by `factor` as the 8x8 bit matrix of GF2P8AFFINEQB. 2 KiB.
-///
-/// Byte `7 - i` of the word is the row that makes bit `i` of the product: its bit `j` says whether bit `j` of
-/// the input takes part. Source: Intel SDM, GF2P8AFFINEQB.
-pub(crate) static BIT_MATRICES: [u64; 256] = bit_matrices();
 
 /// The product of two field elements.
 pub(crate) const fn multiply(a: u8, b: u8) -> u8 {
@@ -89,29 +83,6 @@ const fn nibble_products() -> [[[u8; 16]; 2]; 256] {
     }
 }
 
-const fn bit_matrices() -> [u64; 256] {
-    let mut table = [0; 256];
-    let mut factor: u8 = 0;
-    loop {
-        let mut rows = [0u8; 8];
-        let mut input_bit = 0;
-        while input_bit < 8 {
-            let product = multiply(factor, 1 << input_bit);
-            let mut output_bit = 0;
-            while output_bit < 8 {
-                rows[7 - output_bit] |= ((product >> output_bit) & 1) << input_bit;
-                output_bit += 1;
-            }
-            input_bit += 1;
-        }
-        table[factor as usize] = u64::from_le_bytes(rows);
-        if factor == u8::MAX {
-            return table;
-        }
-        factor += 1;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,16 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_of_table_give_the_product() {
+    fn nibble_tables_give_the_product() {
         for factor in 0..=u8::MAX {
             let [low, high] = NIBBLE_PRODUCTS[usize::from(factor)];
-            let rows = BIT_MATRICES[usize::from(factor)].to_le_bytes();
             for x in 0..=u8::MAX {
-                let product = multiply(factor, x);
-                assert_eq!(low[usize::from(x & 15)] ^ high[usize::from(x >> 4)], product);
-                for bit in 0..8 {
-                    assert_eq!((rows[7 - bit] & x).count_ones() & 1, u32::from(product >> bit & 1));
-                }
+                let product = low[usize::from(x & 15)] ^ high[usize::from(x >> 4)];
+                assert_eq!(product, multiply(factor, x));
             }
         }
     }

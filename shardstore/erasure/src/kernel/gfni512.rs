@@ -11,7 +11,7 @@ use std::arch::x86_64::{
     _mm512_maskz_loadu_epi8, _mm512_set1_epi64, _mm512_setzero_si512, _mm512_storeu_si512, _mm512_xor_si512,
 };
 
-use crate::galois::BIT_MATRICES;
+use crate::galois;
 use crate::matrix::{Row, SHARDS_MAX};
 
 /// Bytes of a register.
@@ -25,6 +25,12 @@ const STEP_BYTES: usize = VECTORS * VECTOR_BYTES;
 
 /// Outputs of one pass; see the module.
 const OUTPUTS_MAX: usize = 8;
+
+/// `BIT_MATRICES[factor]`: multiplication by `factor` as the 8x8 bit matrix of GF2P8AFFINEQB. 2 KiB.
+///
+/// Byte `7 - i` of the word is the row that makes bit `i` of the product: its bit `j` says whether bit `j` of
+/// the input takes part. Source: Intel SDM, GF2P8AFFINEQB.
+static BIT_MATRICES: [u64; 256] = bit_matrices();
 
 /// Proof that the CPU has GFNI, AVX-512F and AVX-512BW.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,4 +155,45 @@ fn store_tail(rest: &mut [u8], value: __m512i) {
 /// A bit for each of the first `len_bytes` bytes of a vector, all 64 from there on.
 fn tail_mask(len_bytes: usize) -> u64 {
     if len_bytes >= VECTOR_BYTES { u64::MAX } else { (1 << len_bytes) - 1 }
+}
+
+const fn bit_matrices() -> [u64; 256] {
+    let mut table = [0; 256];
+    let mut factor: u8 = 0;
+    loop {
+        let mut rows = [0u8; 8];
+        let mut input_bit = 0;
+        while input_bit < 8 {
+            let product = galois::multiply(factor, 1 << input_bit);
+            let mut output_bit = 0;
+            while output_bit < 8 {
+                rows[7 - output_bit] |= ((product >> output_bit) & 1) << input_bit;
+                output_bit += 1;
+            }
+            input_bit += 1;
+        }
+        table[factor as usize] = u64::from_le_bytes(rows);
+        if factor == u8::MAX {
+            return table;
+        }
+        factor += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bit_matrices_give_the_product() {
+        for factor in 0..=u8::MAX {
+            let rows = BIT_MATRICES[usize::from(factor)].to_le_bytes();
+            for x in 0..=u8::MAX {
+                let product = galois::multiply(factor, x);
+                for bit in 0..8 {
+                    assert_eq!((rows[7 - bit] & x).count_ones() & 1, u32::from(product >> bit & 1));
+                }
+            }
+        }
+    }
 }

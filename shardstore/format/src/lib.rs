@@ -6,11 +6,20 @@
 mod durable;
 mod extent;
 mod id;
+mod identity;
+mod page;
+mod stripe;
 mod volume;
 
 pub use durable::Durable;
 pub use extent::{Extent, ExtentError};
 pub use id::{DataId, DriveId, PoolId, VolumeId, WriterId};
+pub use identity::{
+    DriveIdentity, FormatPhase, IDENTITY_MAX_BYTES, IdentityError, LABEL_MAX_BYTES, MEMBERS_MAX,
+    MasterKeyFile, Member,
+};
+pub use page::{PAGE_MAX_SECTORS, PageAddress, PageError, SHARDS_MAX, StripeHeader, open_page, seal_page};
+pub use stripe::{Layout, PageSpan, StripeShape, page_bytes, page_payload_bytes};
 pub use volume::{
     GROWTH_STEP_BYTES, PAGE_HEADER_BYTES, PAGE_MAX_BYTES, PAGE_PAYLOAD_MAX_BYTES, Profile, SECTOR_BYTES,
     SEGMENT_BYTES, VolumeClass, VolumeDecodeError, VolumeRecord, VolumeState,

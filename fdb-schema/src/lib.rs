@@ -5,10 +5,9 @@
 
 mod engine;
 mod run_store;
-pub mod schema;
 
 pub use engine::{
-    Direction, Engine, EngineError, Isolation, KEY_MAX_BYTES, RangeRead, Row, TXN_MAX_AGE, TXN_MAX_BYTES,
-    Transaction, VALUE_MAX_BYTES, Versionstamp,
+    Buffered, Direction, Engine, EngineError, Isolation, KEY_MAX_BYTES, MemoryEngine, MemorySnapshot,
+    RangeRead, Row, TXN_MAX_AGE, TXN_MAX_BYTES, Transaction, VALUE_MAX_BYTES, Versionstamp, conformance,
 };
 pub use run_store::{RunError, RunStore, RunVolume, RunWriter};

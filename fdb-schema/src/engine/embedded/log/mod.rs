@@ -1,0 +1,1 @@
+//! The metadata log, replicated to the members of a term.

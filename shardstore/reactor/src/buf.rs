@@ -1,6 +1,7 @@
 //! Aligned buffers for direct I/O, and the bounded pool that they come from.
 //! Invariants: a buffer's memory starts on a sector boundary and its capacity is whole sectors; the pool never
-//! hands out more bytes than its budget; a dropped buffer's memory is reused, on whichever core it is dropped.
+//! owns more memory, handed out and kept for reuse together, than its budget; a dropped buffer's memory is reused,
+//! on whichever core it is dropped.
 //! Not here: what the bytes mean.
 
 use std::alloc::Layout;
@@ -13,7 +14,8 @@ use crossbeam_queue::ArrayQueue;
 /// The unit of direct I/O.
 pub const SECTOR_BYTES: usize = 4096;
 
-/// Free buffers kept per size class: 4,096 x 64 KiB is 256 MiB, and the budget bounds them all together.
+/// Free buffers kept per size class: 4,096 x 64 KiB is 256 MiB, and the budget bounds them all together. The list
+/// of slots itself is 9 classes x 4,096 x 24 bytes, 864 KiB.
 const FREE_BUFS_PER_CLASS: usize = 4096;
 /// Capacities of the classes: 4, 8, 16, 32, 64, 128, 256, 512 KiB and 1 MiB.
 const CLASS_COUNT: usize = 9;
@@ -33,7 +35,37 @@ impl std::error::Error for PoolExhausted {}
 struct PoolShared {
     free: Vec<ArrayQueue<RawBuf>>,
     budget_bytes: usize,
+    /// Memory of the pool: handed out and kept.
+    owned_bytes: AtomicUsize,
+    /// Memory handed out.
     taken_bytes: AtomicUsize,
+}
+
+impl PoolShared {
+    /// Counts `cap_bytes` of new memory; gives up kept buffers of other sizes if it must.
+    fn reserve(&self, cap_bytes: usize) -> Result<(), PoolExhausted> {
+        loop {
+            let fits = |owned: usize| owned.checked_add(cap_bytes).filter(|&sum| sum <= self.budget_bytes);
+            if self.owned_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok() {
+                return Ok(());
+            }
+            if cap_bytes > self.budget_bytes || !self.free_one() {
+                return Err(PoolExhausted);
+            }
+        }
+    }
+
+    /// Gives one kept buffer, of the largest size there is, back to the system.
+    fn free_one(&self) -> bool {
+        let Some(raw) = self.free.iter().rev().find_map(ArrayQueue::pop) else { return false };
+        self.release(raw);
+        true
+    }
+
+    fn release(&self, raw: RawBuf) {
+        let before = self.owned_bytes.fetch_sub(raw.cap_bytes, Ordering::Relaxed);
+        assert!(before >= raw.cap_bytes);
+    }
 }
 
 /// A process-wide pool of aligned buffers with a byte budget. Clones share it.
@@ -43,10 +75,17 @@ pub struct BufPool {
 }
 
 impl BufPool {
-    /// A pool that never has more than `budget_bytes` handed out at once.
+    /// A pool that never owns more than `budget_bytes`.
     pub fn new(budget_bytes: usize) -> BufPool {
         let free = (0..CLASS_COUNT).map(|_| ArrayQueue::new(FREE_BUFS_PER_CLASS)).collect();
-        BufPool { shared: Arc::new(PoolShared { free, budget_bytes, taken_bytes: AtomicUsize::new(0) }) }
+        BufPool {
+            shared: Arc::new(PoolShared {
+                free,
+                budget_bytes,
+                owned_bytes: AtomicUsize::new(0),
+                taken_bytes: AtomicUsize::new(0),
+            }),
+        }
     }
 
     /// A buffer of `len_bytes`, rounded up to its class in capacity. Its bytes are initialised but arbitrary.
@@ -56,14 +95,14 @@ impl BufPool {
     pub fn take(&self, len_bytes: usize) -> Result<AlignedBuf, PoolExhausted> {
         let class = class_of(len_bytes);
         let cap_bytes = class.map_or(len_bytes.next_multiple_of(SECTOR_BYTES).max(SECTOR_BYTES), class_bytes);
-        let before = self.shared.taken_bytes.fetch_add(cap_bytes, Ordering::Relaxed);
-        if before + cap_bytes > self.shared.budget_bytes {
-            self.shared.taken_bytes.fetch_sub(cap_bytes, Ordering::Relaxed);
-            return Err(PoolExhausted);
-        }
-        let raw = class
-            .and_then(|class| self.shared.free[class].pop())
-            .unwrap_or_else(|| RawBuf::allocate(cap_bytes));
+        let raw = match class.and_then(|class| self.shared.free[class].pop()) {
+            Some(raw) => raw,
+            None => {
+                self.shared.reserve(cap_bytes)?;
+                RawBuf::allocate(cap_bytes)
+            }
+        };
+        self.shared.taken_bytes.fetch_add(cap_bytes, Ordering::Relaxed);
         Ok(AlignedBuf { raw: Some(raw), len_bytes, pool: Some(Arc::clone(&self.shared)) })
     }
 
@@ -72,14 +111,21 @@ impl BufPool {
         self.shared.taken_bytes.load(Ordering::Relaxed)
     }
 
-    /// The most that may be handed out at once.
+    /// Memory that the pool holds now, handed out or kept for reuse.
+    pub fn owned_bytes(&self) -> usize {
+        self.shared.owned_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The most that the pool may hold.
     pub fn budget_bytes(&self) -> usize {
         self.shared.budget_bytes
     }
 }
 
 fn class_of(len_bytes: usize) -> Option<usize> {
-    (0..CLASS_COUNT).find(|&class| len_bytes <= class_bytes(class))
+    let sectors = len_bytes.div_ceil(SECTOR_BYTES).max(1).checked_next_power_of_two()?;
+    let class = sectors.trailing_zeros() as usize;
+    (class < CLASS_COUNT).then_some(class)
 }
 
 const fn class_bytes(class: usize) -> usize {
@@ -186,11 +232,99 @@ impl Drop for AlignedBuf {
         let Some(raw) = self.raw.take() else { return };
         let Some(pool) = self.pool.take() else { return };
         pool.taken_bytes.fetch_sub(raw.cap_bytes, Ordering::Relaxed);
-        if let Some(class) = class_of(raw.cap_bytes)
-            && class_bytes(class) == raw.cap_bytes
-        {
-            // A full free list drops the memory: the pool keeps at most FREE_BUFS_PER_CLASS of a class.
-            drop(pool.free[class].push(raw));
+        let class = class_of(raw.cap_bytes).filter(|&class| class_bytes(class) == raw.cap_bytes);
+        // A size without a class, or a full list, gives the memory back to the system.
+        let rejected = match class {
+            Some(class) => pool.free[class].push(raw).err(),
+            None => Some(raw),
+        };
+        if let Some(raw) = rejected {
+            pool.release(raw);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capacities_are_the_smallest_class_that_fits() {
+        let pool = BufPool::new(64 << 20);
+        for (len_bytes, cap_bytes) in [
+            (0, 4096),
+            (1, 4096),
+            (4096, 4096),
+            (4097, 8192),
+            (65_472, 65_536),
+            (1 << 20, 1 << 20),
+            ((1 << 20) + 1, (1 << 20) + 4096),
+        ] {
+            let buf = pool.take(len_bytes).expect("the budget holds it");
+            assert_eq!(buf.len(), len_bytes);
+            assert_eq!(buf.capacity_bytes(), cap_bytes);
+            assert!(buf.as_ptr().addr().is_multiple_of(SECTOR_BYTES));
+        }
+        assert_eq!(pool.taken_bytes(), 0);
+    }
+
+    #[test]
+    fn the_budget_holds_for_memory_handed_out_and_kept_together() {
+        let pool = BufPool::new(16 * 4096);
+        let small: Vec<AlignedBuf> = (0..16).map(|_| pool.take(4096).expect("fits")).collect();
+        assert_eq!(pool.take(1).expect_err("spent"), PoolExhausted);
+        drop(small);
+        assert_eq!((pool.taken_bytes(), pool.owned_bytes()), (0, 16 * 4096));
+        // Kept small buffers give way to a large one.
+        let large = pool.take(12 * 4096).expect("kept memory is given up");
+        assert!(pool.owned_bytes() <= pool.budget_bytes());
+        drop(large);
+        assert!(pool.owned_bytes() <= pool.budget_bytes());
+        assert!(pool.take(17 * 4096).is_err());
+    }
+
+    #[test]
+    fn memory_is_reused_across_threads() {
+        let pool = BufPool::new(1 << 20);
+        let buf = pool.take(65_536).expect("fits");
+        let address = buf.as_ptr().addr();
+        std::thread::spawn(move || drop(buf)).join().expect("no panic");
+        assert_eq!(pool.take(65_536).expect("fits").as_ptr().addr(), address);
+    }
+
+    #[test]
+    fn many_threads_never_pass_the_budget() {
+        let pool = BufPool::new(32 * 4096);
+        let threads: Vec<_> = (0..4_u64)
+            .map(|seed| {
+                let pool = pool.clone();
+                std::thread::spawn(move || {
+                    let mut rng = fastrand::Rng::with_seed(seed);
+                    let mut held = Vec::new();
+                    for _ in 0..5_000 {
+                        if let Ok(buf) = pool.take(rng.usize(1..40_000)) {
+                            held.push(buf);
+                        }
+                        assert!(pool.owned_bytes() <= pool.budget_bytes());
+                        if rng.bool() && !held.is_empty() {
+                            drop(held.swap_remove(rng.usize(..held.len())));
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+        assert_eq!(pool.taken_bytes(), 0);
+        assert!(pool.take(32 * 4096).is_ok());
+    }
+
+    #[test]
+    fn lengths_stay_within_capacity_and_fresh_memory_is_zero() {
+        let mut buf = AlignedBuf::zeroed(100);
+        assert_eq!(buf.capacity_bytes(), 4096);
+        buf.set_len(4096);
+        assert!(buf.iter().all(|&byte| byte == 0));
     }
 }

@@ -35,3 +35,35 @@ pub trait Executor: Clock {
     /// A random number, unpredictable to clients on a real core, seeded in the simulator.
     fn random_u64(&self) -> u64;
 }
+
+/// The time of a [`timeout`] passed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed;
+
+impl std::fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the deadline passed")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+/// Runs `future` for at most `duration`, then drops it.
+///
+/// Only for futures that are safe to drop at any await: sockets that are closed next, channels, sleeps. A storage
+/// write survives the drop (DESIGN rule 4), but its outcome is lost.
+///
+/// # Errors
+/// [`Elapsed`]: the time passed, the future is gone.
+pub async fn timeout<C: Clock, F: Future>(
+    clock: &C,
+    duration: Duration,
+    future: F,
+) -> Result<F::Output, Elapsed> {
+    let future = std::pin::pin!(future);
+    let sleep = std::pin::pin!(clock.sleep(duration));
+    match futures_util::future::select(future, sleep).await {
+        futures_util::future::Either::Left((output, _)) => Ok(output),
+        futures_util::future::Either::Right(((), _)) => Err(Elapsed),
+    }
+}

@@ -5,16 +5,29 @@
 
 mod buf;
 mod clock;
+mod cores;
 mod drive;
 mod error;
+mod lock;
 mod net;
+mod permits;
+mod real_drive;
+mod real_file;
+mod real_net;
+mod ring;
 mod small;
 
 pub use buf::{AlignedBuf, BufPool, PoolExhausted, SECTOR_BYTES};
-pub use clock::{Clock, Executor, MonotonicTime};
+pub use clock::{Clock, Elapsed, Executor, MonotonicTime, timeout};
+pub use cores::{CoreConfig, CoreError, CoreExecutor, CoreHandle, RING_ENTRIES, spawn_core};
 pub use drive::{
     Drive, DriveFile, DriveSpace, FenceReason, OpenMode, PendingWrite, WRITE_DEADLINE, WriteOutcome,
 };
 pub use error::IoError;
+pub use lock::{FileLock, LockError, try_lock_exclusive};
 pub use net::{Listener, Net, Stream};
+pub use real_drive::{BLOCKING_OPS_MAX, DriveOpenError, INFLIGHT_OPS_MAX, RealDrive, RealDriveFactory};
+pub use real_file::RealFile;
+pub use real_net::{RealListener, RealNet, RealStream};
+pub use ring::{RingError, RingFlags, flags_in_use, probe};
 pub use small::{read_small_file, write_small_file};

@@ -30,8 +30,13 @@ pub trait Listener: 'static {
 /// One connection.
 pub trait Stream: 'static {
     /// Reads at least one byte into the spare capacity of `buf` (which must have some), appending.
-    /// `Ok(0)`: the peer has closed.
+    /// `Ok(0)`: the peer has closed. Dropping the future may lose bytes that had arrived: only close after that.
     fn read(&mut self, buf: BytesMut) -> impl Future<Output = (std::io::Result<usize>, BytesMut)>;
+    /// Returns once a read would find bytes or the end. Needs no buffer, so an idle connection holds no memory;
+    /// safe to drop at any time, unlike [`Stream::read`]. The default is for streams that cannot tell.
+    fn readable(&mut self) -> impl Future<Output = std::io::Result<()>> {
+        std::future::ready(Ok(()))
+    }
     /// Writes every part in order (vectored where possible).
     fn write_all(&mut self, parts: Vec<Bytes>) -> impl Future<Output = std::io::Result<()>>;
     /// Closes the sending side.

@@ -1,0 +1,431 @@
+//! SigV4 of S3: what a request claims, and the text that its signature covers.
+//! Invariants: pure; a [`Claim`] holds well-formed fields and proves nothing; every `x-amz-` header and the host
+//! are covered by the signature or the claim is refused.
+//! Not here: keys and comparison (`verify`), bodies (`chunk_signer`).
+
+use std::fmt::Write as _;
+
+use aws_lc_rs::digest;
+use smallvec::SmallVec;
+use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
+
+use super::canonical::{push_header, push_path, push_query, query_value};
+use super::chunk_signer::write_hex;
+use crate::http::RequestHead;
+
+/// The only algorithm in use.
+pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+/// Longest life of a presigned URL: a week.
+const EXPIRES_MAX_S: u64 = 604_800;
+
+/// Why a request was not authenticated. `s3::error` maps each to its S3 code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthError {
+    /// Nothing says who sent it.
+    Anonymous,
+    /// Fields of the Authorization header are missing or malformed.
+    HeaderMalformed(&'static str),
+    /// Parameters of a presigned URL are missing or malformed.
+    QueryMalformed(&'static str),
+    /// More than one way of signing in one request.
+    Ambiguous,
+    /// A scheme that we do not know.
+    UnsupportedScheme,
+    /// The path or query has a broken escape.
+    BadEscape,
+    /// Neither `x-amz-date` nor `Date` is usable.
+    MissingDate,
+    /// `x-amz-content-sha256` is missing.
+    MissingContentSha256,
+    /// `x-amz-content-sha256` is neither a digest nor a known word.
+    BadContentSha256,
+    /// The scope names another region: the client should use this one.
+    WrongRegion {
+        /// What the client signed for.
+        given: String,
+        /// Ours.
+        expected: String,
+    },
+    /// Fields that must be signed are not.
+    UnsignedHeaders(String),
+    /// The clocks differ by more than 15 minutes.
+    TimeSkewed {
+        /// As the client sent it.
+        request_time: String,
+        /// Ours, in milliseconds since 1970.
+        server_ms: u64,
+    },
+    /// A presigned URL past its end.
+    Expired {
+        /// Its end, in milliseconds since 1970.
+        expired_ms: u64,
+        /// Now.
+        server_ms: u64,
+        /// Its life in seconds.
+        expires_s: u64,
+    },
+    /// A presigned URL before its time.
+    NotYetValid,
+    /// No such access key.
+    UnknownAccessKey(String),
+    /// Session tokens are not issued here.
+    SessionToken,
+    /// The signature is not the one that the key makes.
+    Mismatch(Box<SignatureMismatch>),
+}
+
+impl std::fmt::Display for AuthError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "not authenticated: {self:?}")
+    }
+}
+
+impl std::error::Error for AuthError {}
+
+/// What a client needs to find its mistake, as AWS gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureMismatch {
+    /// As claimed.
+    pub access_key: String,
+    /// As we computed it.
+    pub string_to_sign: String,
+    /// As sent.
+    pub signature: String,
+    /// As we computed it; empty for SigV2.
+    pub canonical_request: String,
+}
+
+/// What the head says of the body's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadHash {
+    /// Not covered by the signature.
+    Unsigned,
+    /// SHA-256 of the whole body.
+    Sha256([u8; 32]),
+    /// aws-chunked, each chunk signed.
+    StreamingSigned,
+    /// aws-chunked, each chunk and the trailers signed.
+    StreamingSignedTrailer,
+    /// aws-chunked with trailers, unsigned.
+    StreamingUnsignedTrailer,
+}
+
+/// How the body is to be verified, for those that need to know only that.
+#[derive(Debug)]
+pub enum BodySignature {
+    /// Not at all.
+    Unsigned,
+    /// SHA-256 of the whole body.
+    Sha256([u8; 32]),
+    /// aws-chunked with signatures; and of the trailers too, if true.
+    Chunks(Box<super::ChunkSigner>, bool),
+    /// aws-chunked without signatures.
+    UnsignedChunks,
+}
+
+impl PayloadHash {
+    fn parse(text: &str) -> Option<PayloadHash> {
+        Some(match text {
+            "UNSIGNED-PAYLOAD" => PayloadHash::Unsigned,
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => PayloadHash::StreamingSigned,
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => PayloadHash::StreamingSignedTrailer,
+            "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => PayloadHash::StreamingUnsignedTrailer,
+            _ => {
+                let mut digest = [0; 32];
+                hex::decode_to_slice(text, &mut digest).ok()?;
+                PayloadHash::Sha256(digest)
+            }
+        })
+    }
+}
+
+/// A moment as SigV4 writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SignedTime {
+    pub(super) unix_s: i64,
+    pub(super) text: [u8; 16],
+}
+
+impl SignedTime {
+    /// `20130524T000000Z`.
+    pub(super) fn parse_basic(text: &str) -> Option<SignedTime> {
+        let bytes: [u8; 16] = text.as_bytes().try_into().ok()?;
+        if bytes[8] != b'T' || bytes[15] != b'Z' {
+            return None;
+        }
+        let number = |range: std::ops::Range<usize>| -> Option<u16> {
+            let digits = &bytes[range];
+            if !digits.iter().all(u8::is_ascii_digit) {
+                return None;
+            }
+            std::str::from_utf8(digits).ok()?.parse().ok()
+        };
+        let small = |range| number(range).and_then(|value| u8::try_from(value).ok());
+        let month = time::Month::try_from(small(4..6)?).ok()?;
+        let date = Date::from_calendar_date(i32::from(number(0..4)?), month, small(6..8)?).ok()?;
+        let time = Time::from_hms(small(9..11)?, small(11..13)?, small(13..15)?).ok()?;
+        Some(SignedTime {
+            unix_s: PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp(),
+            text: bytes,
+        })
+    }
+
+    /// An RFC 7231 or RFC 2822 date, as a `Date` header holds.
+    pub(super) fn parse_http(text: &str) -> Option<SignedTime> {
+        let text = text.trim().replace("GMT", "+0000").replace("UTC", "+0000");
+        let at = OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc2822).ok()?;
+        Some(SignedTime::from_utc(at.to_offset(time::UtcOffset::UTC)))
+    }
+
+    fn from_utc(at: OffsetDateTime) -> SignedTime {
+        let mut text = String::with_capacity(16);
+        let (date, time) = (at.date(), at.time());
+        let written = write!(
+            text,
+            "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
+            date.year(),
+            u8::from(date.month()),
+            date.day(),
+            time.hour(),
+            time.minute(),
+            time.second()
+        );
+        let bytes = text.as_bytes().try_into().unwrap_or(*b"19700101T000000Z");
+        debug_assert!(written.is_ok());
+        SignedTime { unix_s: at.unix_timestamp(), text: bytes }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+}
+
+/// What a signed request claims.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub(super) access_key: String,
+    /// `20130524`
+    pub(super) date: String,
+    pub(super) region: String,
+    pub(super) signed_headers: String,
+    pub(super) signature: String,
+    pub(super) time: SignedTime,
+    /// Of a presigned URL: its life in seconds.
+    pub(super) expires_s: Option<u64>,
+    pub(super) payload: PayloadHash,
+    pub(super) payload_text: String,
+}
+
+impl Claim {
+    /// Reads the `Authorization` header, whose text it is given.
+    ///
+    /// # Errors
+    /// [`AuthError`], by what is wrong.
+    pub(super) fn from_header(head: &RequestHead, authorization: &str) -> Result<Claim, AuthError> {
+        let fields = authorization
+            .strip_prefix(ALGORITHM)
+            .filter(|rest| rest.starts_with([' ', '\t']))
+            .ok_or(AuthError::UnsupportedScheme)?;
+        let mut credential = None;
+        let mut signed_headers = None;
+        let mut signature = None;
+        for field in fields.split(',') {
+            let (name, value) = field
+                .trim()
+                .split_once('=')
+                .ok_or(AuthError::HeaderMalformed("The authorization header is malformed."))?;
+            match name {
+                "Credential" => credential = Some(value),
+                "SignedHeaders" => signed_headers = Some(value),
+                "Signature" => signature = Some(value),
+                _ => {}
+            }
+        }
+        let missing = AuthError::HeaderMalformed(
+            "The authorization header is malformed; it needs Credential, SignedHeaders and Signature.",
+        );
+        let credential = credential.ok_or(missing.clone())?;
+        let signed_headers = signed_headers.ok_or(missing.clone())?;
+        let signature = signature.ok_or(missing)?;
+        let scope = Scope::parse(credential).map_err(AuthError::HeaderMalformed)?;
+        let time = match head.header_str("x-amz-date") {
+            Some(text) => SignedTime::parse_basic(text),
+            None => head
+                .header_str("date")
+                .and_then(|text| SignedTime::parse_http(text).or_else(|| SignedTime::parse_basic(text))),
+        };
+        let time = time.ok_or(AuthError::MissingDate)?;
+        if !time.as_str().starts_with(scope.date) {
+            return Err(AuthError::HeaderMalformed(
+                "The authorization header is malformed; the date of the credential is not that of the request.",
+            ));
+        }
+        let payload_text = head.header_str("x-amz-content-sha256").ok_or(AuthError::MissingContentSha256)?;
+        let payload = PayloadHash::parse(payload_text).ok_or(AuthError::BadContentSha256)?;
+        if head.header("x-amz-security-token").is_some() {
+            return Err(AuthError::SessionToken);
+        }
+        let claim = Claim {
+            access_key: scope.access_key.to_owned(),
+            date: scope.date.to_owned(),
+            region: scope.region.to_owned(),
+            signed_headers: signed_headers.to_owned(),
+            signature: signature.to_owned(),
+            time,
+            expires_s: None,
+            payload,
+            payload_text: payload_text.to_owned(),
+        };
+        claim.check_signed_headers(head)?;
+        Ok(claim)
+    }
+
+    /// Reads the parameters of a presigned URL.
+    ///
+    /// # Errors
+    /// [`AuthError`], by what is wrong.
+    pub(super) fn from_query(head: &RequestHead, query: &str) -> Result<Claim, AuthError> {
+        let value = |name: &str| -> Result<Option<String>, AuthError> {
+            query_value(query, name).transpose().map_err(|_| AuthError::BadEscape)
+        };
+        let need = |name: &str| -> Result<String, AuthError> {
+            value(name)?.ok_or(AuthError::QueryMalformed(
+                "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
+                 X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
+            ))
+        };
+        if need("X-Amz-Algorithm")? != ALGORITHM {
+            return Err(AuthError::QueryMalformed("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
+        }
+        let credential = need("X-Amz-Credential")?;
+        let scope = Scope::parse(&credential).map_err(AuthError::QueryMalformed)?;
+        let time = SignedTime::parse_basic(&need("X-Amz-Date")?).ok_or(AuthError::QueryMalformed(
+            "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"",
+        ))?;
+        let expires_s: i64 = need("X-Amz-Expires")?
+            .parse()
+            .map_err(|_| AuthError::QueryMalformed("X-Amz-Expires should be a number"))?;
+        let expires_s = match u64::try_from(expires_s) {
+            Err(_) | Ok(0) => {
+                return Err(AuthError::QueryMalformed("X-Amz-Expires must be positive"));
+            }
+            Ok(seconds) if seconds > EXPIRES_MAX_S => {
+                return Err(AuthError::QueryMalformed(
+                    "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must \
+                     be less than 604800 seconds",
+                ));
+            }
+            Ok(seconds) => seconds,
+        };
+        if !time.as_str().starts_with(scope.date) {
+            return Err(AuthError::QueryMalformed("Invalid credential date: it is not that of X-Amz-Date."));
+        }
+        if value("X-Amz-Security-Token")?.is_some() || head.header("x-amz-security-token").is_some() {
+            return Err(AuthError::SessionToken);
+        }
+        let payload_text = match head.header_str("x-amz-content-sha256") {
+            Some(text) => text.to_owned(),
+            None => value("X-Amz-Content-Sha256")?.unwrap_or_else(|| "UNSIGNED-PAYLOAD".to_owned()),
+        };
+        let payload = PayloadHash::parse(&payload_text).ok_or(AuthError::BadContentSha256)?;
+        let claim = Claim {
+            access_key: scope.access_key.to_owned(),
+            date: scope.date.to_owned(),
+            region: scope.region.to_owned(),
+            signed_headers: need("X-Amz-SignedHeaders")?,
+            signature: need("X-Amz-Signature")?,
+            time,
+            expires_s: Some(expires_s),
+            payload,
+            payload_text,
+        };
+        claim.check_signed_headers(head)?;
+        Ok(claim)
+    }
+
+    /// The host and every `x-amz-` field that was sent must be signed.
+    fn check_signed_headers(&self, head: &RequestHead) -> Result<(), AuthError> {
+        let signed =
+            |name: &str| self.signed_headers.split(';').any(|field| field.eq_ignore_ascii_case(name));
+        let mut unsigned: SmallVec<[String; 2]> = SmallVec::new();
+        for (name, _) in head.headers() {
+            let must = name.eq_ignore_ascii_case("host")
+                || name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("x-amz-"));
+            if must && !signed(name) {
+                unsigned.push(name.to_ascii_lowercase());
+            }
+        }
+        if unsigned.is_empty() { Ok(()) } else { Err(AuthError::UnsignedHeaders(unsigned.join(", "))) }
+    }
+
+    /// `20130524/us-east-1/s3/aws4_request`.
+    pub(super) fn scope(&self) -> String {
+        format!("{}/{}/s3/aws4_request", self.date, self.region)
+    }
+
+    /// Appends the canonical request.
+    pub(super) fn push_canonical_request(
+        &self,
+        head: &RequestHead,
+        out: &mut Vec<u8>,
+    ) -> Result<(), AuthError> {
+        out.extend_from_slice(head.method_token().as_bytes());
+        out.push(b'\n');
+        push_path(head.raw_path(), out).map_err(|_| AuthError::BadEscape)?;
+        out.push(b'\n');
+        let omit = self.expires_s.is_some().then_some("X-Amz-Signature");
+        push_query(head.raw_query().unwrap_or_default(), omit, out).map_err(|_| AuthError::BadEscape)?;
+        out.push(b'\n');
+        for name in self.signed_headers.split(';') {
+            push_header(head, name, out);
+        }
+        out.push(b'\n');
+        out.extend_from_slice(self.signed_headers.as_bytes());
+        out.push(b'\n');
+        out.extend_from_slice(self.payload_text.as_bytes());
+        Ok(())
+    }
+
+    /// The text that the signature covers.
+    pub(super) fn string_to_sign(&self, canonical_request: &[u8]) -> Vec<u8> {
+        let mut hash = [0; 64];
+        write_hex(digest::digest(&digest::SHA256, canonical_request).as_ref(), &mut hash);
+        let mut text = Vec::with_capacity(160);
+        for part in
+            [ALGORITHM.as_bytes(), b"\n", &self.time.text, b"\n", self.scope().as_bytes(), b"\n", &hash]
+        {
+            text.extend_from_slice(part);
+        }
+        text
+    }
+}
+
+struct Scope<'a> {
+    access_key: &'a str,
+    date: &'a str,
+    region: &'a str,
+}
+
+impl<'a> Scope<'a> {
+    /// `KEY/20130524/us-east-1/s3/aws4_request`; a key may hold slashes.
+    fn parse(credential: &'a str) -> Result<Scope<'a>, &'static str> {
+        const FORM: &str = "The credential is malformed; it needs the form \
+             \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".";
+        let mut parts = credential.rsplitn(5, '/');
+        let mut part = || parts.next().ok_or(FORM);
+        let (terminal, service, region, date) = (part()?, part()?, part()?, part()?);
+        let access_key = part()?;
+        if terminal != "aws4_request" {
+            return Err(
+                "The credential is malformed; incorrect terminal. This endpoint uses \"aws4_request\".",
+            );
+        }
+        if service != "s3" {
+            return Err("The credential is malformed; incorrect service. This endpoint belongs to \"s3\".");
+        }
+        if access_key.is_empty() || date.len() != 8 || !date.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(FORM);
+        }
+        Ok(Scope { access_key, date, region })
+    }
+}

@@ -1,0 +1,248 @@
+//! Proves who sent a request.
+//! Invariants: [`Authenticated`] is built only here, after a constant-time match; signing keys are cached per
+//! (access key, date, region) and dropped when the secret changes; the cache is bounded.
+//! Not here: parsing claims (`sigv4`, `sigv2`), permissions.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::{constant_time, hmac};
+
+use super::canonical::query_value;
+use super::chunk_signer::{ChunkSigner, write_hex};
+use super::identity::{Credentials, Identity, Secret};
+use super::sigv2;
+use super::sigv4::{AuthError, BodySignature, Claim, PayloadHash, SignatureMismatch};
+use crate::http::RequestHead;
+
+/// Clocks may differ by 15 minutes either way.
+const SKEW_MAX_S: i64 = 15 * 60;
+/// Signing keys kept: one a day for each of 1,024 active access keys; each is about 600 bytes.
+const KEYS_MAX: usize = 1024;
+
+/// Proof that the sender of a request holds a secret.
+#[derive(Debug)]
+pub struct Authenticated {
+    identity: Identity,
+    body: BodySignature,
+}
+
+impl Authenticated {
+    /// Who.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The access key.
+    pub fn access_key(&self) -> &str {
+        match &self.identity {
+            Identity::AccessKey(key) => key,
+            Identity::Anonymous => "",
+        }
+    }
+
+    /// How the body is to be verified.
+    pub fn body(&self) -> &BodySignature {
+        &self.body
+    }
+
+    /// Takes the means to verify the body.
+    pub fn into_body(self) -> BodySignature {
+        self.body
+    }
+}
+
+/// Verifies the requests of one core.
+pub struct Verifier<C> {
+    credentials: C,
+    region: String,
+    keys: RefCell<HashMap<KeyName, SigningKey>>,
+    scratch: RefCell<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct KeyName {
+    access_key: String,
+    date: String,
+}
+
+struct SigningKey {
+    secret: Secret,
+    key: hmac::Key,
+    identity: Arc<str>,
+}
+
+impl<C: Credentials> Verifier<C> {
+    /// Verifies against `credentials` for a server in `region`.
+    pub fn new(credentials: C, region: &str) -> Verifier<C> {
+        Verifier {
+            credentials,
+            region: region.to_owned(),
+            keys: RefCell::new(HashMap::new()),
+            scratch: RefCell::new(Vec::with_capacity(2048)),
+        }
+    }
+
+    /// The region that scopes must name.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// Authenticates a request received at `now_ms` (milliseconds since 1970). `resource` is the path that SigV2
+    /// signs: `/bucket/key` also where the bucket was named by the host.
+    ///
+    /// # Errors
+    /// [`AuthError`], by what is wrong.
+    pub fn authenticate(
+        &self,
+        head: &RequestHead,
+        host_bucket: Option<&str>,
+        now_ms: u64,
+    ) -> Result<Authenticated, AuthError> {
+        let query = head.raw_query().unwrap_or_default();
+        let authorization = head.header("authorization");
+        let presigned_v4 =
+            query.contains("X-Amz-") && (has(query, "X-Amz-Algorithm") || has(query, "X-Amz-Signature"));
+        let presigned_v2 = query.contains("AWSAccessKeyId=") && has(query, "Signature");
+        match (authorization, presigned_v4, presigned_v2) {
+            (None, false, false) => Err(AuthError::Anonymous),
+            (Some(text), false, false) => {
+                let text = std::str::from_utf8(text)
+                    .map_err(|_| AuthError::HeaderMalformed("The authorization header is malformed."))?;
+                if text.starts_with("AWS ") {
+                    return self.verify_v2(head, sigv2::Claim::from_header(head, text)?, host_bucket, now_ms);
+                }
+                self.verify_v4(head, &Claim::from_header(head, text)?, now_ms)
+            }
+            (None, true, false) => self.verify_v4(head, &Claim::from_query(head, query)?, now_ms),
+            (None, false, true) => {
+                self.verify_v2(head, sigv2::Claim::from_query(head, query)?, host_bucket, now_ms)
+            }
+            _ => Err(AuthError::Ambiguous),
+        }
+    }
+
+    fn verify_v4(&self, head: &RequestHead, claim: &Claim, now_ms: u64) -> Result<Authenticated, AuthError> {
+        if claim.region != self.region {
+            return Err(AuthError::WrongRegion {
+                given: claim.region.clone(),
+                expected: self.region.clone(),
+            });
+        }
+        check_time(claim, now_ms)?;
+        let (key, identity) = self.signing_key(claim)?;
+        let mut canonical = self.scratch.take();
+        canonical.clear();
+        claim.push_canonical_request(head, &mut canonical)?;
+        let string_to_sign = claim.string_to_sign(&canonical);
+        let mut wanted = [0; 64];
+        write_hex(hmac::sign(&key, &string_to_sign).as_ref(), &mut wanted);
+        if constant_time::verify_slices_are_equal(&wanted, claim.signature.as_bytes()).is_err() {
+            return Err(AuthError::Mismatch(Box::new(SignatureMismatch {
+                access_key: claim.access_key.clone(),
+                string_to_sign: String::from_utf8_lossy(&string_to_sign).into_owned(),
+                signature: claim.signature.clone(),
+                canonical_request: String::from_utf8_lossy(&canonical).into_owned(),
+            })));
+        }
+        self.scratch.replace(canonical);
+        let chunks = |trailers: bool| {
+            let time = claim.time.as_str().to_owned();
+            BodySignature::Chunks(
+                Box::new(ChunkSigner::new(key.clone(), time, claim.scope(), wanted)),
+                trailers,
+            )
+        };
+        let body = match claim.payload {
+            PayloadHash::Unsigned => BodySignature::Unsigned,
+            PayloadHash::Sha256(digest) => BodySignature::Sha256(digest),
+            PayloadHash::StreamingSigned => chunks(false),
+            PayloadHash::StreamingSignedTrailer => chunks(true),
+            PayloadHash::StreamingUnsignedTrailer => BodySignature::UnsignedChunks,
+        };
+        Ok(Authenticated { identity: Identity::AccessKey(identity), body })
+    }
+
+    fn signing_key(&self, claim: &Claim) -> Result<(hmac::Key, Arc<str>), AuthError> {
+        let secret = self
+            .credentials
+            .secret(&claim.access_key)
+            .ok_or_else(|| AuthError::UnknownAccessKey(claim.access_key.clone()))?;
+        let name = KeyName { access_key: claim.access_key.clone(), date: claim.date.clone() };
+        let mut keys = self.keys.borrow_mut();
+        if let Some(cached) = keys.get(&name)
+            && cached.secret == secret
+        {
+            return Ok((cached.key.clone(), Arc::clone(&cached.identity)));
+        }
+        if keys.len() >= KEYS_MAX {
+            keys.clear();
+        }
+        let key = derive_key(&secret, &claim.date, &claim.region);
+        let identity = Arc::from(claim.access_key.as_str());
+        keys.insert(name, SigningKey { secret, key: key.clone(), identity: Arc::clone(&identity) });
+        Ok((key, identity))
+    }
+
+    fn verify_v2(
+        &self,
+        head: &RequestHead,
+        claim: sigv2::Claim,
+        host_bucket: Option<&str>,
+        now_ms: u64,
+    ) -> Result<Authenticated, AuthError> {
+        claim.check_time(now_ms, SKEW_MAX_S)?;
+        let secret = self
+            .credentials
+            .secret(&claim.access_key)
+            .ok_or_else(|| AuthError::UnknownAccessKey(claim.access_key.clone()))?;
+        let string_to_sign = claim.string_to_sign(head, host_bucket)?;
+        if !claim.matches(&secret, &string_to_sign) {
+            return Err(AuthError::Mismatch(Box::new(SignatureMismatch {
+                access_key: claim.access_key,
+                string_to_sign: String::from_utf8_lossy(&string_to_sign).into_owned(),
+                signature: claim.signature,
+                canonical_request: String::new(),
+            })));
+        }
+        let identity = Identity::AccessKey(Arc::from(claim.access_key.as_str()));
+        Ok(Authenticated { identity, body: BodySignature::Unsigned })
+    }
+}
+
+fn has(query: &str, name: &str) -> bool {
+    query_value(query, name).is_some()
+}
+
+fn check_time(claim: &Claim, now_ms: u64) -> Result<(), AuthError> {
+    let now_s = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
+    let age_s = now_s.saturating_sub(claim.time.unix_s);
+    match claim.expires_s {
+        None if age_s.saturating_abs() > SKEW_MAX_S => {
+            Err(AuthError::TimeSkewed { request_time: claim.time.as_str().to_owned(), server_ms: now_ms })
+        }
+        None => Ok(()),
+        Some(_) if age_s < -SKEW_MAX_S => Err(AuthError::NotYetValid),
+        Some(expires_s) if age_s > i64::try_from(expires_s).unwrap_or(i64::MAX) => Err(AuthError::Expired {
+            expired_ms: u64::try_from(claim.time.unix_s).unwrap_or(0).saturating_add(expires_s) * 1000,
+            server_ms: now_ms,
+            expires_s,
+        }),
+        Some(_) => Ok(()),
+    }
+}
+
+fn derive_key(secret: &Secret, date: &str, region: &str) -> hmac::Key {
+    let mut first = Vec::with_capacity(4 + secret.as_bytes().len());
+    first.extend_from_slice(b"AWS4");
+    first.extend_from_slice(secret.as_bytes());
+    let mut key = hmac::Key::new(hmac::HMAC_SHA256, &first);
+    for part in [date, region, "s3", "aws4_request"] {
+        key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, part.as_bytes()).as_ref());
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,311 @@
+//! AWS's published examples, and every way to be refused.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use bytes::{Bytes, BytesMut};
+
+use super::*;
+use crate::http::{AwsChunkedDecoder, BodyError, Framed, HeadLimits, HeadParse, parse_head};
+
+const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+/// 2013-05-24T00:00:00Z.
+const NOW_MS: u64 = 1_369_353_600_000;
+const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+struct Example;
+
+impl Credentials for Example {
+    fn secret(&self, access_key: &str) -> Option<Secret> {
+        (access_key == KEY).then(|| Secret::new(SECRET))
+    }
+}
+
+fn head(text: &str) -> RequestHead {
+    let mut buf = BytesMut::from(text.as_bytes());
+    match parse_head(&mut buf, 0, &HeadLimits::default()).unwrap() {
+        HeadParse::Complete(head) => head,
+        HeadParse::Partial { .. } => panic!("whole head"),
+    }
+}
+
+fn verify_at(text: &str, now_ms: u64) -> Result<Authenticated, AuthError> {
+    Verifier::new(Example, "us-east-1").authenticate(&head(text), None, now_ms)
+}
+
+fn verify(text: &str) -> Result<Authenticated, AuthError> {
+    verify_at(text, NOW_MS)
+}
+
+fn request(line: &str, fields: &str, signed: &str, signature: &str) -> String {
+    format!(
+        "{line} HTTP/1.1\r\n{fields}Authorization: AWS4-HMAC-SHA256 \
+         Credential={KEY}/20130524/us-east-1/s3/aws4_request,SignedHeaders={signed},Signature={signature}\r\n\r\n"
+    )
+}
+
+fn get_object(extra: &str) -> String {
+    request(
+        "GET /test.txt",
+        &format!(
+            "Host: examplebucket.s3.amazonaws.com\r\nRange: bytes=0-9\r\nx-amz-content-sha256: {EMPTY}\r\n\
+             x-amz-date: 20130524T000000Z\r\n{extra}"
+        ),
+        "host;range;x-amz-content-sha256;x-amz-date",
+        "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41",
+    )
+}
+
+#[test]
+fn sigv4_example_get_object_range() {
+    let authenticated = verify(&get_object("")).unwrap();
+    assert_eq!(authenticated.access_key(), KEY);
+    assert!(matches!(authenticated.body(), BodySignature::Sha256(_)));
+}
+
+#[test]
+fn sigv4_example_put_object() {
+    let text = request(
+        "PUT /test$file.text",
+        "Host: examplebucket.s3.amazonaws.com\r\nDate: Fri, 24 May 2013 00:00:00 GMT\r\n\
+         x-amz-date: 20130524T000000Z\r\nx-amz-storage-class: REDUCED_REDUNDANCY\r\n\
+         x-amz-content-sha256: 44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072\r\n",
+        "date;host;x-amz-content-sha256;x-amz-date;x-amz-storage-class",
+        "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd",
+    );
+    assert!(verify(&text).is_ok());
+    // The same path sent escaped is the same request.
+    assert!(verify(&text.replace("test$file", "test%24file")).is_ok());
+}
+
+fn plain_fields() -> String {
+    format!(
+        "Host: examplebucket.s3.amazonaws.com\r\nx-amz-date: 20130524T000000Z\r\nx-amz-content-sha256: {EMPTY}\r\n"
+    )
+}
+
+#[test]
+fn sigv4_example_get_bucket_lifecycle() {
+    let text = request(
+        "GET /?lifecycle",
+        &plain_fields(),
+        "host;x-amz-content-sha256;x-amz-date",
+        "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543",
+    );
+    assert!(verify(&text).is_ok());
+}
+
+#[test]
+fn sigv4_example_list_objects() {
+    let text = request(
+        "GET /?max-keys=2&prefix=J",
+        &plain_fields(),
+        "host;x-amz-content-sha256;x-amz-date",
+        "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7",
+    );
+    assert!(verify(&text).is_ok());
+    // The order in which parameters are sent does not matter.
+    assert!(verify(&text.replace("max-keys=2&prefix=J", "prefix=J&max-keys=2")).is_ok());
+}
+
+fn presigned() -> String {
+    format!(
+        "GET /test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={KEY}%2F20130524%2Fus-east-1%2Fs3%2F\
+         aws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=\
+         aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404 HTTP/1.1\r\n\
+         Host: examplebucket.s3.amazonaws.com\r\n\r\n"
+    )
+}
+
+#[test]
+fn sigv4_example_presigned_url() {
+    assert!(matches!(verify(&presigned()).unwrap().body(), BodySignature::Unsigned));
+    assert!(verify_at(&presigned(), NOW_MS + 86_400_000).is_ok());
+    assert!(matches!(
+        verify_at(&presigned(), NOW_MS + 86_401_000),
+        Err(AuthError::Expired { expires_s: 86_400, .. })
+    ));
+    assert_eq!(verify_at(&presigned(), NOW_MS - 3_600_000).unwrap_err(), AuthError::NotYetValid);
+}
+
+#[test]
+fn presigned_lives_outside_a_second_to_a_week_are_refused() {
+    for expires in ["0", "-5", "604801", "x", ""] {
+        let text = presigned().replace("X-Amz-Expires=86400", &format!("X-Amz-Expires={expires}"));
+        assert!(matches!(verify(&text), Err(AuthError::QueryMalformed(_))), "{expires}");
+    }
+}
+
+fn chunked_head(payload: &str, extra: &str, signed: &str, signature: &str) -> String {
+    request(
+        "PUT /examplebucket/chunkObject.txt",
+        &format!(
+            "Host: s3.amazonaws.com\r\nx-amz-date: 20130524T000000Z\r\nx-amz-storage-class: REDUCED_REDUNDANCY\r\n\
+             x-amz-content-sha256: {payload}\r\nContent-Encoding: aws-chunked\r\n\
+             x-amz-decoded-content-length: 66560\r\n{extra}"
+        ),
+        signed,
+        signature,
+    )
+}
+
+fn decode(signer: ChunkSigner, trailers: bool, wire: &[u8]) -> Result<usize, BodyError> {
+    let mut decoder = AwsChunkedDecoder::new(66_560, Some(signer), trailers);
+    let mut len = 0;
+    for piece in wire.chunks(1000) {
+        let mut input = Bytes::copy_from_slice(piece);
+        while let Framed::Data(data) = decoder.decode(&mut input)? {
+            len += data.len();
+        }
+    }
+    decoder.finish()?;
+    Ok(len)
+}
+
+fn signed_wire(signatures: [&str; 3], tail: &str) -> Vec<u8> {
+    let mut wire = Vec::new();
+    for (size, signature) in [65_536, 1024, 0].into_iter().zip(signatures) {
+        wire.extend_from_slice(format!("{size:x};chunk-signature={signature}\r\n").as_bytes());
+        if size > 0 {
+            wire.resize(wire.len() + size, b'a');
+            wire.extend_from_slice(b"\r\n");
+        }
+    }
+    wire.extend_from_slice(tail.as_bytes());
+    wire
+}
+
+fn signer_of(text: &str) -> (ChunkSigner, bool) {
+    match verify(text).unwrap().into_body() {
+        BodySignature::Chunks(signer, trailers) => (*signer, trailers),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn sigv4_example_chunked_upload() {
+    let text = chunked_head(
+        "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+        "Content-Length: 66824\r\n",
+        "content-encoding;content-length;host;x-amz-content-sha256;x-amz-date;x-amz-decoded-content-length;\
+         x-amz-storage-class",
+        "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9",
+    );
+    let wire = signed_wire(
+        [
+            "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
+            "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497",
+            "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9",
+        ],
+        "\r\n",
+    );
+    assert_eq!(wire.len(), 66_824);
+    let (signer, trailers) = signer_of(&text);
+    assert_eq!(decode(signer, trailers, &wire), Ok(66_560));
+    let mut changed = wire;
+    changed[40_000] = b'b';
+    let (signer, trailers) = signer_of(&text);
+    assert_eq!(decode(signer, trailers, &changed), Err(BodyError::Signature));
+}
+
+#[test]
+fn sigv4_example_chunked_upload_with_trailer() {
+    let text = chunked_head(
+        "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+        "x-amz-trailer: x-amz-checksum-crc32c\r\n",
+        "content-encoding;host;x-amz-content-sha256;x-amz-date;x-amz-decoded-content-length;x-amz-storage-class;\
+         x-amz-trailer",
+        "106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e",
+    );
+    let wire = signed_wire(
+        [
+            "b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2",
+            "1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7",
+            "2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992",
+        ],
+        "x-amz-checksum-crc32c:sOO8/Q==\n\r\nx-amz-trailer-signature:\
+         d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n\r\n",
+    );
+    let (signer, trailers) = signer_of(&text);
+    assert!(trailers);
+    assert_eq!(decode(signer, trailers, &wire), Ok(66_560));
+}
+
+#[test]
+fn sigv2_examples_get_and_list() {
+    let get = format!(
+        "GET /photos/puppy.jpg HTTP/1.1\r\nHost: johnsmith.s3.amazonaws.com\r\n\
+         Date: Tue, 27 Mar 2007 19:36:42 +0000\r\nAuthorization: AWS {KEY}:bWq2s1WEIj+Ydj0vQ697zp+IXMU=\r\n\r\n"
+    );
+    let list = format!(
+        "GET /?prefix=photos&max-keys=50&marker=puppy HTTP/1.1\r\nHost: johnsmith.s3.amazonaws.com\r\n\
+         Date: Tue, 27 Mar 2007 19:42:41 +0000\r\nAuthorization: AWS {KEY}:htDYFYduRNen8P9ZfE/s9SuKy0U=\r\n\r\n"
+    );
+    let verifier = Verifier::new(Example, "us-east-1");
+    let now_ms = 1_175_024_202_000;
+    for text in [get, list] {
+        assert!(verifier.authenticate(&head(&text), Some("johnsmith"), now_ms).is_ok(), "{text}");
+        assert!(verifier.authenticate(&head(&text), Some("other"), now_ms).is_err());
+    }
+}
+
+#[test]
+fn a_wrong_signature_says_what_was_signed() {
+    let Err(AuthError::Mismatch(mismatch)) = verify(&get_object("").replace("bytes=0-9", "bytes=0-8")) else {
+        panic!("a changed header was accepted")
+    };
+    assert!(
+        mismatch.canonical_request.starts_with("GET\n/test.txt\n\nhost:examplebucket.s3.amazonaws.com\n")
+    );
+    assert!(
+        mismatch.string_to_sign.starts_with("AWS4-HMAC-SHA256\n20130524T000000Z\n20130524/us-east-1/s3/")
+    );
+}
+
+#[test]
+fn clocks_may_differ_by_fifteen_minutes_either_way() {
+    for offset_s in [-900i64, 900] {
+        assert!(verify_at(&get_object(""), NOW_MS.checked_add_signed(offset_s * 1000).unwrap()).is_ok());
+    }
+    for offset_s in [-901i64, 901] {
+        let result = verify_at(&get_object(""), NOW_MS.checked_add_signed(offset_s * 1000).unwrap());
+        assert!(matches!(result, Err(AuthError::TimeSkewed { .. })));
+    }
+}
+
+#[test]
+fn each_fault_has_its_own_refusal() {
+    type Case = (String, fn(&AuthError) -> bool);
+    let cases: [Case; 9] = [
+        ("GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), |e| *e == AuthError::Anonymous),
+        (get_object("").replace(KEY, "AKIAUNKNOWN"), |e| matches!(e, AuthError::UnknownAccessKey(_))),
+        (get_object("").replace("us-east-1", "eu-west-1"), |e| matches!(e, AuthError::WrongRegion { .. })),
+        (get_object("").replace("/s3/", "/iam/"), |e| matches!(e, AuthError::HeaderMalformed(_))),
+        (get_object("x-amz-meta-a: 1\r\n"), |e| *e == AuthError::UnsignedHeaders("x-amz-meta-a".to_owned())),
+        (get_object("x-amz-security-token: 1\r\n"), |e| *e == AuthError::SessionToken),
+        (get_object("").replace("20130524T000000Z", "yesterday"), |e| *e == AuthError::MissingDate),
+        (get_object("").replace(EMPTY, "nonsense"), |e| *e == AuthError::BadContentSha256),
+        (get_object("").replace("AWS4-HMAC", "AWS5-HMAC"), |e| *e == AuthError::UnsupportedScheme),
+    ];
+    for (text, expected) in cases {
+        let error = verify(&text).unwrap_err();
+        assert!(expected(&error), "{error:?} for {text}");
+    }
+}
+
+#[test]
+fn random_and_mutated_signatures_never_panic() {
+    let mut rng = fastrand::Rng::new();
+    for good in [get_object(""), presigned()] {
+        for _ in 0..5_000 {
+            let mut bytes = good.clone().into_bytes();
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(0..bytes.len());
+                bytes[at] = rng.u8(b' '..=b'~');
+            }
+            let mut buf = BytesMut::from(&bytes[..]);
+            if let Ok(HeadParse::Complete(head)) = parse_head(&mut buf, 0, &HeadLimits::default()) {
+                drop(Verifier::new(Example, "us-east-1").authenticate(&head, None, NOW_MS));
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! A response: status, header text and payload.
+//! Invariants: no header value can end its line; the length is known before the head is sent.
+//! Not here: the fields that every response carries (`connection` adds them).
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+/// A payload that could not be read to its end: the connection closes without finishing it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamFailed;
+
+/// A payload that is read while it is sent.
+pub trait PayloadSource {
+    /// The next bytes in order; `None` at the end. Never empty.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Vec<Bytes>>, StreamFailed>>;
+}
+
+/// A source with nothing in it.
+impl PayloadSource for () {
+    async fn next(&mut self) -> Result<Option<Vec<Bytes>>, StreamFailed> {
+        Ok(None)
+    }
+}
+
+/// The payload of a response.
+#[derive(Debug)]
+pub enum Payload<P> {
+    /// None, and `Content-Length: 0` where the status allows one.
+    Empty,
+    /// In memory.
+    Full(Vec<Bytes>),
+    /// In memory until it is sent; its length is `len_bytes`.
+    Stream {
+        /// What it will yield in all.
+        len_bytes: u64,
+        /// Where it comes from.
+        source: P,
+    },
+    /// A HEAD response: the length that a GET would have had.
+    HeadOf {
+        /// What a GET would yield.
+        len_bytes: u64,
+    },
+}
+
+/// Header fields as they will stand on the wire.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderText {
+    text: Vec<u8>,
+}
+
+impl HeaderText {
+    /// Adds a field; bytes of `value` that could end the line are dropped.
+    pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        let value = value.as_ref();
+        self.text.reserve(name.len() + value.len() + 4);
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.extend_from_slice(b": ");
+        if value.iter().any(|&byte| byte < b' ' || byte == 0x7f) {
+            self.text.extend(value.iter().filter(|&&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f)));
+        } else {
+            self.text.extend_from_slice(value);
+        }
+        self.text.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds a field whose value is a number.
+    pub fn push_number(&mut self, name: &str, value: u64) {
+        let mut digits = DecimalText::default();
+        self.push(name, digits.render(value));
+    }
+
+    /// The fields so far, each with its line end.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+/// Room for the decimal digits of any u64.
+#[derive(Default)]
+pub(crate) struct DecimalText {
+    digits: [u8; 20],
+}
+
+impl DecimalText {
+    pub(crate) fn render(&mut self, mut value: u64) -> &[u8] {
+        let mut at = self.digits.len();
+        loop {
+            at -= 1;
+            self.digits[at] = b"0123456789"[(value % 10) as usize];
+            value /= 10;
+            if value == 0 {
+                return &self.digits[at..];
+            }
+        }
+    }
+}
+
+/// A response of a service.
+#[derive(Debug)]
+pub struct Response<P> {
+    /// The status code.
+    pub status: u16,
+    /// Fields other than those every response carries.
+    pub headers: HeaderText,
+    /// The payload.
+    pub payload: Payload<P>,
+    /// Whether the connection ends after it.
+    pub close: bool,
+}
+
+impl<P> Response<P> {
+    /// A response without payload or fields.
+    pub fn new(status: u16) -> Response<P> {
+        Response { status, headers: HeaderText::default(), payload: Payload::Empty, close: false }
+    }
+
+    /// The same with a payload in memory.
+    #[must_use]
+    pub fn with_bytes(mut self, content_type: &str, bytes: impl Into<Bytes>) -> Response<P> {
+        self.headers.push("Content-Type", content_type);
+        self.payload = Payload::Full(vec![bytes.into()]);
+        self
+    }
+
+    /// The same with one more field.
+    #[must_use]
+    pub fn with_header(mut self, name: &str, value: impl AsRef<[u8]>) -> Response<P> {
+        self.headers.push(name, value);
+        self
+    }
+}
+
+/// The reason phrase of a status.
+pub(super) fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        200 => "OK",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
+        _ => "Status",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_end_its_line() {
+        let mut headers = HeaderText::default();
+        headers.push("X", "a\r\nSet-Cookie: b\tc");
+        headers.push_number("N", 0);
+        headers.push_number("M", u64::MAX);
+        assert_eq!(headers.as_bytes(), b"X: aSet-Cookie: b\tc\r\nN: 0\r\nM: 18446744073709551615\r\n");
+    }
+}

@@ -20,11 +20,13 @@
 
 #![forbid(unsafe_code)]
 
+mod contract;
 mod disk;
 mod drive;
 mod executor;
 mod faults;
 
+pub use contract::{drive_contract, fence_contract, poll_then_drop};
 pub use drive::{DriveImage, SimDrive, SimFile};
 pub use executor::{Sim, SimExecutor};
 pub use faults::Faults;

@@ -16,7 +16,6 @@ pub(crate) fn checksum(volume: VolumeId, offset_bytes: u64, body: &[u8]) -> u32 
 }
 
 /// The low 32 bits; a CRC32C comes in a u64.
-#[expect(clippy::cast_possible_truncation, reason = "masked to 32 bits")]
 pub(crate) fn low_u32(wide: u64) -> u32 {
     (wide & 0xffff_ffff) as u32
 }

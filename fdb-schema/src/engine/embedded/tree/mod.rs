@@ -17,6 +17,8 @@ mod manifest;
 mod merge;
 mod policy;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use build::{RUN_MAX_BYTES, RunBuilder};
 pub use compact::{OUTPUT_TARGET_BYTES, PACE_BYTES, compact, write_runs};

@@ -130,7 +130,7 @@ impl Levels {
         })
     }
 
-    fn compaction(&self, level: usize, inputs: Vec<Arc<Run>>) -> Compaction {
+    pub(crate) fn compaction(&self, level: usize, inputs: Vec<Arc<Run>>) -> Compaction {
         let target = level + 1;
         let first = inputs.iter().map(|run| run.first_key()).min().cloned().unwrap_or_default();
         let last = inputs.iter().map(|run| run.last_key()).max().cloned().unwrap_or_default();

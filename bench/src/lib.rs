@@ -1,1 +1,3 @@
 //! Load generator and reports: a stranger on the wire.
+
+#![forbid(unsafe_code)]

@@ -1,1 +1,3 @@
 //! basaltctl: the operator's command line, and the checks of the tree.
+
+#![forbid(unsafe_code)]

@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use compio::runtime::{Runtime, RuntimeBuilder};
+use rustix::thread::CpuSet;
 
 use crate::ring::{self, RingError};
 use crate::{Clock, Executor, MonotonicTime, WRITE_DEADLINE};
@@ -143,10 +144,12 @@ fn start(config: &CoreConfig) -> Result<Runtime, CoreError> {
 }
 
 fn pin_to(cpu: usize) -> std::io::Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    if cpu >= rustix::thread::CpuSet::MAX_CPU {
+    let mut set = CpuSet::new();
+    if cpu >= CpuSet::MAX_CPU {
         return Err(std::io::ErrorKind::InvalidInput.into());
     }
+    let before = rustix::thread::sched_getaffinity(None)?;
+    PROCESS_CPUS.get_or_init(|| before);
     set.set(cpu);
     Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
@@ -195,9 +198,27 @@ thread_local! {
 
 /// Runs a call that may block on a thread of the core's pool.
 pub(crate) async fn run_off_core<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
-    let output = compio::runtime::spawn_blocking(call).await;
+    let unpinned_call = || {
+        leave_the_cores_cpu();
+        call()
+    };
+    let output = compio::runtime::spawn_blocking(unpinned_call).await;
     output.expect("the call is not cancelled, and a panic aborts the process")
 }
+
+/// The pool's threads inherit the pin of the core that started them: let them run where the process may.
+fn leave_the_cores_cpu() {
+    thread_local! {
+        static LEFT: Cell<bool> = const { Cell::new(false) };
+    }
+    let Some(cpus) = PROCESS_CPUS.get().filter(|_| !LEFT.with(Cell::get)) else { return };
+    // A thread that stays pinned is slower, not wrong.
+    let left = rustix::thread::sched_setaffinity(None, cpus).is_ok();
+    LEFT.with(|cell| cell.set(left));
+}
+
+/// Where the process might run before any core was pinned.
+static PROCESS_CPUS: OnceLock<CpuSet> = OnceLock::new();
 
 /// Closes a file on a thread of the core's pool; here if this is no core, or one that is closing.
 pub(crate) fn close_off_core(fd: OwnedFd) {

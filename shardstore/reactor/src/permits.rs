@@ -1,6 +1,6 @@
 //! A counting semaphore of one core: bounds the operations in flight.
-//! Invariants: permits out plus permits free is constant; waiters are served in order; a waiter that went away
-//! passes its turn on.
+//! Invariants: permits out plus permits free is constant, but for those of [`Permits::let_all_through`]; waiters are
+//! served in order; a waiter that went away passes its turn on.
 //! Not here: other threads; a permit never leaves its core.
 
 use std::cell::{Cell, RefCell};
@@ -25,7 +25,7 @@ struct Inner {
 
 /// One permit, given back when dropped.
 pub(crate) struct Permit {
-    /// `None` once given back.
+    /// `None` once given back, and of those let through.
     inner: Option<Rc<Inner>>,
 }
 
@@ -45,6 +45,18 @@ impl Permits {
         }
         let receiver = self.inner.join_queue();
         receiver.await.expect("the queue outlives its waiters: they hold it")
+    }
+
+    pub(crate) fn has_waiters(&self) -> bool {
+        !self.inner.waiters.borrow().is_empty()
+    }
+
+    /// Gives every waiter a permit that counts for nothing: what they wait for will not be done.
+    pub(crate) fn let_all_through(&self) {
+        let waiters = std::mem::take(&mut *self.inner.waiters.borrow_mut());
+        for waiter in waiters {
+            drop(waiter.send(Permit { inner: None }));
+        }
     }
 }
 
@@ -112,6 +124,20 @@ mod tests {
         drop(held);
         assert_eq!(permits.inner.free.get(), 0);
         drop(waiter);
+        assert_eq!(permits.inner.free.get(), 1);
+    }
+
+    #[test]
+    fn all_are_let_through_and_the_count_stays_right() {
+        let permits = Permits::new(1);
+        let held = permits.acquire().now_or_never().expect("one is free");
+        let mut waiters: Vec<_> = (0..3).map(|_| Box::pin(permits.acquire())).collect();
+        assert!(waiters.iter_mut().all(|waiter| waiter.as_mut().now_or_never().is_none()));
+        permits.let_all_through();
+        assert!(waiters.into_iter().all(|waiter| waiter.now_or_never().is_some()));
+        assert!(!permits.has_waiters());
+        assert_eq!(permits.inner.free.get(), 0);
+        drop(held);
         assert_eq!(permits.inner.free.get(), 1);
     }
 

@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::cores::{run_off_core, uptime};
-use crate::permits::Permits;
+use crate::permits::{Permit, Permits};
 use crate::real_file::{FileFd, RealFile};
 use crate::{
     AlignedBuf, Drive, DriveSpace, FenceReason, IoError, OpenMode, SECTOR_BYTES, WRITE_DEADLINE,
@@ -220,7 +220,7 @@ pub struct RealDrive {
 
 pub(crate) struct CoreDrive {
     shared: Arc<DriveShared>,
-    pub(crate) data_permits: Permits,
+    data_permits: Permits,
     blocking_permits: Permits,
     /// Durable writes that were not answered yet, the oldest first.
     writes: RefCell<BTreeMap<u64, UnansweredWrite>>,
@@ -254,10 +254,20 @@ impl CoreDrive {
         self.next_write.set(id + 1);
         let write = UnansweredWrite { begun: uptime(), submitted: false, answer };
         self.writes.borrow_mut().insert(id, write);
+        self.watch();
+        id
+    }
+
+    /// Waits for a turn at the device; after it, look at the fence again.
+    pub(crate) async fn data_permit(self: &Rc<Self>) -> Permit {
+        self.watch();
+        self.data_permits.acquire().await
+    }
+
+    fn watch(self: &Rc<Self>) {
         if !self.watched.replace(true) {
             compio::runtime::spawn(watch(Rc::clone(self))).detach();
         }
-        id
     }
 
     pub(crate) fn submit_write(&self, id: u64) {
@@ -275,7 +285,7 @@ impl CoreDrive {
         }
     }
 
-    /// Answers the writes that are past their deadline, and after a fence those that never began.
+    /// Answers the writes that are past their deadline, and after a fence everything that never began.
     fn answer_overdue(&self, now: Duration) {
         let oldest = self.writes.borrow().first_key_value().map(|(_, write)| write.begun);
         if oldest.is_some_and(|begun| now.saturating_sub(begun) > WRITE_DEADLINE) {
@@ -292,6 +302,13 @@ impl CoreDrive {
         for (_, write) in answered {
             drop(write.answer.send(WriteOutcome { result: Err(IoError::Fenced), bufs: Vec::new() }));
         }
+        self.data_permits.let_all_through();
+        self.blocking_permits.let_all_through();
+    }
+
+    fn is_idle(&self) -> bool {
+        let waiting = self.data_permits.has_waiters() || self.blocking_permits.has_waiters();
+        !waiting && self.writes.borrow().is_empty()
     }
 
     /// Runs a blocking call to its end, even if the caller goes away.
@@ -300,39 +317,53 @@ impl CoreDrive {
         call: impl FnOnce(&OwnedFd) -> Result<T, Errno> + Send + 'static,
     ) -> Result<T, IoError> {
         self.check()?;
+        self.watch();
         let core = Rc::clone(self);
         let (sender, receiver) = oneshot::channel();
         compio::runtime::spawn(async move {
             let permit = core.blocking_permits.acquire().await;
-            let shared = Arc::clone(&core.shared);
-            let result = run_off_core(move || call(&shared.root)).await;
+            let result = match core.check() {
+                Ok(()) => {
+                    let shared = Arc::clone(&core.shared);
+                    run_off_core(move || call(&shared.root)).await.map_err(io_error)
+                }
+                Err(error) => Err(error),
+            };
             drop(permit);
             // The caller may have gone; what was done stands.
             drop(sender.send(result));
         })
         .detach();
-        let result = receiver.await.unwrap_or(Err(Errno::CANCELED));
+        let result = receiver.await.unwrap_or(Err(IoError::Fenced));
         self.check()?;
-        result.map_err(io_error)
+        result
     }
 
-    /// As [`CoreDrive::blocking`] for a flush: its failure fences the drive, but that the directory is missing.
+    /// As [`CoreDrive::blocking`] for a call that ends with a flush: a failed flush fences the drive.
     pub(crate) async fn flush(
         self: &Rc<Self>,
-        call: impl FnOnce(&OwnedFd) -> Result<(), Errno> + Send + 'static,
+        call: impl FnOnce(&OwnedFd) -> Result<Flushed, Errno> + Send + 'static,
     ) -> Result<(), IoError> {
-        let result = self.blocking(call).await;
-        if matches!(result, Err(IoError::Device(_) | IoError::NoSpace)) {
-            self.fence(FenceReason::FailedWrite);
+        match self.blocking(call).await? {
+            Flushed(Ok(())) => Ok(()),
+            Flushed(Err(errno)) => {
+                self.fence(FenceReason::FailedWrite);
+                Err(IoError::Device(errno.into()))
+            }
         }
-        result
     }
 }
 
+/// What the flush itself said, apart from what came before it.
+pub(crate) struct Flushed(pub(crate) Result<(), Errno>);
+
 async fn watch(core: Rc<CoreDrive>) {
-    while !core.writes.borrow().is_empty() {
+    loop {
         compio::runtime::time::sleep(WATCH_INTERVAL).await;
         core.answer_overdue(uptime());
+        if core.is_idle() {
+            break;
+        }
     }
     core.watched.set(false);
 }
@@ -360,20 +391,22 @@ fn open_dir(root: &OwnedFd, path: &str) -> Result<OwnedFd, Errno> {
 
 /// Makes the directory and its parents, and makes their names durable even if they existed already: an earlier
 /// process may have died before it could.
-fn make_dirs(root: &OwnedFd, path: &str) -> Result<(), Errno> {
+fn make_dirs(root: &OwnedFd, path: &str) -> Result<Flushed, Errno> {
     let mut parent = open_dir(root, ".")?;
     for name in path.split('/').filter(|name| *name != ".") {
         match rustix::fs::mkdirat(&parent, name, DIR_MODE) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
-        rustix::fs::fsync(&parent)?;
+        if let Err(errno) = rustix::fs::fsync(&parent) {
+            return Ok(Flushed(Err(errno)));
+        }
         parent = open_dir(&parent, name).map_err(|errno| match errno {
             Errno::NOTDIR => Errno::EXIST,
             errno => errno,
         })?;
     }
-    Ok(())
+    Ok(Flushed(Ok(())))
 }
 
 fn list_dir(root: &OwnedFd, path: &str) -> Result<Vec<String>, Errno> {
@@ -431,7 +464,7 @@ impl Drive for RealDrive {
 
     async fn sync_dir(&self, path: &str) -> Result<(), IoError> {
         let path = normal_path(path);
-        self.core.flush(move |root| rustix::fs::fsync(open_dir(root, &path)?)).await
+        self.core.flush(move |root| Ok(Flushed(rustix::fs::fsync(open_dir(root, &path)?)))).await
     }
 
     async fn space(&self) -> Result<DriveSpace, IoError> {
@@ -456,5 +489,82 @@ impl Drive for RealDrive {
 
     async fn write_small(&self, path: &str, bytes: Vec<u8>) -> Result<(), IoError> {
         write_small_file(self, path, bytes).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CoreConfig, PendingWrite, spawn_core};
+
+    fn with_drive<F: Future<Output = ()>>(test: impl FnOnce(RealDrive) -> F + Send + 'static) {
+        let factory = RealDriveFactory::open(&std::env::current_dir().expect("the crate's folder"));
+        let factory = factory.expect("the checkout's file system has O_DIRECT");
+        let core = spawn_core(CoreConfig::new(None, "test"), move |_| test(factory.on_core()));
+        core.expect("a core").join();
+    }
+
+    #[test]
+    fn a_write_past_its_deadline_fences_the_drive_and_its_caller_is_told() {
+        with_drive(|drive| async move {
+            let (sender, receiver) = oneshot::channel();
+            let id = drive.core.begin_write(sender);
+            drive.core.submit_write(id);
+            drive.core.answer_overdue(uptime());
+            assert_eq!(drive.fenced(), None, "in time");
+            drive.core.answer_overdue(uptime() + WRITE_DEADLINE + WATCH_INTERVAL);
+            assert_eq!(drive.fenced(), Some(FenceReason::Hung));
+            let outcome = PendingWrite::new(receiver).await;
+            assert!(matches!(outcome.result, Err(IoError::Fenced)));
+            assert!(outcome.bufs.is_empty(), "the buffers are still the kernel's");
+            // The kernel answers after all: nobody listens any more.
+            drive.core.end_write(id, WriteOutcome { result: Ok(()), bufs: Vec::new() });
+        });
+    }
+
+    #[test]
+    fn writes_that_wait_behind_a_fence_are_told_before_their_deadline() {
+        with_drive(|drive| async move {
+            let (sender, begun) = oneshot::channel();
+            let id = drive.core.begin_write(sender);
+            drive.core.submit_write(id);
+            let (sender, waiting) = oneshot::channel();
+            drive.core.begin_write(sender);
+            drive.fence(FenceReason::Asked);
+            drive.core.answer_overdue(uptime());
+            assert!(matches!(PendingWrite::new(waiting).await.result, Err(IoError::Fenced)));
+            // One that the kernel has may still succeed, and is waited for.
+            drive.core.end_write(id, WriteOutcome { result: Ok(()), bufs: Vec::new() });
+            assert!(PendingWrite::new(begun).await.result.is_ok());
+            assert_eq!(drive.fenced(), Some(FenceReason::Asked));
+        });
+    }
+
+    #[test]
+    fn whoever_waits_for_a_turn_is_told_of_the_fence() {
+        with_drive(|drive| async move {
+            let mut held = Vec::new();
+            for _ in 0..INFLIGHT_OPS_MAX {
+                held.push(drive.core.data_permit().await);
+            }
+            for _ in 0..BLOCKING_OPS_MAX {
+                held.push(drive.core.blocking_permits.acquire().await);
+            }
+            let fencing = async {
+                compio::runtime::time::sleep(Duration::from_millis(1)).await;
+                drive.fence(FenceReason::Asked);
+            };
+            let waiting = drive.core.data_permit();
+            let (_, listed, ()) = futures_util::future::join3(waiting, drive.list(""), fencing).await;
+            assert!(matches!(listed, Err(IoError::Fenced)));
+            drop(held);
+        });
+    }
+
+    #[test]
+    fn paths_are_normal_and_stay_inside() {
+        assert_eq!(normal_path("/a//b/./c/"), "a/b/c");
+        assert_eq!(normal_path(""), ".");
+        assert_eq!(normal_path("/"), ".");
     }
 }

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use crate::cores::{StorageOp, close_off_core};
 use crate::permits::Permit;
-use crate::real_drive::{CoreDrive, io_error};
+use crate::real_drive::{CoreDrive, Flushed, io_error};
 use crate::{AlignedBuf, DriveFile, FenceReason, IoError, PendingWrite, SECTOR_BYTES, WriteOutcome};
 
 const SECTOR: u64 = SECTOR_BYTES as u64;
@@ -88,7 +88,7 @@ impl DriveFile for RealFile {
         if let Err(error) = self.drive.check() {
             return (Err(error), buf);
         }
-        let permit = self.drive.data_permits.acquire().await;
+        let permit = self.drive.data_permit().await;
         if let Err(error) = self.drive.check() {
             return (Err(error), buf);
         }
@@ -117,6 +117,7 @@ impl DriveFile for RealFile {
     async fn allocate(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), IoError> {
         self.check_writable();
         self.change(move |fd| {
+            check_room(fd, offset_bytes.saturating_add(len_bytes))?;
             rustix::io::retry_on_intr(|| {
                 rustix::fs::fallocate(fd, FallocateFlags::empty(), offset_bytes, len_bytes)
             })
@@ -137,7 +138,7 @@ impl DriveFile for RealFile {
 
     async fn sync(&self) -> Result<(), IoError> {
         let fd = Arc::clone(&self.fd);
-        self.drive.flush(move |_| rustix::fs::fsync(fd.as_fd())).await
+        self.drive.flush(move |_| Ok(Flushed(rustix::fs::fsync(fd.as_fd())))).await
     }
 
     async fn set_len(&self, len_bytes: u64) -> Result<(), IoError> {
@@ -153,6 +154,17 @@ impl DriveFile for RealFile {
         });
         std::future::ready(len_bytes)
     }
+}
+
+/// Refuses to grow a file past the room there is: ext4 would take all of it first and then fail.
+fn check_room(fd: BorrowedFd<'_>, end_bytes: u64) -> Result<(), Errno> {
+    let len_bytes = u64::try_from(rustix::fs::fstat(fd)?.st_size).unwrap_or(0);
+    let room = rustix::fs::fstatvfs(fd)?;
+    let growth_bytes = end_bytes.saturating_sub(len_bytes);
+    if growth_bytes > room.f_bavail.saturating_mul(room.f_frsize) {
+        return Err(Errno::NOSPC);
+    }
+    Ok(())
 }
 
 /// What a read fills; owned by the kernel's operation while it runs, even if the reader is gone.
@@ -215,7 +227,7 @@ async fn read_whole(
 /// One durable write from its call to its completion; nothing can cancel it.
 async fn write_task(file: RealFile, id: u64, offset_bytes: u64, bufs: Vec<AlignedBuf>, op: StorageOp) {
     let drive = Rc::clone(&file.drive);
-    let permit = drive.data_permits.acquire().await;
+    let permit = drive.data_permit().await;
     let outcome = match drive.check() {
         Ok(()) => {
             drive.submit_write(id);

@@ -57,9 +57,16 @@ impl Listener for RealListener {
     type Stream = RealStream;
 
     async fn accept(&self) -> io::Result<(RealStream, SocketAddr)> {
-        let (stream, peer) = self.inner.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((RealStream { inner: stream }, peer))
+        loop {
+            let (stream, peer) = match self.inner.accept().await {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                accepted => accepted?,
+            };
+            // It fails only on a connection that the peer has reset already: take the next one.
+            if stream.set_nodelay(true).is_ok() {
+                return Ok((RealStream { inner: stream }, peer));
+            }
+        }
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {

@@ -37,6 +37,7 @@ pub async fn drive_contract<D: Drive, E: Executor>(drive: D, executor: E) {
     contract.reading_past_the_end_says_how_much_was_there().await;
     contract.punched_ranges_read_as_zeros().await;
     contract.allocation_grows_the_file_with_zeros().await;
+    contract.a_full_drive_refuses_without_a_fence().await;
     contract.set_len_cuts_and_extends().await;
     contract.small_files_are_replaced_whole().await;
     contract.label_and_space_are_plausible().await;
@@ -287,6 +288,17 @@ impl<D: Drive, E: Executor> Contract<D, E> {
         file.write_durable(SECTOR, vec![self.buf(4096, 4)]).await.result.expect("written");
         self.assert_all(&file, SECTOR, 4096, 4).await;
         assert_eq!(file.len_bytes().await.expect("a length"), 4 << 20);
+    }
+
+    async fn a_full_drive_refuses_without_a_fence(&self) {
+        let file = self.new_file("full").await;
+        let total_bytes = self.drive.space().await.expect("space").total_bytes;
+        let refused = file.allocate(0, total_bytes * 2).await;
+        assert!(matches!(refused, Err(IoError::NoSpace)), "more than the drive: {refused:?}");
+        let space = self.drive.space().await.expect("space");
+        assert!(space.free_bytes > 0, "what was refused takes nothing");
+        assert_eq!(self.drive.fenced(), None, "a full drive is not a broken one");
+        file.allocate(0, 8 * SECTOR).await.expect("there is room for this");
     }
 
     async fn set_len_cuts_and_extends(&self) {

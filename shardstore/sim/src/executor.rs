@@ -459,9 +459,27 @@ fn print_seed_on_panic() {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             if let Ok(Some(seed)) = SEED_OF_THREAD.try_with(Cell::get) {
-                eprintln!("simulation failed: seed={seed}");
+                eprintln!("simulation failed: seed={seed} commit={}", commit());
             }
             before(info);
         }));
     });
+}
+
+/// The commit of the working tree, if it can be told.
+fn commit() -> String {
+    let git = concat!(env!("CARGO_MANIFEST_DIR"), "/../../.git/");
+    let read = |name: &str| std::fs::read_to_string(format!("{git}{name}")).unwrap_or_default();
+    let head = read("HEAD");
+    let id = head.trim().strip_prefix("ref: ").map_or_else(|| head.clone(), read);
+    if id.trim().is_empty() { "unknown".into() } else { id.trim().into() }
+}
+
+/// The seeds that a test should try: `0..count`, or `SIM_SEEDS` of them, or `SIM_SEED` alone to replay one.
+pub fn seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_SEEDS").unwrap_or(count),
+    }
 }

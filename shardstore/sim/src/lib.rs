@@ -28,5 +28,5 @@ mod faults;
 
 pub use contract::{drive_contract, fence_contract, poll_then_drop};
 pub use drive::{DriveImage, SimDrive, SimFile};
-pub use executor::{Sim, SimExecutor};
+pub use executor::{Sim, SimExecutor, seeds};
 pub use faults::Faults;

@@ -4,11 +4,11 @@
 use shardstore_reactor::{
     AlignedBuf, Clock, Drive, DriveFile, Elapsed, FenceReason, IoError, OpenMode, timeout,
 };
-use shardstore_sim::{Sim, drive_contract, fence_contract};
+use shardstore_sim::{Sim, drive_contract, fence_contract, seeds};
 
 #[test]
 fn the_simulated_drive_keeps_the_contract() {
-    for seed in 0..20 {
+    for seed in seeds(20) {
         let sim = Sim::new(seed);
         let drive = sim.drive("d0", 256 << 20);
         sim.block_on(drive_contract(drive, sim.executor()));

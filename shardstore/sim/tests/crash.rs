@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use shardstore_reactor::{AlignedBuf, Clock, Drive, DriveFile, Executor, FenceReason, IoError, OpenMode};
-use shardstore_sim::{Faults, Sim, SimDrive, SimFile};
+use shardstore_sim::{Faults, Sim, SimDrive, SimFile, seeds};
 
 const SEEDS: u64 = 100;
 const DRIVE_BYTES: u64 = 64 << 20;
@@ -28,7 +28,7 @@ async fn read(file: &SimFile, offset_bytes: u64, len_bytes: usize) -> Result<Vec
 
 #[test]
 fn acknowledged_writes_and_synced_names_survive_every_crash() {
-    for seed in 0..SEEDS {
+    for seed in seeds(SEEDS) {
         let sim = Sim::new(seed);
         let drive = sim.drive("d0", DRIVE_BYTES);
         let writer = drive.clone();
@@ -144,7 +144,7 @@ fn unsynced_allocation_is_lost_in_some_crashes_but_never_written_bytes() {
 
 #[test]
 fn a_small_file_is_the_old_or_the_new_one_after_any_crash() {
-    for seed in 0..400 {
+    for seed in seeds(400) {
         let sim = Sim::new(seed);
         let drive = sim.drive("d0", DRIVE_BYTES);
         let (old, new) = (vec![1_u8; 5000], vec![2_u8; 700]);

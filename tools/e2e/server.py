@@ -8,7 +8,6 @@ else's: `External` answers the same questions, and tests that need the process s
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -135,9 +134,9 @@ class Server:
         return self.process is not None and self.process.poll() is None
 
     def kill9(self):
-        if self.running():
-            self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
     def stop(self, deadline_s=30):
         """SIGTERM, then the exit code; a server that does not end in time is killed and reported."""

@@ -11,7 +11,7 @@ use crate::http::RequestHead;
 pub(crate) struct BadEscape;
 
 /// Decodes percent escapes once; `plus_is_space` in queries.
-pub(crate) fn decode(text: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Result<(), BadEscape> {
+pub(super) fn decode(text: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Result<(), BadEscape> {
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
         match byte {
@@ -34,6 +34,21 @@ pub(crate) fn decode(text: &[u8], plus_is_space: bool, out: &mut Vec<u8>) -> Res
     Ok(())
 }
 
+/// Decodes the escapes of a path once.
+pub(crate) fn decode_escapes(text: &[u8], out: &mut Vec<u8>) -> Result<(), BadEscape> {
+    decode(text, false, out)
+}
+
+/// Decodes the escapes of a query's value once; `+` is a space.
+pub(crate) fn decode_query_escapes(text: &[u8], out: &mut Vec<u8>) -> Result<(), BadEscape> {
+    decode(text, true, out)
+}
+
+/// Encodes a name for a listing with `encoding-type=url`: slashes stay, spaces become `%20`.
+pub(crate) fn encode_escapes(text: &[u8], out: &mut Vec<u8>) {
+    encode(text, true, out);
+}
+
 fn hex_value(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
@@ -44,7 +59,7 @@ fn hex_value(digit: u8) -> Option<u8> {
 }
 
 /// Encodes with SigV4's set: everything but letters, digits and `-._~` (and `/` where `keep_slash`).
-pub(crate) fn encode(bytes: &[u8], keep_slash: bool, out: &mut Vec<u8>) {
+pub(super) fn encode(bytes: &[u8], keep_slash: bool, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in bytes {
         match byte {
@@ -130,7 +145,7 @@ pub(super) fn push_header(head: &RequestHead, name: &str, out: &mut Vec<u8>) {
 }
 
 /// The first value of a query parameter, decoded.
-pub(crate) fn query_value(raw_query: &str, name: &str) -> Option<Result<String, BadEscape>> {
+pub(super) fn query_value(raw_query: &str, name: &str) -> Option<Result<String, BadEscape>> {
     raw_query.split('&').find_map(|pair| {
         let (field, value) = pair.split_once('=').unwrap_or((pair, ""));
         (field == name).then(|| {

@@ -10,6 +10,7 @@ mod sigv2;
 mod sigv4;
 mod verify;
 
+pub(crate) use canonical::{decode_escapes, decode_query_escapes, encode_escapes};
 pub use chunk_signer::ChunkSigner;
 pub use identity::{Credentials, Identity, Secret};
 pub use sigv4::{AuthError, BodySignature, Claim, PayloadHash, SignatureMismatch};

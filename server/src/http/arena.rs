@@ -96,6 +96,12 @@ impl RequestIds {
         std::str::from_utf8(&self.request_id).unwrap_or_default()
     }
 
+    /// Ids of no real request.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> RequestIds {
+        IdSource::new(|| 1).next(SocketAddr::from(([127, 0, 0, 1], 1)))
+    }
+
     /// `x-amz-id-2`: names this core of this process for as long as it runs.
     pub fn host_id(&self) -> &str {
         std::str::from_utf8(&self.host_id).unwrap_or_default()

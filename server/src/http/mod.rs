@@ -12,9 +12,11 @@ mod head;
 mod response;
 
 pub use accept::{AcceptLimits, serve_listener};
+pub(crate) use arena::format_http_date;
 pub use arena::{HttpDate, OutputArena, RequestIds};
 pub use body::{AwsChunkedDecoder, BodyError, ChunkCheck, ChunkMismatch, FrameDecoder, Framed, Trailers};
 pub use connection::{Arrival, ConnectionLimits, CoreContext, RequestBody, Service, serve_connection};
 pub use deadline::{Deadlines, Interrupt};
 pub use head::{BodyFraming, HeadError, HeadLimits, HeadParse, Method, RequestHead, parse_head};
+pub(crate) use response::DecimalText;
 pub use response::{HeaderText, Payload, PayloadSource, Response, StreamFailed};

@@ -1,0 +1,399 @@
+//! The one table of S3 errors: code, status, message, and how every error of ours maps to it.
+//! Invariants: each enum is mapped by a total `match`; an error body is exactly what AWS's clients parse.
+//! Not here: what went wrong inside (the log has it, under the request id).
+
+use std::borrow::Cow;
+
+use crate::auth::AuthError;
+use crate::http::{Arrival, HeadError, RequestIds, Response};
+use crate::ops::api::{BodyError, OpError, Unavailable};
+use crate::s3::time_text::iso_8601;
+use crate::s3::xml::XmlWriter;
+
+macro_rules! codes {
+    ($($name:ident $status:literal $message:literal)*) => {
+        /// An S3 error code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs, reason = "the table below says what each one is, in AWS's words")]
+        pub enum Code { $($name),* }
+
+        impl Code {
+            /// As it stands in the XML.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => stringify!($name)),* }
+            }
+
+            /// The HTTP status.
+            pub fn status(self) -> u16 {
+                match self { $(Code::$name => $status),* }
+            }
+
+            /// The message, unless an error has its own.
+            pub fn message(self) -> &'static str {
+                match self { $(Code::$name => $message),* }
+            }
+        }
+    };
+}
+
+codes! {
+    AccessDenied 403 "Access Denied"
+    AuthorizationHeaderMalformed 400 "The authorization header you provided is invalid."
+    AuthorizationQueryParametersError 400 "The query parameters of the signature are invalid."
+    BadDigest 400 "The Content-MD5 or checksum value that you specified did not match what the server received."
+    BadRequest 400 "An error occurred when parsing the HTTP request."
+    BucketAlreadyExists 409 "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again."
+    BucketAlreadyOwnedByYou 409 "Your previous request to create the named bucket succeeded and you already own it."
+    BucketNotEmpty 409 "The bucket you tried to delete is not empty"
+    ConditionalRequestConflict 409 "The conditional request cannot succeed due to a conflicting operation against this resource."
+    EntityTooLarge 400 "Your proposed upload exceeds the maximum allowed size"
+    EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed size"
+    IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header"
+    InsufficientStorage 507 "The drives have reached their reserve; nothing more can be stored."
+    InternalError 500 "We encountered an internal error. Please try again."
+    InvalidAccessKeyId 403 "The AWS Access Key Id you provided does not exist in our records."
+    InvalidArgument 400 "Invalid Argument"
+    InvalidBucketName 400 "The specified bucket is not valid."
+    InvalidDigest 400 "The Content-MD5 or checksum value that you specified is not valid."
+    InvalidPart 400 "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
+    InvalidPartNumber 416 "The requested partnumber is not satisfiable"
+    InvalidPartOrder 400 "The list of parts was not in ascending order. Parts must be ordered by part number."
+    InvalidRange 416 "The requested range is not satisfiable"
+    InvalidRequest 400 "Invalid Request"
+    InvalidStorageClass 400 "The storage class you specified is not valid"
+    InvalidToken 400 "The provided token is malformed or otherwise invalid."
+    InvalidURI 400 "Couldn't parse the specified URI."
+    KeyTooLongError 400 "Your key is too long"
+    MalformedTrailerError 400 "The request contained trailing data that was not well-formed or did not conform to our published schema."
+    MalformedXML 400 "The XML you provided was not well-formed or did not validate against our published schema"
+    MetadataTooLarge 400 "Your metadata headers exceed the maximum allowed metadata size"
+    MethodNotAllowed 405 "The specified method is not allowed against this resource."
+    MissingContentLength 411 "You must provide the Content-Length HTTP header."
+    MissingRequestBodyError 400 "Request body is empty."
+    NoSuchBucket 404 "The specified bucket does not exist"
+    NoSuchBucketPolicy 404 "The bucket policy does not exist"
+    NoSuchCORSConfiguration 404 "The CORS configuration does not exist"
+    NoSuchKey 404 "The specified key does not exist."
+    NoSuchLifecycleConfiguration 404 "The lifecycle configuration does not exist"
+    NoSuchPublicAccessBlockConfiguration 404 "The public access block configuration was not found"
+    NoSuchTagSet 404 "The TagSet does not exist"
+    NoSuchUpload 404 "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
+    NoSuchVersion 404 "The specified version does not exist."
+    NoSuchWebsiteConfiguration 404 "The specified bucket does not have a website configuration"
+    NotImplemented 501 "A header or query you provided implies functionality that is not implemented."
+    ObjectLockConfigurationNotFoundError 404 "Object Lock configuration does not exist for this bucket"
+    OwnershipControlsNotFoundError 404 "The bucket ownership controls were not found"
+    PreconditionFailed 412 "At least one of the pre-conditions you specified did not hold"
+    ReplicationConfigurationNotFoundError 404 "The replication configuration was not found"
+    RequestHeaderSectionTooLarge 431 "Your request header section exceeds the maximum allowed size."
+    RequestTimeTooSkewed 403 "The difference between the request time and the server's time is too large."
+    RequestTimeout 400 "Your socket connection to the server was not read from or written to within the timeout period."
+    ServerSideEncryptionConfigurationNotFoundError 404 "The server side encryption configuration was not found"
+    ServiceUnavailable 503 "Service is unable to handle request."
+    SignatureDoesNotMatch 403 "The request signature we calculated does not match the signature you provided. Check your key and signing method."
+    SlowDown 503 "Please reduce your request rate."
+    TooManyBuckets 400 "You have attempted to create more buckets than allowed"
+    UnsupportedHttpVersion 505 "The HTTP version is not supported."
+    UriTooLong 414 "The request target is too long."
+    XAmzContentSHA256Mismatch 400 "The provided 'x-amz-content-sha256' header does not match what was computed."
+}
+
+/// An error as a client sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Error {
+    /// The code.
+    pub code: Code,
+    /// Instead of the code's message.
+    pub message: Option<Cow<'static, str>>,
+    /// Further elements of the body.
+    pub extra: Vec<(&'static str, String)>,
+    /// Further header fields of the response.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+impl From<Code> for S3Error {
+    fn from(code: Code) -> S3Error {
+        S3Error { code, message: None, extra: Vec::new(), headers: Vec::new() }
+    }
+}
+
+impl S3Error {
+    /// An error with its own message.
+    pub fn with_message(code: Code, message: impl Into<Cow<'static, str>>) -> S3Error {
+        S3Error { message: Some(message.into()), ..S3Error::from(code) }
+    }
+
+    /// `InvalidArgument` for a named argument.
+    pub fn argument(name: &str, value: &str, message: &'static str) -> S3Error {
+        S3Error::with_message(Code::InvalidArgument, message)
+            .and("ArgumentName", name.to_owned())
+            .and("ArgumentValue", value.to_owned())
+    }
+
+    /// The same with one more element in its body.
+    #[must_use]
+    pub fn and(mut self, name: &'static str, value: String) -> S3Error {
+        self.extra.push((name, value));
+        self
+    }
+
+    /// The response. `resource` is the path as sent.
+    pub fn to_response<P>(&self, ids: &RequestIds, resource: &str) -> Response<P> {
+        let mut xml = XmlWriter::document();
+        xml.open("Error");
+        xml.leaf("Code", self.code.as_str());
+        xml.leaf("Message", self.message.as_deref().unwrap_or(self.code.message()));
+        for (name, value) in &self.extra {
+            xml.leaf(name, value);
+        }
+        xml.leaf("Resource", resource);
+        xml.leaf("RequestId", ids.request_id());
+        xml.leaf("HostId", ids.host_id());
+        xml.close("Error");
+        // Exactly this type: the CRT reads ActualObjectSize only where no charset is given.
+        let mut response = Response::new(self.code.status()).with_bytes("application/xml", xml.finish());
+        if self.code == Code::SlowDown {
+            response.headers.push("Retry-After", "1");
+        }
+        for (name, value) in &self.headers {
+            response.headers.push(name, value);
+        }
+        response
+    }
+}
+
+impl std::fmt::Display for S3Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.message.as_deref().unwrap_or(self.code.message()))
+    }
+}
+
+impl std::error::Error for S3Error {}
+
+impl From<OpError> for S3Error {
+    fn from(error: OpError) -> S3Error {
+        match error {
+            OpError::InvalidBucketName => Code::InvalidBucketName.into(),
+            OpError::InvalidKey => Code::InvalidURI.into(),
+            OpError::KeyTooLong => Code::KeyTooLongError.into(),
+            OpError::NoSuchBucket => Code::NoSuchBucket.into(),
+            OpError::NoSuchKey => Code::NoSuchKey.into(),
+            OpError::NoSuchUpload => Code::NoSuchUpload.into(),
+            OpError::BucketAlreadyOwnedByYou => Code::BucketAlreadyOwnedByYou.into(),
+            OpError::BucketAlreadyExists => Code::BucketAlreadyExists.into(),
+            OpError::BucketNotEmpty => Code::BucketNotEmpty.into(),
+            OpError::TooManyBuckets => Code::TooManyBuckets.into(),
+            OpError::PreconditionFailed => Code::PreconditionFailed.into(),
+            OpError::ConditionalRequestConflict => Code::ConditionalRequestConflict.into(),
+            OpError::CopyOntoItself => S3Error::with_message(
+                Code::InvalidRequest,
+                "This copy request is illegal because it is trying to copy an object to itself without changing the \
+                 object's metadata, storage class, website redirect location or encryption attributes.",
+            ),
+            OpError::EntityTooSmall { part_number, size_bytes } => S3Error::from(Code::EntityTooSmall)
+                .and("ProposedSize", size_bytes.to_string())
+                .and("MinSizeAllowed", crate::ops::api::PART_MIN_BYTES.to_string())
+                .and("PartNumber", part_number.to_string()),
+            OpError::InvalidPart { part_number } => {
+                S3Error::from(Code::InvalidPart).and("PartNumber", part_number.to_string())
+            }
+            OpError::InvalidPartOrder => Code::InvalidPartOrder.into(),
+            OpError::PartNumberOutOfRange => S3Error::with_message(
+                Code::InvalidArgument,
+                "Part number must be an integer between 1 and 10000, inclusive",
+            ),
+            OpError::NoSuchPart { part_count } => {
+                S3Error::from(Code::InvalidPartNumber).and("ActualPartCount", part_count.to_string())
+            }
+            OpError::BadPartList => Code::MalformedXML.into(),
+            OpError::ObjectSizeMismatch => S3Error::with_message(
+                Code::InvalidRequest,
+                "The provided 'x-amz-mp-object-size' header value does not match what was computed.",
+            ),
+            OpError::CompletionChecksumMismatch => Code::BadDigest.into(),
+            OpError::ChecksumKindUnsupported => S3Error::with_message(
+                Code::InvalidRequest,
+                "The checksum type is not supported with this checksum algorithm.",
+            ),
+            OpError::EntityTooLarge => S3Error::from(Code::EntityTooLarge)
+                .and("MaxSizeAllowed", crate::ops::api::BODY_MAX_BYTES.to_string()),
+            OpError::MetadataTooLarge => Code::MetadataTooLarge.into(),
+            OpError::Body(error) => error.into(),
+            OpError::SlowDown => Code::SlowDown.into(),
+            OpError::ServiceUnavailable(Unavailable::ReadOnly) => S3Error::with_message(
+                Code::ServiceUnavailable,
+                "Too few healthy drives to write; reads go on.",
+            ),
+            OpError::ServiceUnavailable(Unavailable::ShardsLost) => S3Error::with_message(
+                Code::ServiceUnavailable,
+                "Too many of the object's shards are out of reach.",
+            ),
+            OpError::ServiceUnavailable(Unavailable::Stopping) => {
+                S3Error::with_message(Code::ServiceUnavailable, "The server is shutting down.")
+            }
+            OpError::InsufficientStorage => Code::InsufficientStorage.into(),
+            OpError::Damaged(_) | OpError::Internal(_) => Code::InternalError.into(),
+        }
+    }
+}
+
+impl From<BodyError> for S3Error {
+    fn from(error: BodyError) -> S3Error {
+        match error {
+            BodyError::Md5Mismatch => S3Error::with_message(
+                Code::BadDigest,
+                "The Content-MD5 you specified did not match what we received.",
+            ),
+            BodyError::ChecksumMismatch(algorithm) => S3Error::with_message(
+                Code::BadDigest,
+                format!(
+                    "The {} you specified did not match the calculated checksum.",
+                    crate::s3::checksum::algorithm_name(algorithm)
+                ),
+            ),
+            BodyError::ContentSha256Mismatch => Code::XAmzContentSHA256Mismatch.into(),
+            BodyError::SignatureMismatch => Code::SignatureDoesNotMatch.into(),
+            BodyError::MalformedFraming => {
+                S3Error::with_message(Code::InvalidRequest, "The framing of the request body is malformed.")
+            }
+            BodyError::MalformedTrailer => Code::MalformedTrailerError.into(),
+            BodyError::Incomplete | BodyError::ClientGone => Code::IncompleteBody.into(),
+            BodyError::TooLarge => Code::EntityTooLarge.into(),
+            BodyError::TimedOut => Code::RequestTimeout.into(),
+        }
+    }
+}
+
+impl From<AuthError> for S3Error {
+    fn from(error: AuthError) -> S3Error {
+        match error {
+            AuthError::Anonymous => Code::AccessDenied.into(),
+            AuthError::HeaderMalformed(message) => {
+                S3Error::with_message(Code::AuthorizationHeaderMalformed, message)
+            }
+            AuthError::QueryMalformed(message) => {
+                S3Error::with_message(Code::AuthorizationQueryParametersError, message)
+            }
+            AuthError::Ambiguous => S3Error::with_message(
+                Code::InvalidArgument,
+                "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string \
+                 parameter or the Authorization header should be specified",
+            ),
+            AuthError::UnsupportedScheme => {
+                S3Error::with_message(Code::InvalidArgument, "Unsupported Authorization Type")
+            }
+            AuthError::BadEscape => Code::InvalidURI.into(),
+            AuthError::MissingDate => S3Error::with_message(
+                Code::AccessDenied,
+                "AWS authentication requires a valid Date or x-amz-date header",
+            ),
+            AuthError::MissingContentSha256 => S3Error::with_message(
+                Code::InvalidRequest,
+                "Missing required header for this request: x-amz-content-sha256",
+            ),
+            AuthError::BadContentSha256 => S3Error::with_message(
+                Code::InvalidArgument,
+                "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, \
+                 STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 \
+                 value.",
+            ),
+            AuthError::WrongRegion { given, expected } => S3Error {
+                headers: vec![("x-amz-bucket-region", expected.clone())],
+                ..S3Error::with_message(
+                    Code::AuthorizationHeaderMalformed,
+                    format!(
+                        "The authorization header is malformed; the region '{given}' is wrong; expecting '{expected}'"
+                    ),
+                )
+                .and("Region", expected)
+            },
+            AuthError::UnsignedHeaders(names) => S3Error::with_message(
+                Code::AccessDenied,
+                "There were headers present in the request which were not signed",
+            )
+            .and("HeadersNotSigned", names),
+            AuthError::TimeSkewed { request_time, server_ms } => S3Error::from(Code::RequestTimeTooSkewed)
+                .and("RequestTime", request_time)
+                .and("ServerTime", iso_8601(server_ms))
+                .and("MaxAllowedSkewMilliseconds", "900000".to_owned()),
+            AuthError::Expired { expired_ms, server_ms, expires_s } => {
+                let mut error = S3Error::with_message(Code::AccessDenied, "Request has expired");
+                if expires_s > 0 {
+                    error = error.and("X-Amz-Expires", expires_s.to_string());
+                }
+                error.and("Expires", iso_8601(expired_ms)).and("ServerTime", iso_8601(server_ms))
+            }
+            AuthError::NotYetValid => {
+                S3Error::with_message(Code::AccessDenied, "Request is not valid yet")
+            }
+            AuthError::UnknownAccessKey(key) => {
+                S3Error::from(Code::InvalidAccessKeyId).and("AWSAccessKeyId", key)
+            }
+            AuthError::SessionToken => Code::InvalidToken.into(),
+            AuthError::Mismatch(mismatch) => {
+                let error = S3Error::from(Code::SignatureDoesNotMatch)
+                    .and("AWSAccessKeyId", mismatch.access_key)
+                    .and("StringToSign", mismatch.string_to_sign)
+                    .and("SignatureProvided", mismatch.signature);
+                if mismatch.canonical_request.is_empty() {
+                    error
+                } else {
+                    error.and("CanonicalRequest", mismatch.canonical_request)
+                }
+            }
+        }
+    }
+}
+
+impl From<Arrival> for S3Error {
+    fn from(why: Arrival) -> S3Error {
+        match why {
+            Arrival::BadHead(error) => {
+                let code = match error {
+                    HeadError::Malformed | HeadError::Host | HeadError::AmbiguousLength => Code::BadRequest,
+                    HeadError::TooLarge => Code::RequestHeaderSectionTooLarge,
+                    HeadError::TargetTooLong => Code::UriTooLong,
+                    HeadError::Version => Code::UnsupportedHttpVersion,
+                    HeadError::TransferCoding => Code::NotImplemented,
+                };
+                S3Error::with_message(code, error.to_string())
+            }
+            Arrival::SlowHead => Code::RequestTimeout.into(),
+            Arrival::TooManyConnections => Code::SlowDown.into(),
+            Arrival::PayloadFailed => Code::InternalError.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::http::Payload;
+
+    #[test]
+    fn an_error_is_the_xml_that_clients_parse() {
+        let ids = RequestIds::for_tests();
+        let error = S3Error::from(Code::InvalidRange)
+            .and("ActualObjectSize", "0".to_owned())
+            .and("RangeRequested", "bytes=0-1".to_owned());
+        let response: Response<()> = error.to_response(&ids, "/b/k<&>");
+        let Payload::Full(parts) = response.payload else { panic!("a body") };
+        let text = std::str::from_utf8(&parts[0]).unwrap().to_owned();
+        assert_eq!(response.status, 416);
+        assert!(text.starts_with(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>InvalidRange</Code><Message>"
+        ));
+        assert!(text.contains("<ActualObjectSize>0</ActualObjectSize><RangeRequested>bytes=0-1<"));
+        assert!(text.contains("<Resource>/b/k&lt;&amp;&gt;</Resource><RequestId>"));
+        assert_eq!(response.headers.as_bytes(), b"Content-Type: application/xml\r\n");
+    }
+
+    #[test]
+    fn slow_down_says_when_to_come_back() {
+        let response: Response<()> =
+            S3Error::from(OpError::SlowDown).to_response(&RequestIds::for_tests(), "/");
+        assert_eq!(response.status, 503);
+        assert!(String::from_utf8_lossy(response.headers.as_bytes()).contains("Retry-After: 1\r\n"));
+    }
+}

@@ -1,0 +1,235 @@
+//! Header fields that an object keeps, and the forms in which they come back.
+//! Invariants: what is kept is returned byte for byte; `aws-chunked` is never kept; user metadata is at most 2 KiB.
+//! Not here: checksums (`checksum`), conditions.
+
+use bytes::Bytes;
+
+use crate::http::{HeaderText, RequestHead};
+use crate::ops::api::{Header, ObjectInfo};
+use crate::s3::error::{Code, S3Error};
+use crate::s3::query::Query;
+
+/// S3's limit of names (less `x-amz-meta-`) and values together.
+const USER_METADATA_BYTES_MAX: usize = 2048;
+/// What an object has that was sent without a type.
+const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
+
+/// Fields kept as they are.
+const KEPT: [&str; 6] = [
+    "cache-control",
+    "content-disposition",
+    "content-language",
+    "content-type",
+    "expires",
+    "x-amz-website-redirect-location",
+];
+
+/// The fields of a PUT, a copy with REPLACE or the start of an upload that the object keeps.
+///
+/// # Errors
+/// `MetadataTooLarge`.
+pub fn kept_headers(head: &RequestHead) -> Result<Vec<Header>, S3Error> {
+    let mut kept: Vec<Header> = Vec::new();
+    let mut user_bytes = 0;
+    for (name, value) in head.headers() {
+        let name = name.to_ascii_lowercase();
+        if name == "content-encoding" {
+            let value = without_aws_chunked(value);
+            if !value.is_empty() {
+                kept.push(Header { name, value: Bytes::from(value) });
+            }
+        } else if let Some(short) = name.strip_prefix("x-amz-meta-") {
+            user_bytes += short.len() + value.len();
+            match kept.iter_mut().find(|header| header.name == name) {
+                // S3 joins repeated fields.
+                Some(header) => header.value = [&header.value[..], b",", value].concat().into(),
+                None => kept.push(Header { name, value: Bytes::copy_from_slice(value) }),
+            }
+        } else if KEPT.contains(&name.as_str()) && !kept.iter().any(|header| header.name == name) {
+            kept.push(Header { name, value: Bytes::copy_from_slice(value) });
+        }
+    }
+    if user_bytes > USER_METADATA_BYTES_MAX {
+        return Err(S3Error::from(Code::MetadataTooLarge)
+            .and("Size", user_bytes.to_string())
+            .and("MaxSizeAllowed", USER_METADATA_BYTES_MAX.to_string()));
+    }
+    kept.retain(|header| header.name != "content-type" || !header.value.is_empty());
+    Ok(kept)
+}
+
+/// The codings other than `aws-chunked`, wherever that stands.
+fn without_aws_chunked(value: &[u8]) -> Vec<u8> {
+    let codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let kept: Vec<&[u8]> =
+        codings.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"aws-chunked")).collect();
+    kept.join(&b","[..])
+}
+
+/// The storage class of a write; `None` is STANDARD.
+///
+/// # Errors
+/// `InvalidStorageClass` for a word that S3 does not know.
+pub fn storage_class(head: &RequestHead) -> Result<Option<String>, S3Error> {
+    const KNOWN: [&str; 12] = [
+        "STANDARD",
+        "REDUCED_REDUNDANCY",
+        "STANDARD_IA",
+        "ONEZONE_IA",
+        "INTELLIGENT_TIERING",
+        "GLACIER",
+        "DEEP_ARCHIVE",
+        "OUTPOSTS",
+        "GLACIER_IR",
+        "SNOW",
+        "EXPRESS_ONEZONE",
+        "FSX_OPENZFS",
+    ];
+    match head.header_str("x-amz-storage-class") {
+        None | Some("STANDARD") => Ok(None),
+        Some(class) if KNOWN.contains(&class) => Ok(Some(class.to_owned())),
+        Some(_) => Err(Code::InvalidStorageClass.into()),
+    }
+}
+
+/// Fields of a write that promise something not built yet. Silence would be a wrong success.
+///
+/// # Errors
+/// `NotImplemented`, naming the field.
+pub fn refuse_unbuilt(head: &RequestHead) -> Result<(), S3Error> {
+    for (name, value) in head.headers() {
+        if !name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("x-amz-")) {
+            continue;
+        }
+        let rest = name[6..].to_ascii_lowercase();
+        let unbuilt = match rest.as_str() {
+            "acl" => {
+                !value.eq_ignore_ascii_case(b"private")
+                    && !value.eq_ignore_ascii_case(b"bucket-owner-full-control")
+            }
+            "object-lock-legal-hold" => !value.eq_ignore_ascii_case(b"OFF"),
+            "bucket-object-lock-enabled" => value.eq_ignore_ascii_case(b"true"),
+            "tagging" => !value.is_empty(),
+            "write-offset-bytes" => true,
+            _ => {
+                rest.starts_with("server-side-encryption")
+                    || rest.starts_with("copy-source-server-side-encryption")
+                    || rest.starts_with("grant-")
+                    || rest.starts_with("object-lock-")
+            }
+        };
+        if unbuilt {
+            return Err(S3Error::from(Code::NotImplemented).and("Header", format!("x-amz-{rest}")));
+        }
+    }
+    Ok(())
+}
+
+/// Adds what GET and HEAD return of an object, with the `response-*` overrides of the query.
+pub fn push_object_headers(headers: &mut HeaderText, info: &ObjectInfo, query: &Query<'_>) {
+    const OVERRIDES: [(&str, &str, &str); 6] = [
+        ("response-content-type", "content-type", "Content-Type"),
+        ("response-content-language", "content-language", "Content-Language"),
+        ("response-expires", "expires", "Expires"),
+        ("response-cache-control", "cache-control", "Cache-Control"),
+        ("response-content-disposition", "content-disposition", "Content-Disposition"),
+        ("response-content-encoding", "content-encoding", "Content-Encoding"),
+    ];
+    let may_override = query.may_hold("response-");
+    let mut typed = false;
+    for (parameter, name, shown) in OVERRIDES {
+        let given = if may_override { query.get(parameter).filter(|value| !value.is_empty()) } else { None };
+        if let Some(value) = given {
+            headers.push(shown, value.as_bytes());
+            typed |= name == "content-type";
+        } else if let Some(header) = info.headers.iter().find(|header| header.name == name) {
+            headers.push(shown, &header.value);
+            typed |= name == "content-type";
+        }
+    }
+    if !typed {
+        headers.push("Content-Type", DEFAULT_CONTENT_TYPE);
+    }
+    for header in info.headers.iter().filter(|header| header.name.starts_with("x-amz-")) {
+        headers.push(&header.name, &header.value);
+    }
+    if let Some(class) = &info.storage_class {
+        headers.push("x-amz-storage-class", class);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::ops::api::ETag;
+    use crate::s3::test_heads::head;
+
+    fn kept(fields: &str) -> Vec<(String, String)> {
+        let headers = kept_headers(&head("PUT /b/k", fields)).unwrap();
+        headers
+            .into_iter()
+            .map(|header| (header.name, String::from_utf8(header.value.to_vec()).unwrap()))
+            .collect()
+    }
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn aws_chunked_is_taken_off_wherever_it_stands() {
+        assert_eq!(kept("Content-Encoding: gzip,aws-chunked\r\n"), [pair("content-encoding", "gzip")]);
+        assert_eq!(kept("Content-Encoding: aws-chunked, gzip\r\n"), [pair("content-encoding", "gzip")]);
+        assert_eq!(kept("Content-Encoding: AWS-Chunked\r\n"), []);
+    }
+
+    #[test]
+    fn metadata_is_kept_and_bounded() {
+        let fields = "X-Amz-Meta-Tag: a b\r\nx-amz-meta-tag: c\r\nX-Other: no\r\nCache-Control: no-cache\r\n";
+        assert_eq!(kept(fields), [pair("x-amz-meta-tag", "a b,c"), pair("cache-control", "no-cache")]);
+        let big = format!("x-amz-meta-a: {}\r\n", "v".repeat(2048));
+        assert_eq!(kept_headers(&head("PUT /b/k", &big)).unwrap_err().code, Code::MetadataTooLarge);
+        let fits = format!("x-amz-meta-a: {}\r\n", "v".repeat(2047));
+        assert!(kept_headers(&head("PUT /b/k", &fits)).is_ok());
+    }
+
+    #[test]
+    fn kept_headers_come_back_unless_the_query_overrides_them() {
+        let info = ObjectInfo {
+            size_bytes: 0,
+            etag: ETag::whole([0; 16]),
+            modified_ms: 0,
+            headers: kept_headers(&head(
+                "PUT /b/k",
+                "Content-Type: a/b\r\nExpires: x\r\nx-amz-meta-m: 1\r\n",
+            ))
+            .unwrap(),
+            checksums: Vec::new(),
+            storage_class: None,
+            part_count: None,
+        };
+        let text = |query: &str| {
+            let mut headers = HeaderText::default();
+            push_object_headers(&mut headers, &info, &Query::new(Some(query)));
+            String::from_utf8(headers.as_bytes().to_vec()).unwrap()
+        };
+        assert_eq!(text(""), "Content-Type: a/b\r\nExpires: x\r\nx-amz-meta-m: 1\r\n");
+        assert_eq!(
+            text("response-content-type=c%2Fd&response-content-encoding=gzip"),
+            "Content-Type: c/d\r\nExpires: x\r\nContent-Encoding: gzip\r\nx-amz-meta-m: 1\r\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_and_defaults_are_not() {
+        let refused = |fields: &str| refuse_unbuilt(&head("PUT /b/k", fields)).is_err();
+        assert!(refused("x-amz-server-side-encryption: AES256\r\n"));
+        assert!(refused("x-amz-tagging: a=b\r\n"));
+        assert!(refused("x-amz-acl: public-read\r\n"));
+        assert!(refused("x-amz-object-lock-mode: GOVERNANCE\r\n"));
+        assert!(!refused(
+            "x-amz-acl: private\r\nx-amz-meta-a: b\r\nx-amz-bucket-object-lock-enabled: false\r\n"
+        ));
+    }
+}

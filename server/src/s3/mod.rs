@@ -1,0 +1,17 @@
+//! The S3 protocol: names, routes, headers, XML and errors, and the handlers that join them to the operations.
+//! Invariants: what is parsed once is a type of its own; errors leave through one table (`error`).
+//! Not here: sockets (`http`), signatures (`auth`), what operations do (`ops`).
+
+pub mod address;
+pub mod checksum;
+pub mod conditions;
+pub mod error;
+pub mod headers;
+pub mod query;
+pub mod range;
+pub mod route;
+pub mod time_text;
+pub mod xml;
+
+#[cfg(test)]
+mod test_heads;

@@ -1,0 +1,21 @@
+//! S3's XML: a bounded reader for what clients send, a writer for every reply.
+//! Invariants: a document type, an unknown entity, excess depth or excess size is an error, never expanded; every
+//! text that is written is one that an XML parser takes.
+//! Not here: what the documents mean (`handlers`).
+
+mod reader;
+mod replies;
+mod requests;
+mod writer;
+
+pub use reader::{MalformedXml, XmlEvent, walk};
+pub use replies::{
+    DeletedKey, Encoding, ListingEcho, VersionsEcho, bucket_location, complete_upload, copy_object,
+    delete_result, initiate_upload, list_buckets, list_objects_v1, list_objects_v2, list_parts, list_uploads,
+    list_versions, versioning_off,
+};
+pub use requests::{
+    CompletePart, CompleteParts, DeleteKey, DeleteKeys, parse_complete_upload, parse_create_bucket,
+    parse_delete,
+};
+pub use writer::XmlWriter;

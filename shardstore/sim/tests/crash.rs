@@ -45,7 +45,7 @@ fn acknowledged_writes_and_synced_names_survive_every_crash() {
                     count.set(u64::from(index) + 1);
                 }
             },
-            20 + seed / 2,
+            20 + seed % 60,
         );
         assert!(cut.is_none(), "seed={seed}");
         sim.crash();

@@ -3,8 +3,9 @@
 //! Not here: object bytes (`shardstore`), HTTP (`server`).
 #![forbid(unsafe_code)]
 
-mod engine;
+pub mod engine;
 mod run_store;
+pub mod schema;
 
 pub use engine::{
     Buffered, Direction, Engine, EngineError, Isolation, KEY_MAX_BYTES, MemoryEngine, MemorySnapshot,

@@ -1,0 +1,38 @@
+//! The keyspace and its transactions: what the rows are, and every way they change.
+//! Invariants: each operation is one transaction, written once for all engines; every decode checks; a name never
+//! points at bytes that are not durable.
+//! Not here: engines (`engine`), what moves bytes (`shardstore`), S3's rules of requests (`server`).
+
+mod bucket;
+mod codec;
+mod data;
+mod error;
+mod identity;
+mod keyspace;
+mod list;
+mod object;
+mod record;
+mod retry;
+mod sweep;
+mod upload;
+mod value;
+mod volume;
+
+#[cfg(test)]
+mod tests;
+
+pub use bucket::{NamedBucket, Usage};
+pub use codec::{DecodeError, DecodeReason};
+pub use data::Resolved;
+pub use error::{Failure, Refusal};
+pub use keyspace::{BucketId, UploadKey};
+pub use list::{ListQuery, Page};
+pub use object::{Copy, DeleteCondition, NewBytes, NewObject, WriteCondition};
+pub use record::{
+    BucketRecord, DataExtent, DataHeader, DataItems, DataPart, HEADER_ITEMS_MAX, HINT_EXTENTS_MAX,
+    INLINE_MAX_BYTES, ListedRecord, ObjectRecord, PartRecord, Place, ROW_ITEMS_MAX, UploadRecord,
+};
+pub use retry::{Metadata, Outcomes};
+pub use upload::{Completed, Composed, NewPart, NewUpload, UploadPath};
+pub use value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
+pub use volume::{LiveVolume, Owner};

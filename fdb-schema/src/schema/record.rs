@@ -1,0 +1,681 @@
+//! Values: what each row holds, and its bytes.
+//! Invariants: every value begins with a version byte; what LIST needs of an object comes first, so that a listing
+//! decodes no headers and no extents; decode(encode(x)) is x.
+//! Not here: keys (`keyspace`), transactions. Bytes: docs/format.md.
+
+use bytes::Bytes;
+use shardstore_format::{DataId, Extent};
+
+use super::codec::{DecodeError, Decoder, Encoder};
+use super::keyspace::BucketId;
+use super::value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
+
+/// Extents copied into the object's row: 8 x 30 bytes; an object of more is found by its data row.
+pub const HINT_EXTENTS_MAX: usize = 8;
+/// Items kept in the header of a byte sequence: 64 x 30 bytes, so that most objects have one data row.
+pub const HEADER_ITEMS_MAX: usize = 64;
+/// Items of one further data row: 2,000 x 30 bytes is 60 kB, under the 100 kB of a value.
+pub const ROW_ITEMS_MAX: usize = 2_000;
+/// Largest body kept in metadata. Up to here a PUT is one durable write (the metadata log's) instead of two, and a
+/// GET is two rows of one snapshot. Above it the copies that the log and compaction make cost more than a stripe does.
+pub const INLINE_MAX_BYTES: usize = 1_024;
+
+const VERSION: u8 = 1;
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketRecord {
+    /// Its number, under which everything in it is kept.
+    pub id: BucketId,
+    /// The account that made it.
+    pub owner: String,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+impl BucketRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(VERSION);
+        out.number(self.id.0);
+        out.text(self.owner.as_bytes());
+        out.number(self.created_ms);
+        out.finish()
+    }
+
+    pub(crate) fn decode(value: &Bytes) -> Result<BucketRecord, DecodeError> {
+        let mut from = Decoder::new("bucket", VERSION, value)?;
+        let id = BucketId(from.number()?);
+        let record = BucketRecord { id, owner: from.string()?, created_ms: from.number()? };
+        from.finish()?;
+        Ok(record)
+    }
+}
+
+/// An extent with what can be checked of it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataExtent {
+    /// Where.
+    pub extent: Extent,
+    /// CRC32C of all its bytes, for extents up to 64 KiB.
+    pub crc32c: Option<u32>,
+}
+
+/// Where an object's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the inline row of the data id: written and removed with the object, never shared.
+    Inline,
+    /// Behind the data rows, shared by reference count; a copy of the extents, all of them or none.
+    Rows {
+        /// The extents in order, if they are at most [`HINT_EXTENTS_MAX`] and not those of parts.
+        hint: Vec<DataExtent>,
+    },
+}
+
+/// An object's current version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRecord {
+    /// What listings show.
+    pub listed: ListedRecord,
+    /// The identity of its bytes.
+    pub data: DataId,
+    /// Where they are.
+    pub place: Place,
+    /// What the client gave to keep.
+    pub headers: Vec<Header>,
+}
+
+/// What listings show of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRecord {
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// Its tag.
+    pub etag: ETag,
+    /// Milliseconds since 1970.
+    pub modified_ms: u64,
+    /// Its checksums.
+    pub checksums: Vec<StoredChecksum>,
+    /// The storage class if it is not STANDARD.
+    pub storage_class: Option<String>,
+}
+
+impl ObjectRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(VERSION);
+        let listed = &self.listed;
+        out.number(listed.size_bytes);
+        out.raw(&listed.etag.md5);
+        out.number(listed.etag.part_count.map_or(0, u64::from));
+        out.number(listed.modified_ms);
+        encode_checksums(&mut out, &listed.checksums);
+        encode_class(&mut out, listed.storage_class.as_deref());
+        out.data_id(self.data);
+        match &self.place {
+            Place::Inline => out.byte(1),
+            Place::Rows { hint } => {
+                assert!(hint.len() <= HINT_EXTENTS_MAX);
+                out.byte(2);
+                out.count(hint.len());
+                for item in hint {
+                    encode_extent(&mut out, item);
+                }
+            }
+        }
+        encode_headers(&mut out, &self.headers);
+        out.finish()
+    }
+
+    pub(crate) fn decode(value: &Bytes) -> Result<ObjectRecord, DecodeError> {
+        let mut from = Decoder::new("object", VERSION, value)?;
+        let listed = ListedRecord::decode_from(&mut from)?;
+        let data = from.data_id()?;
+        let place = match from.byte()? {
+            1 => Place::Inline,
+            2 => {
+                let count = from.count()?;
+                if count > HINT_EXTENTS_MAX {
+                    return Err(from.invalid());
+                }
+                let hint = (0..count).map(|_| decode_extent(&mut from)).collect::<Result<_, _>>()?;
+                Place::Rows { hint }
+            }
+            _ => return Err(from.invalid()),
+        };
+        let headers = decode_headers(&mut from)?;
+        from.finish()?;
+        Ok(ObjectRecord { listed, data, place, headers })
+    }
+}
+
+impl ListedRecord {
+    /// Decodes only the beginning of an object's row.
+    pub(crate) fn decode(value: &Bytes) -> Result<ListedRecord, DecodeError> {
+        ListedRecord::decode_from(&mut Decoder::new("object", VERSION, value)?)
+    }
+
+    fn decode_from(from: &mut Decoder<'_>) -> Result<ListedRecord, DecodeError> {
+        let size_bytes = from.number()?;
+        let md5 = from.array()?;
+        let part_count = Some(from.number_u16()?).filter(|count| *count > 0);
+        let etag = ETag { md5, part_count };
+        let modified_ms = from.number()?;
+        let checksums = decode_checksums(from)?;
+        let storage_class = decode_class(from)?;
+        Ok(ListedRecord { size_bytes, etag, modified_ms, checksums, storage_class })
+    }
+}
+
+fn encode_extent(out: &mut Encoder, item: &DataExtent) {
+    out.extent(&item.extent);
+    match item.crc32c {
+        None => out.byte(0),
+        Some(crc32c) => {
+            out.byte(1);
+            out.raw(&crc32c.to_le_bytes());
+        }
+    }
+}
+
+fn decode_extent(from: &mut Decoder<'_>) -> Result<DataExtent, DecodeError> {
+    let extent = from.extent()?;
+    let crc32c = match from.byte()? {
+        0 => None,
+        1 => Some(u32::from_le_bytes(from.array()?)),
+        _ => return Err(from.invalid()),
+    };
+    Ok(DataExtent { extent, crc32c })
+}
+
+fn encode_headers(out: &mut Encoder, headers: &[Header]) {
+    out.count(headers.len());
+    for header in headers {
+        out.text(header.name.as_bytes());
+        out.text(&header.value);
+    }
+}
+
+fn decode_headers(from: &mut Decoder<'_>) -> Result<Vec<Header>, DecodeError> {
+    let count = from.count()?;
+    (0..count).map(|_| Ok(Header { name: from.string()?, value: from.text()? })).collect()
+}
+
+fn encode_class(out: &mut Encoder, storage_class: Option<&str>) {
+    out.text(storage_class.unwrap_or_default().as_bytes());
+}
+
+fn decode_class(from: &mut Decoder<'_>) -> Result<Option<String>, DecodeError> {
+    Ok(Some(from.string()?).filter(|class| !class.is_empty()))
+}
+
+fn algorithm_code(algorithm: ChecksumAlgorithm) -> u8 {
+    match algorithm {
+        ChecksumAlgorithm::Crc32 => 1,
+        ChecksumAlgorithm::Crc32c => 2,
+        ChecksumAlgorithm::Crc64Nvme => 3,
+        ChecksumAlgorithm::Sha1 => 4,
+        ChecksumAlgorithm::Sha256 => 5,
+    }
+}
+
+fn decode_algorithm(from: &mut Decoder<'_>) -> Result<ChecksumAlgorithm, DecodeError> {
+    Ok(match from.byte()? {
+        1 => ChecksumAlgorithm::Crc32,
+        2 => ChecksumAlgorithm::Crc32c,
+        3 => ChecksumAlgorithm::Crc64Nvme,
+        4 => ChecksumAlgorithm::Sha1,
+        5 => ChecksumAlgorithm::Sha256,
+        _ => return Err(from.invalid()),
+    })
+}
+
+fn kind_code(kind: ChecksumKind) -> u8 {
+    match kind {
+        ChecksumKind::FullObject => 1,
+        ChecksumKind::Composite => 2,
+    }
+}
+
+fn decode_kind(from: &mut Decoder<'_>) -> Result<ChecksumKind, DecodeError> {
+    match from.byte()? {
+        1 => Ok(ChecksumKind::FullObject),
+        2 => Ok(ChecksumKind::Composite),
+        _ => Err(from.invalid()),
+    }
+}
+
+fn encode_checksums(out: &mut Encoder, checksums: &[StoredChecksum]) {
+    out.count(checksums.len());
+    for checksum in checksums {
+        assert_eq!(checksum.value.len(), checksum.algorithm.len_bytes());
+        out.byte(algorithm_code(checksum.algorithm));
+        out.byte(kind_code(checksum.kind));
+        out.raw(&checksum.value);
+    }
+}
+
+fn decode_checksums(from: &mut Decoder<'_>) -> Result<Vec<StoredChecksum>, DecodeError> {
+    let count = from.count()?;
+    let one = |_| {
+        let (algorithm, kind) = (decode_algorithm(from)?, decode_kind(from)?);
+        Ok(StoredChecksum { algorithm, kind, value: from.take(algorithm.len_bytes())? })
+    };
+    (0..count).map(one).collect()
+}
+
+/// A part of a composite byte sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataPart {
+    /// The part's own data id.
+    pub data: DataId,
+    /// Its length; may be 0.
+    pub len_bytes: u64,
+}
+
+/// What a byte sequence is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataItems {
+    /// Extents, in order.
+    Extents(Vec<DataExtent>),
+    /// Parts, in order.
+    Parts(Vec<DataPart>),
+}
+
+impl DataItems {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            DataItems::Extents(items) => items.len(),
+            DataItems::Parts(items) => items.len(),
+        }
+    }
+
+    pub(crate) fn len_bytes(&self) -> u64 {
+        match self {
+            DataItems::Extents(items) => items.iter().map(|item| item.extent.len_bytes).sum(),
+            DataItems::Parts(items) => items.iter().map(|item| item.len_bytes).sum(),
+        }
+    }
+
+    /// The same items in groups of at most `items_max`.
+    pub(crate) fn split(self, items_max: usize) -> Vec<DataItems> {
+        match self {
+            DataItems::Extents(items) => {
+                items.chunks(items_max).map(|group| DataItems::Extents(group.to_vec())).collect()
+            }
+            DataItems::Parts(items) => {
+                items.chunks(items_max).map(|group| DataItems::Parts(group.to_vec())).collect()
+            }
+        }
+    }
+
+    pub(crate) fn none_like(&self) -> DataItems {
+        match self {
+            DataItems::Extents(_) => DataItems::Extents(Vec::new()),
+            DataItems::Parts(_) => DataItems::Parts(Vec::new()),
+        }
+    }
+
+    fn encode_into(&self, out: &mut Encoder) {
+        out.byte(match self {
+            DataItems::Extents(_) => 1,
+            DataItems::Parts(_) => 2,
+        });
+        out.count(self.len());
+        match self {
+            DataItems::Extents(items) => items.iter().for_each(|item| encode_extent(out, item)),
+            DataItems::Parts(items) => {
+                for item in items {
+                    out.data_id(item.data);
+                    out.number(item.len_bytes);
+                }
+            }
+        }
+    }
+
+    fn decode_from(from: &mut Decoder<'_>) -> Result<DataItems, DecodeError> {
+        let kind = from.byte()?;
+        let count = from.count()?;
+        match kind {
+            1 => (0..count).map(|_| decode_extent(from)).collect::<Result<_, _>>().map(DataItems::Extents),
+            2 => {
+                let part = |_| Ok(DataPart { data: from.data_id()?, len_bytes: from.number()? });
+                (0..count).map(part).collect::<Result<_, _>>().map(DataItems::Parts)
+            }
+            _ => Err(from.invalid()),
+        }
+    }
+
+    /// The value of a further data row.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(VERSION);
+        self.encode_into(&mut out);
+        out.finish()
+    }
+
+    pub(crate) fn decode(value: &Bytes) -> Result<DataItems, DecodeError> {
+        let mut from = Decoder::new("data", VERSION, value)?;
+        let items = DataItems::decode_from(&mut from)?;
+        from.finish()?;
+        Ok(items)
+    }
+}
+
+/// Row 0 of a byte sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataHeader {
+    /// Objects that point here, at least 1.
+    pub reference_count: u32,
+    /// Length in bytes.
+    pub len_bytes: u64,
+    /// For each further row (1, 2, ...) the offset of its first byte. If there are any, `items` is empty.
+    pub row_starts: Vec<u64>,
+    /// The items, if they are at most [`HEADER_ITEMS_MAX`]; its kind is that of all rows.
+    pub items: DataItems,
+}
+
+impl DataHeader {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(VERSION);
+        out.number(u64::from(self.reference_count));
+        out.number(self.len_bytes);
+        out.count(self.row_starts.len());
+        for start in &self.row_starts {
+            out.number(*start);
+        }
+        self.items.encode_into(&mut out);
+        out.finish()
+    }
+
+    pub(crate) fn decode(value: &Bytes) -> Result<DataHeader, DecodeError> {
+        let mut from = Decoder::new("data header", VERSION, value)?;
+        let (reference_count, len_bytes) = (from.number_u32()?, from.number()?);
+        let count = from.count()?;
+        let row_starts: Vec<u64> = (0..count).map(|_| from.number()).collect::<Result<_, _>>()?;
+        let items = DataItems::decode_from(&mut from)?;
+        let both = !row_starts.is_empty() && items.len() > 0;
+        if reference_count == 0 || both || !row_starts.is_sorted() {
+            return Err(from.invalid());
+        }
+        from.finish()?;
+        Ok(DataHeader { reference_count, len_bytes, row_starts, items })
+    }
+}
+
+/// A multipart upload under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadRecord {
+    /// The account that began it.
+    pub initiator: String,
+    /// Milliseconds since 1970.
+    pub initiated_ms: u64,
+    /// The checksum of its parts and object.
+    pub algorithm: ChecksumAlgorithm,
+    /// What the object's checksum will cover.
+    pub kind: ChecksumKind,
+    /// Whether the client named the algorithm.
+    pub checksum_named: bool,
+    /// The storage class if it is not STANDARD.
+    pub storage_class: Option<String>,
+    /// What the client gave to keep.
+    pub headers: Vec<Header>,
+}
+
+impl UploadRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(VERSION);
+        out.text(self.initiator.as_bytes());
+        out.number(self.initiated_ms);
+        out.byte(algorithm_code(self.algorithm));
+        out.byte(kind_code(self.kind));
+        out.byte(u8::from(self.checksum_named));
+        encode_class(&mut out, self.storage_class.as_deref());
+        encode_headers(&mut out, &self.headers);
+        out.finish()
+    }
+
+    pub(crate) fn decode(value: &Bytes) -> Result<UploadRecord, DecodeError> {
+        let mut from = Decoder::new("upload", VERSION, value)?;
+        let (initiator, initiated_ms) = (from.string()?, from.number()?);
+        let (algorithm, kind) = (decode_algorithm(&mut from)?, decode_kind(&mut from)?);
+        let checksum_named = match from.byte()? {
+            0 => false,
+            1 => true,
+            _ => return Err(from.invalid()),
+        };
+        let storage_class = decode_class(&mut from)?;
+        let headers = decode_headers(&mut from)?;
+        from.finish()?;
+        Ok(UploadRecord { initiator, initiated_ms, algorithm, kind, checksum_named, storage_class, headers })
+    }
+}
+
+/// An uploaded part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartRecord {
+    /// The identity of its bytes.
+    pub data: DataId,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// MD5 of its bytes.
+    pub md5: [u8; 16],
+    /// Milliseconds since 1970.
+    pub modified_ms: u64,
+    /// Its checksum.
+    pub checksum: Option<StoredChecksum>,
+}
+
+impl PartRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(VERSION);
+        out.data_id(self.data);
+        out.number(self.size_bytes);
+        out.raw(&self.md5);
+        out.number(self.modified_ms);
+        encode_checksums(&mut out, self.checksum.as_slice());
+        out.finish()
+    }
+
+    pub(crate) fn decode(value: &Bytes) -> Result<PartRecord, DecodeError> {
+        let mut from = Decoder::new("part", VERSION, value)?;
+        let (data, size_bytes, md5) = (from.data_id()?, from.number()?, from.array()?);
+        let modified_ms = from.number()?;
+        let mut checksums = decode_checksums(&mut from)?;
+        let checksum = checksums.pop();
+        if !checksums.is_empty() {
+            return Err(from.invalid());
+        }
+        from.finish()?;
+        Ok(PartRecord { data, size_bytes, md5, modified_ms, checksum })
+    }
+}
+
+/// What a completion answered, kept for its repetition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CompletedRecord {
+    pub(crate) bucket: BucketId,
+    pub(crate) key: Bytes,
+    pub(crate) completed_ms: u64,
+    pub(crate) size_bytes: u64,
+    pub(crate) etag: ETag,
+    pub(crate) checksums: Vec<StoredChecksum>,
+}
+
+impl CompletedRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(VERSION);
+        out.number(self.bucket.0);
+        out.text(&self.key);
+        out.number(self.completed_ms);
+        out.number(self.size_bytes);
+        out.raw(&self.etag.md5);
+        out.number(self.etag.part_count.map_or(0, u64::from));
+        encode_checksums(&mut out, &self.checksums);
+        out.finish()
+    }
+
+    pub(crate) fn decode(value: &Bytes) -> Result<CompletedRecord, DecodeError> {
+        let mut from = Decoder::new("completed upload", VERSION, value)?;
+        let (bucket, key) = (BucketId(from.number()?), from.text()?);
+        let (completed_ms, size_bytes, md5) = (from.number()?, from.number()?, from.array()?);
+        let part_count = Some(from.number_u16()?).filter(|count| *count > 0);
+        let checksums = decode_checksums(&mut from)?;
+        from.finish()?;
+        let etag = ETag { md5, part_count };
+        Ok(CompletedRecord { bucket, key, completed_ms, size_bytes, etag, checksums })
+    }
+}
+
+/// The value of an owner row: the rest of the extent that its key begins, and whose it is.
+pub(crate) fn encode_owner(extent: &Extent, data: DataId) -> Vec<u8> {
+    let mut out = Encoder::new(VERSION);
+    out.extent(extent);
+    out.data_id(data);
+    out.finish()
+}
+
+pub(crate) fn decode_owner(value: &Bytes) -> Result<(Extent, DataId), DecodeError> {
+    let mut from = Decoder::new("owner", VERSION, value)?;
+    let owner = (from.extent()?, from.data_id()?);
+    from.finish()?;
+    Ok(owner)
+}
+
+/// A counter's value, or a sum kept by atomic adds; absent is 0.
+pub(crate) fn decode_counter(row: &'static str, value: Option<&Bytes>) -> Result<u64, DecodeError> {
+    let Some(value) = value else { return Ok(0) };
+    let bytes: [u8; 8] = value
+        .as_ref()
+        .try_into()
+        .map_err(|_| DecodeError { row, why: super::codec::DecodeReason::Truncated })?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::schema::codec::DecodeReason;
+    use proptest::prelude::*;
+    use shardstore_format::{VolumeId, WriterId};
+
+    fn data_ids() -> impl Strategy<Value = DataId> {
+        (any::<u32>(), any::<u64>())
+            .prop_map(|(writer, counter)| DataId { writer: WriterId(writer), counter })
+    }
+
+    fn extents() -> impl Strategy<Value = DataExtent> {
+        (any::<u64>(), any::<u32>(), any::<u32>(), 1u64.., 1u8..=16, any::<Option<u32>>()).prop_map(
+            |(volume, sector, byte_in_stripe, len_bytes, page_len_sectors, crc32c)| DataExtent {
+                extent: Extent {
+                    volume: VolumeId(volume),
+                    sector,
+                    byte_in_stripe,
+                    len_bytes,
+                    page_len_sectors,
+                },
+                crc32c,
+            },
+        )
+    }
+
+    fn checksums() -> impl Strategy<Value = StoredChecksum> {
+        let algorithms = prop_oneof![
+            Just(ChecksumAlgorithm::Crc32),
+            Just(ChecksumAlgorithm::Crc32c),
+            Just(ChecksumAlgorithm::Crc64Nvme),
+            Just(ChecksumAlgorithm::Sha1),
+            Just(ChecksumAlgorithm::Sha256)
+        ];
+        let kinds = prop_oneof![Just(ChecksumKind::FullObject), Just(ChecksumKind::Composite)];
+        (algorithms, kinds, any::<u8>()).prop_map(|(algorithm, kind, fill)| StoredChecksum {
+            algorithm,
+            kind,
+            value: Bytes::from(vec![fill; algorithm.len_bytes()]),
+        })
+    }
+
+    fn headers() -> impl Strategy<Value = Vec<Header>> {
+        let header = ("[a-z-]{1,20}", proptest::collection::vec(any::<u8>(), 0..50))
+            .prop_map(|(name, value)| Header { name, value: Bytes::from(value) });
+        proptest::collection::vec(header, 0..5)
+    }
+
+    fn objects() -> impl Strategy<Value = ObjectRecord> {
+        let etags = (any::<[u8; 16]>(), proptest::option::of(1u16..=10_000))
+            .prop_map(|(md5, part_count)| ETag { md5, part_count });
+        let places = prop_oneof![
+            Just(Place::Inline),
+            proptest::collection::vec(extents(), 0..=8).prop_map(|hint| Place::Rows { hint })
+        ];
+        let checksums = proptest::collection::vec(checksums(), 0..3);
+        let class = proptest::option::of("[A-Z]{1,12}");
+        (any::<(u64, u64)>(), etags, checksums, class, data_ids(), places, headers()).prop_map(
+            |((size_bytes, modified_ms), etag, checksums, storage_class, data, place, headers)| {
+                let listed = ListedRecord { size_bytes, etag, modified_ms, checksums, storage_class };
+                ObjectRecord { listed, data, place, headers }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn an_object_row_reads_back_whole_and_in_part(record in objects()) {
+            let value = Bytes::from(record.encode());
+            prop_assert_eq!(ObjectRecord::decode(&value), Ok(record.clone()));
+            prop_assert_eq!(ListedRecord::decode(&value), Ok(record.listed));
+        }
+
+        #[test]
+        fn data_rows_read_back(items in proptest::collection::vec(extents(), 0..64), count in 1u32.., ids in proptest::collection::vec((data_ids(), any::<u64>()), 0..64)) {
+            for items in [
+                DataItems::Extents(items),
+                DataItems::Parts(ids.into_iter().map(|(data, len_bytes)| DataPart { data, len_bytes }).collect()),
+            ] {
+                prop_assert_eq!(DataItems::decode(&Bytes::from(items.encode())), Ok(items.clone()));
+                let header = DataHeader { reference_count: count, len_bytes: 7, row_starts: Vec::new(), items };
+                prop_assert_eq!(DataHeader::decode(&Bytes::from(header.encode())), Ok(header));
+            }
+        }
+
+        #[test]
+        fn a_row_cut_anywhere_or_followed_by_anything_is_an_error(record in objects(), cut in any::<prop::sample::Index>()) {
+            let value = record.encode();
+            let short = Bytes::copy_from_slice(&value[..cut.index(value.len())]);
+            prop_assert!(ObjectRecord::decode(&short).is_err());
+            let mut long = value;
+            long.push(0);
+            prop_assert!(ObjectRecord::decode(&Bytes::from(long)).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), first in 0u8..3) {
+            let mut bytes = bytes;
+            if let Some(byte) = bytes.first_mut() {
+                *byte = first;
+            }
+            let value = Bytes::from(bytes);
+            let is_read = [
+                BucketRecord::decode(&value).is_ok(),
+                ObjectRecord::decode(&value).is_ok(),
+                DataHeader::decode(&value).is_ok(),
+                DataItems::decode(&value).is_ok(),
+                UploadRecord::decode(&value).is_ok(),
+                PartRecord::decode(&value).is_ok(),
+                CompletedRecord::decode(&value).is_ok(),
+                decode_owner(&value).is_ok(),
+                decode_counter("x", Some(&value)).is_ok(),
+            ];
+            prop_assert!(first == VERSION || is_read[..8].iter().all(|ok| !ok));
+        }
+    }
+
+    #[test]
+    fn a_row_of_a_newer_release_is_refused_by_name() {
+        let record = BucketRecord { id: BucketId(1), owner: "root".into(), created_ms: 5 };
+        let mut value = record.encode();
+        value[0] = 9;
+        let error = BucketRecord::decode(&Bytes::from(value)).unwrap_err();
+        assert_eq!(error.why, DecodeReason::UnknownVersion(9));
+        assert_eq!(error.to_string(), "bucket row has unknown version 9");
+    }
+}

@@ -2,6 +2,8 @@
 //! Invariants: a write begins when it is called, not when it is polled, and runs to its completion whether
 //! or not anybody waits for it (DESIGN rule 4); a failed durable write fences the drive for good; offsets and
 //! lengths of data I/O are whole sectors.
+//! Changes of names, room and length happen even if their future is dropped once it was polled; of those not yet
+//! followed by a sync, a crash keeps any part. A drive is the empty path.
 //! Not here: what the files mean. Paths are relative to the drive, with `/` between components.
 
 use std::future::Future;
@@ -89,7 +91,7 @@ pub trait Drive: Clone + 'static {
     fn remove(&self, path: &str) -> impl Future<Output = Result<(), IoError>>;
     /// Renames a file over `to`, atomically.
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = Result<(), IoError>>;
-    /// Makes a directory and its parents; fine if they exist.
+    /// Makes a directory and its parents, durably; fine if they exist.
     fn create_dir(&self, path: &str) -> impl Future<Output = Result<(), IoError>>;
     /// Names in a directory, in no order; a missing directory is [`IoError::NotFound`].
     fn list(&self, path: &str) -> impl Future<Output = Result<Vec<String>, IoError>>;
@@ -110,7 +112,9 @@ pub trait Drive: Clone + 'static {
 
 /// An open file on a drive. Clones share the handle.
 pub trait DriveFile: Clone + 'static {
-    /// Fills `buf` (its whole length, whole sectors) from `offset_bytes`; the buffer always comes back.
+    /// Fills `buf` (its whole length, whole sectors) from `offset_bytes`; the buffer always comes back. After
+    /// [`IoError::ShortRead`] its first `got_bytes` are the file's. Safe to drop: the buffer goes back to its pool
+    /// when the device lets go of it.
     fn read_at(
         &self,
         offset_bytes: u64,
@@ -118,7 +122,7 @@ pub trait DriveFile: Clone + 'static {
     ) -> impl Future<Output = (Result<(), IoError>, AlignedBuf)>;
     /// Writes `bufs` one after the other from `offset_bytes`, durably. Begins now; never cancelled.
     fn write_durable(&self, offset_bytes: u64, bufs: Vec<AlignedBuf>) -> PendingWrite;
-    /// Reserves room so that later writes there cannot fail for space; grows the file.
+    /// Reserves room so that later writes there cannot fail for space; grows the file; zeros until written.
     fn allocate(&self, offset_bytes: u64, len_bytes: u64) -> impl Future<Output = Result<(), IoError>>;
     /// Gives room back to the file system; the range reads as zeros.
     fn punch(&self, offset_bytes: u64, len_bytes: u64) -> impl Future<Output = Result<(), IoError>>;

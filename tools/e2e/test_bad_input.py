@@ -135,7 +135,8 @@ def test_half_a_head_then_nothing_is_dropped(connect):
     "method,target,query",
     [
         ("GET", None, ""), ("GET", "", ""), ("HEAD", "", ""), ("GET", "", "list-type=2"), ("DELETE", "", ""),
-        ("POST", "", "delete="), ("GET", "", "location="), ("GET", "", "uploads="), ("GET", "/warm/0", ""),
+        pytest.param("POST", "", "delete=", marks=pytest.mark.differs("minio", "it looks for the MD5 first")),
+        ("GET", "", "location="), ("GET", "", "uploads="), ("GET", "/warm/0", ""),
         ("HEAD", "/warm/0", ""), ("PUT", "/warm/0", ""), ("DELETE", "/warm/0", ""), ("POST", "/warm/0", "uploads="),
         ("PUT", "/warm/0", "partNumber=1&uploadId=x"), ("POST", "/warm/0", "uploadId=x"), ("GET", "/missing", ""),
     ],

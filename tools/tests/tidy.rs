@@ -286,15 +286,16 @@ fn of_others(identifier: &str) -> bool {
         "block_on",
         "block_api",
         "st_blocks",
+        "f_blocks",
         "chunks",
         "Chunks",
         "ChunksExact",
         "chunk_by",
-        "NoSuchPublicAccessBlockConfiguration",
     ];
     const STARTS: &[&str] = &["chunks_", "rchunks", "as_chunks", "as_rchunks", "array_chunks"];
     const ENDS: &[&str] = &["first_chunk", "first_chunk_mut", "last_chunk", "last_chunk_mut"];
     NAMES.contains(&identifier)
+        || identifier.contains("PublicAccessBlock")
         || STARTS.iter().any(|s| identifier.starts_with(s))
         || ENDS.iter().any(|e| identifier.ends_with(e))
 }

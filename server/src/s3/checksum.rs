@@ -155,6 +155,8 @@ pub struct Expected {
     sha256: Option<[u8; 32]>,
     header: Option<(ChecksumAlgorithm, Bytes)>,
     trailer: Option<ChecksumAlgorithm>,
+    /// Named without a value: to be computed and stored.
+    named: Option<ChecksumAlgorithm>,
 }
 
 impl Expected {
@@ -169,8 +171,8 @@ impl Expected {
             None => None,
             Some(names) => trailer_algorithm(names)?,
         };
-        if let Some(name) = head.header_str("x-amz-sdk-checksum-algorithm") {
-            let named = parse_algorithm(name)?;
+        let named = head.header_str("x-amz-sdk-checksum-algorithm").map(parse_algorithm).transpose()?;
+        if let Some(named) = named {
             let given = header.as_ref().map(|(algorithm, _)| *algorithm).or(trailer);
             if given.is_some_and(|given| given != named) {
                 return Err(S3Error::with_message(
@@ -185,7 +187,7 @@ impl Expected {
                 "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
             ));
         }
-        Ok(Expected { content_md5, sha256: signed_sha256, header, trailer })
+        Ok(Expected { content_md5, sha256: signed_sha256, header, trailer, named })
     }
 
     /// The algorithm whose value the client gives.
@@ -221,7 +223,6 @@ pub struct Digests {
     md5: Md5Stream,
     sha256: Option<digest::Context>,
     checksum: Option<Running>,
-    wanted: Option<ChecksumAlgorithm>,
     len_bytes: u64,
 }
 
@@ -240,14 +241,22 @@ impl Digests {
     /// For a body of which the client said `expected`.
     pub fn new(expected: Expected) -> Digests {
         let sha256 = expected.sha256.map(|_| digest::Context::new(&digest::SHA256));
-        let checksum = expected.given_algorithm().map(Running::new);
-        Digests { expected, md5: Md5Stream::default(), sha256, checksum, wanted: None, len_bytes: 0 }
+        let checksum = expected.given_algorithm().or(expected.named).map(Running::new);
+        Digests { expected, md5: Md5Stream::default(), sha256, checksum, len_bytes: 0 }
+    }
+
+    /// Leaves `x-amz-checksum-*` out: in a completion it speaks of the object, not of the body.
+    #[must_use]
+    pub fn without_checksums(mut self) -> Digests {
+        self.expected.header = None;
+        self.expected.trailer = None;
+        self.checksum = None;
+        self
     }
 
     /// Before the first byte: the checksum to compute if the client gave none.
     pub fn want(&mut self, algorithm: ChecksumAlgorithm) {
         if self.checksum.is_none() && self.len_bytes == 0 {
-            self.wanted = Some(algorithm);
             self.checksum = Some(Running::new(algorithm));
         }
     }

@@ -3,9 +3,11 @@
 //! Not here: sockets (`http`), signatures (`auth`), what operations do (`ops`).
 
 pub mod address;
+pub mod body;
 pub mod checksum;
 pub mod conditions;
 pub mod error;
+pub mod handlers;
 pub mod headers;
 pub mod query;
 pub mod range;

@@ -106,6 +106,15 @@ pub fn versioning_off() -> Bytes {
     xml.finish()
 }
 
+/// `GetObjectTagging` of an object without tags.
+pub fn no_tags() -> Bytes {
+    let mut xml = XmlWriter::s3_document("Tagging", 0);
+    xml.open("TagSet");
+    xml.close("TagSet");
+    xml.close("Tagging");
+    xml.finish()
+}
+
 /// `ListObjects`.
 pub fn list_objects_v1(echo: &ListingEcho<'_>, marker: &[u8], owner: &str, page: &ObjectPage) -> Bytes {
     let mut xml = XmlWriter::s3_document("ListBucketResult", page.objects.len() * ROW_BYTES);

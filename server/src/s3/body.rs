@@ -1,0 +1,169 @@
+//! The body of a write: framing, signatures and digests taken off and checked, as the operations pull it.
+//! Invariants: `End` is returned only when length, signatures and every digest that the client gave are right;
+//! payload passes as slices of what was received.
+//! Not here: where the bytes go (`ops`).
+
+use bytes::Bytes;
+use shardstore_reactor::{Executor, Stream};
+
+use crate::auth::{BodySignature, ChunkSigner};
+use crate::http::{AwsChunkedDecoder, BodyError as WireError, BodyFraming, Framed, RequestBody, RequestHead};
+use crate::ops::api::{BODY_MAX_BYTES, BodyError, BodyEvent, BodySource, BodySummary, ChecksumAlgorithm};
+use crate::s3::checksum::{Digests, Expected};
+use crate::s3::error::{Code, S3Error};
+
+/// A body on its way to an operation.
+pub struct S3Body<'b, 'c, S, E> {
+    wire: &'b mut RequestBody<'c, S, E>,
+    coding: Coding,
+    /// Taken when the body ends.
+    digests: Option<Digests>,
+    len_bytes: Option<u64>,
+}
+
+enum Coding {
+    Plain,
+    Chunks { decoder: Box<AwsChunkedDecoder<ChunkSigner>>, pending: Bytes },
+}
+
+impl<'b, 'c, S: Stream, E: Executor> S3Body<'b, 'c, S, E> {
+    /// Reads what the head says of the body; nothing of the body itself.
+    ///
+    /// # Errors
+    /// `MissingContentLength`, `EntityTooLarge`, and what is wrong with digests as stated.
+    pub fn new(
+        head: &RequestHead,
+        signature: BodySignature,
+        wire: &'b mut RequestBody<'c, S, E>,
+    ) -> Result<S3Body<'b, 'c, S, E>, S3Error> {
+        let (coding, len_bytes, sha256) = match signature {
+            BodySignature::Unsigned => (Coding::Plain, wire_length(head), None),
+            BodySignature::Sha256(digest) => (Coding::Plain, wire_length(head), Some(digest)),
+            BodySignature::Chunks(signer, trailers) => {
+                let (coding, len_bytes) = chunks(head, Some(*signer), trailers)?;
+                (coding, Some(len_bytes), None)
+            }
+            BodySignature::UnsignedChunks => {
+                let (coding, len_bytes) = chunks(head, None, false)?;
+                (coding, Some(len_bytes), None)
+            }
+        };
+        if len_bytes.is_some_and(|len| len > BODY_MAX_BYTES) {
+            return Err(Code::EntityTooLarge.into());
+        }
+        let digests = Some(Digests::new(Expected::of(head, sha256)?));
+        Ok(S3Body { wire, coding, digests, len_bytes })
+    }
+
+    /// The decoded length, if the client said it.
+    pub fn len_bytes(&self) -> Option<u64> {
+        self.len_bytes
+    }
+
+    /// The same, taking `x-amz-checksum-*` for a statement about something else than this body.
+    #[must_use]
+    pub fn without_checksums(mut self) -> S3Body<'b, 'c, S, E> {
+        self.digests = self.digests.map(Digests::without_checksums);
+        self
+    }
+
+    /// The whole of a small body, checked.
+    ///
+    /// # Errors
+    /// `MalformedXML` for more than `len_max` bytes, as AWS answers; else what is wrong with the body.
+    pub async fn collect(mut self, len_max: usize) -> Result<Vec<u8>, S3Error> {
+        let mut whole = Vec::new();
+        loop {
+            match self.next().await? {
+                BodyEvent::End(_) => return Ok(whole),
+                BodyEvent::Data(data) if whole.len() + data.len() > len_max => {
+                    return Err(Code::MalformedXML.into());
+                }
+                BodyEvent::Data(data) => whole.extend_from_slice(&data),
+            }
+        }
+    }
+
+    async fn next_data(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let Coding::Chunks { decoder, pending } = &mut self.coding else {
+            return self.wire.next().await.map_err(body_error);
+        };
+        loop {
+            match decoder.decode(pending).map_err(body_error)? {
+                Framed::Data(data) => return Ok(Some(data)),
+                // After the last chunk the decoder still refuses anything but line ends.
+                Framed::More | Framed::End => match self.wire.next().await.map_err(body_error)? {
+                    Some(more) => *pending = more,
+                    None => {
+                        decoder.finish().map_err(body_error)?;
+                        return Ok(None);
+                    }
+                },
+            }
+        }
+    }
+
+    fn finish(&mut self) -> Result<BodyEvent, BodyError> {
+        let digests = self.digests.take().ok_or(BodyError::ClientGone)?;
+        let trailers = match &self.coding {
+            Coding::Plain => None,
+            Coding::Chunks { decoder, .. } => Some(decoder.trailers()),
+        };
+        let digested = digests.finish(trailers)?;
+        Ok(BodyEvent::End(BodySummary {
+            md5: digested.md5,
+            checksum: digested.checksum,
+            len_bytes: digested.len_bytes,
+        }))
+    }
+}
+
+impl<S: Stream, E: Executor> BodySource for S3Body<'_, '_, S, E> {
+    fn want_checksum(&mut self, algorithm: ChecksumAlgorithm) {
+        if let Some(digests) = &mut self.digests {
+            digests.want(algorithm);
+        }
+    }
+
+    async fn next(&mut self) -> Result<BodyEvent, BodyError> {
+        let Some(data) = self.next_data().await? else { return self.finish() };
+        let digests = self.digests.as_mut().ok_or(BodyError::ClientGone)?;
+        digests.update(&data);
+        if digests.len_bytes() > BODY_MAX_BYTES {
+            return Err(BodyError::TooLarge);
+        }
+        Ok(BodyEvent::Data(data))
+    }
+}
+
+/// The length of a body without aws-chunked.
+fn wire_length(head: &RequestHead) -> Option<u64> {
+    match head.framing() {
+        BodyFraming::Length(len_bytes) => Some(len_bytes),
+        BodyFraming::Chunked => None,
+    }
+}
+
+fn chunks(
+    head: &RequestHead,
+    signer: Option<ChunkSigner>,
+    signed_trailers: bool,
+) -> Result<(Coding, u64), S3Error> {
+    let text =
+        head.header_str("x-amz-decoded-content-length").ok_or(S3Error::from(Code::MissingContentLength))?;
+    let len_bytes = text.parse().map_err(|_| {
+        S3Error::argument("x-amz-decoded-content-length", text, "The decoded length is not a number")
+    })?;
+    let decoder = Box::new(AwsChunkedDecoder::new(len_bytes, signer, signed_trailers));
+    Ok((Coding::Chunks { decoder, pending: Bytes::new() }, len_bytes))
+}
+
+fn body_error(error: WireError) -> BodyError {
+    match error {
+        WireError::Incomplete => BodyError::Incomplete,
+        WireError::Malformed => BodyError::MalformedFraming,
+        WireError::Signature => BodyError::SignatureMismatch,
+        WireError::Timeout => BodyError::TimedOut,
+        WireError::Disconnected => BodyError::ClientGone,
+    }
+}

@@ -1,0 +1,87 @@
+//! Buckets: create, head, list, delete.
+//! Invariants: any location constraint is accepted; there is one region.
+//! Not here: their sub-resources (`sub_resources`), their contents (`listing`).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use shardstore_reactor::{Executor, Stream};
+
+use super::{Reply, Request, S3Service};
+use crate::auth::Credentials;
+use crate::http::Response;
+use crate::ops::api::{ListBuckets, Operations};
+use crate::s3::body::S3Body;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::headers::refuse_unbuilt;
+use crate::s3::xml;
+
+/// Longest body of CreateBucket: its configuration is under 1 KiB.
+const CONFIGURATION_BYTES_MAX: usize = 64 * 1024;
+/// S3's default and limit.
+const BUCKETS_PER_PAGE: u32 = 10_000;
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    pub(super) async fn create_bucket<S: Stream, E: Executor>(
+        &self,
+        request: &Request<'_>,
+        body: S3Body<'_, '_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        refuse_unbuilt(request.head)?;
+        let bucket = request.bucket()?;
+        let _permit = self.ops.admit(body.len_bytes())?;
+        let document = body.collect(CONFIGURATION_BYTES_MAX).await?;
+        xml::parse_create_bucket(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let location = format!("/{}", bucket.as_str());
+        self.ops.create_bucket(bucket, self.config.account.clone()).await?;
+        Ok(Response::new(200).with_header("Location", location))
+    }
+
+    pub(super) async fn head_bucket(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let _permit = self.ops.admit(Some(0))?;
+        self.ops.head_bucket(request.bucket()?).await?;
+        Ok(Response::new(200)
+            .with_header("x-amz-bucket-region", &self.config.region)
+            .with_header("Content-Type", "application/xml"))
+    }
+
+    pub(super) async fn delete_bucket(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let _permit = self.ops.admit(Some(0))?;
+        self.ops.delete_bucket(request.bucket()?).await?;
+        Ok(Response::new(204))
+    }
+
+    pub(super) async fn list_buckets(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let query = &request.query;
+        let prefix = query.text("prefix")?.unwrap_or_default().into_owned();
+        let max = query.number("max-buckets")?.unwrap_or(BUCKETS_PER_PAGE);
+        if max == 0 || max > BUCKETS_PER_PAGE {
+            return Err(S3Error::with_message(
+                Code::InvalidArgument,
+                "Argument max-buckets must be an integer between 1 and 10000",
+            ));
+        }
+        let after = match query.text("continuation-token")? {
+            Some(token) if !token.is_empty() => decode_token(&token)?,
+            _ => String::new(),
+        };
+        let _permit = self.ops.admit(Some(0))?;
+        let page = self
+            .ops
+            .list_buckets(ListBuckets {
+                owner: Some(self.config.account.clone()),
+                prefix: prefix.clone(),
+                after,
+                max_buckets: usize::try_from(max).unwrap_or(usize::MAX),
+            })
+            .await?;
+        let token = page.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
+        let document = xml::list_buckets(&page, &self.config.account, &prefix, token.as_deref());
+        Ok(Response::new(200).with_bytes("application/xml", document))
+    }
+}
+
+fn decode_token(token: &str) -> Result<String, S3Error> {
+    URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
+        S3Error::with_message(Code::InvalidArgument, "The continuation token provided is incorrect")
+    })
+}

@@ -1,0 +1,83 @@
+//! DeleteObjects.
+//! Invariants: one result a key, in the order sent; a key that is refused does not stop the others.
+//! Not here: single deletes (`objects`).
+
+use shardstore_reactor::{Executor, Stream};
+
+use super::{Reply, Request, S3Service};
+use crate::auth::Credentials;
+use crate::http::Response;
+use crate::ops::api::{DeleteCondition, DeleteEntry, ObjectKey, Operations};
+use crate::s3::body::S3Body;
+use crate::s3::conditions::unquote;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::time_text::parse_date_s;
+use crate::s3::xml::{self, DeleteKey, DeletedKey};
+
+/// Longest document: 1,000 keys of 1,024 bytes, some of them escaped.
+const DOCUMENT_BYTES_MAX: usize = 2 << 20;
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    pub(super) async fn delete_objects<S: Stream, E: Executor>(
+        &self,
+        request: &Request<'_>,
+        body: S3Body<'_, '_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        let bucket = request.bucket()?;
+        let _permit = self.ops.admit(body.len_bytes())?;
+        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
+        let parsed =
+            xml::parse_delete(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let mut entries = Vec::with_capacity(parsed.keys.len());
+        let mut refused: Vec<Option<S3Error>> = Vec::with_capacity(parsed.keys.len());
+        for key in &parsed.keys {
+            match entry(key) {
+                Ok(entry) => {
+                    entries.push(entry);
+                    refused.push(None);
+                }
+                Err(error) => refused.push(Some(error)),
+            }
+        }
+        let mut results = self.ops.delete_objects(bucket, entries).await?.into_iter();
+        let deleted: Vec<DeletedKey<'_>> = parsed
+            .keys
+            .iter()
+            .zip(refused)
+            .map(|(key, refused)| DeletedKey {
+                key: &key.key,
+                version_id: key.version_id.as_deref(),
+                result: match refused {
+                    Some(error) => Err(error),
+                    None => results
+                        .next()
+                        .map_or(Err(Code::InternalError.into()), |result| result.map_err(S3Error::from)),
+                },
+            })
+            .collect();
+        let document = xml::delete_result(&deleted, parsed.quiet);
+        Ok(Response::new(200).with_bytes("application/xml", document))
+    }
+}
+
+fn entry(key: &DeleteKey) -> Result<DeleteEntry, S3Error> {
+    match key.version_id.as_deref() {
+        None | Some("null" | "") => {}
+        Some(_) => return Err(Code::NoSuchVersion.into()),
+    }
+    let invalid = |message: &'static str| S3Error::with_message(Code::InvalidArgument, message);
+    let size_bytes = key.size.as_deref().map(str::parse).transpose();
+    let modified_s = key
+        .last_modified
+        .as_deref()
+        .map(|text| parse_date_s(text).ok_or_else(|| invalid("LastModifiedTime is not a date")))
+        .transpose()?;
+    Ok(DeleteEntry {
+        key: ObjectKey::parse(key.key.clone())?,
+        condition: DeleteCondition {
+            if_match: key.etag.as_deref().map(|tag| unquote(tag).to_owned()),
+            size_bytes: size_bytes.map_err(|_| invalid("Size is not a number"))?,
+            modified_s,
+        },
+    })
+}

@@ -1,0 +1,153 @@
+//! Listings of objects: v1, v2 and versions.
+//! Invariants: a page holds at most 1,000 entries whatever is asked for; tokens are opaque and checked.
+//! Not here: uploads and parts (`multipart`).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+
+use super::{Reply, Request, S3Service};
+use crate::auth::Credentials;
+use crate::http::Response;
+use crate::ops::api::{ListObjects, ObjectPage, Operations, PAGE_MAX};
+use crate::s3::error::{Code, S3Error};
+use crate::s3::query::Query;
+use crate::s3::xml::{self, Encoding, ListingEcho, VersionsEcho};
+
+/// The parameters that all listings share.
+pub(super) struct Page {
+    pub(super) prefix: Bytes,
+    pub(super) delimiter: Option<Bytes>,
+    pub(super) max: usize,
+    pub(super) encoding: Encoding,
+}
+
+impl Page {
+    /// Reads them; `max` is the name of the limit.
+    pub(super) fn read(query: &Query<'_>, max: &str) -> Result<Page, S3Error> {
+        let asked = query.number(max)?.map_or(PAGE_MAX, |asked| usize::try_from(asked).unwrap_or(PAGE_MAX));
+        Ok(Page {
+            prefix: utf8_bytes(query, "prefix")?,
+            delimiter: Some(utf8_bytes(query, "delimiter")?).filter(|delimiter| !delimiter.is_empty()),
+            max: asked.min(PAGE_MAX),
+            encoding: encoding(query)?,
+        })
+    }
+
+    pub(super) fn echo<'a>(&'a self, bucket: &'a str) -> ListingEcho<'a> {
+        ListingEcho {
+            bucket,
+            prefix: &self.prefix,
+            delimiter: self.delimiter.as_deref(),
+            max: self.max as u64,
+            encoding: self.encoding,
+        }
+    }
+}
+
+/// Reads `encoding-type`.
+pub(super) fn encoding(query: &Query<'_>) -> Result<Encoding, S3Error> {
+    match query.text("encoding-type")?.as_deref() {
+        None | Some("") => Ok(Encoding::Plain),
+        Some("url") => Ok(Encoding::Url),
+        Some(other) => {
+            Err(S3Error::argument("encoding-type", other, "Invalid Encoding Method specified in Request"))
+        }
+    }
+}
+
+/// A parameter that goes back into XML must be text.
+pub(super) fn utf8_bytes(query: &Query<'_>, name: &str) -> Result<Bytes, S3Error> {
+    Ok(query.text(name)?.map(|text| Bytes::from(text.into_owned())).unwrap_or_default())
+}
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    pub(super) async fn list_objects(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let page = Page::read(&request.query, "max-keys")?;
+        let marker = utf8_bytes(&request.query, "marker")?;
+        let objects = self.objects_page(request, &page, marker.clone()).await?;
+        let bucket = request.bucket()?;
+        let echo = page.echo(bucket.as_str());
+        let document = xml::list_objects_v1(&echo, &marker, &self.config.account, &objects);
+        Ok(Response::new(200).with_bytes("application/xml", document))
+    }
+
+    pub(super) async fn list_objects_v2(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let query = &request.query;
+        let page = Page::read(query, "max-keys")?;
+        let token = query.text("continuation-token")?;
+        let start_after = utf8_bytes(query, "start-after")?;
+        let after = match token.as_deref() {
+            Some("") => {
+                return Err(S3Error::with_message(
+                    Code::InvalidArgument,
+                    "The continuation token provided is incorrect",
+                ));
+            }
+            Some(token) => decode_token(token)?,
+            None => start_after.clone(),
+        };
+        let objects = self.objects_page(request, &page, after).await?;
+        let next = objects.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
+        let owner = query
+            .text("fetch-owner")?
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+            .then_some(self.config.account.as_str());
+        let bucket = request.bucket()?;
+        let echo = page.echo(bucket.as_str());
+        let document =
+            xml::list_objects_v2(&echo, token.as_deref(), &start_after, owner, &objects, next.as_deref());
+        Ok(Response::new(200).with_bytes("application/xml", document))
+    }
+
+    /// Every object of a bucket without versioning has the one version `null`.
+    pub(super) async fn list_object_versions(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let query = &request.query;
+        let page = Page::read(query, "max-keys")?;
+        let key_marker = utf8_bytes(query, "key-marker")?;
+        let version_id_marker = query.text("version-id-marker")?.unwrap_or_default();
+        if key_marker.is_empty() && !version_id_marker.is_empty() {
+            return Err(S3Error::argument(
+                "version-id-marker",
+                &version_id_marker,
+                "A version-id marker cannot be specified without a key marker.",
+            ));
+        }
+        let objects = self.objects_page(request, &page, key_marker.clone()).await?;
+        let bucket = request.bucket()?;
+        let echo = page.echo(bucket.as_str());
+        let versions = VersionsEcho { key_marker: &key_marker, version_id_marker: &version_id_marker };
+        let document = xml::list_versions(&echo, &versions, &self.config.account, &objects);
+        Ok(Response::new(200).with_bytes("application/xml", document))
+    }
+
+    async fn objects_page(
+        &self,
+        request: &Request<'_>,
+        page: &Page,
+        after: Bytes,
+    ) -> Result<ObjectPage, S3Error> {
+        let _permit = self.ops.admit(Some(0))?;
+        let mut objects = self
+            .ops
+            .list_objects(ListObjects {
+                bucket: request.bucket()?,
+                prefix: page.prefix.clone(),
+                delimiter: page.delimiter.clone(),
+                after,
+                max_keys: page.max,
+            })
+            .await?;
+        if page.max == 0 {
+            // AWS calls an empty page whole; a client would otherwise ask forever.
+            objects.next = None;
+        }
+        Ok(objects)
+    }
+}
+
+fn decode_token(token: &str) -> Result<Bytes, S3Error> {
+    URL_SAFE_NO_PAD.decode(token).map(Bytes::from).map_err(|_| {
+        S3Error::with_message(Code::InvalidArgument, "The continuation token provided is incorrect")
+    })
+}

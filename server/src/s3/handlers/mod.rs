@@ -1,0 +1,196 @@
+//! Joins the S3 protocol to the operations: one request in, one response out.
+//! Invariants: nothing is done for a request before it was authenticated and admitted; every error leaves through
+//! `s3::error`; an operation that is not built answers 501.
+//! Not here: what operations do (`ops`), sockets (`http`).
+
+mod buckets;
+mod copy;
+mod delete_many;
+mod listing;
+mod multipart;
+mod objects;
+mod observe;
+mod sub_resources;
+
+use shardstore_reactor::{Executor, Stream};
+
+use self::objects::ObjectSource;
+use self::observe::Observer;
+use crate::auth::{Authenticated, Credentials, Verifier};
+use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Response, Service};
+use crate::ops::api::{BucketName, ObjectKey, OpenedObject, Operations};
+use crate::s3::address::Address;
+use crate::s3::body::S3Body;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::query::Query;
+use crate::s3::route::{Operation, route};
+
+/// What the S3 front end needs to know of its deployment.
+#[derive(Clone, Debug)]
+pub struct S3Config {
+    /// The region that scopes must name.
+    pub region: String,
+    /// Domains below which a host names a bucket.
+    pub domains: Vec<String>,
+    /// The account that owns what is made; shown as owner.
+    pub account: String,
+}
+
+/// The S3 service of one core.
+pub struct S3Service<O, C> {
+    ops: O,
+    verifier: Verifier<C>,
+    config: S3Config,
+    observer: Observer,
+}
+
+/// A response of the service.
+type Reply<O> = Response<Source<O>>;
+/// What streams the payload of a GET.
+type Source<O> = ObjectSource<<<O as Operations>::Object as OpenedObject>::Reader, <O as Operations>::Permit>;
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    /// For one core. Metrics register here: install the recorder first.
+    pub fn new(ops: O, credentials: C, config: S3Config) -> S3Service<O, C> {
+        let verifier = Verifier::new(credentials, &config.region);
+        S3Service { ops, verifier, config, observer: Observer::new() }
+    }
+}
+
+/// One authenticated request.
+struct Request<'r> {
+    head: &'r RequestHead,
+    query: Query<'r>,
+    bucket: Option<BucketName>,
+    key: Option<ObjectKey>,
+}
+
+impl Request<'_> {
+    fn bucket(&self) -> Result<BucketName, S3Error> {
+        self.bucket.clone().ok_or(Code::InvalidBucketName.into())
+    }
+
+    fn key(&self) -> Result<ObjectKey, S3Error> {
+        self.key.clone().ok_or(Code::InvalidURI.into())
+    }
+
+    /// Until versioning is built every object has the one version `null`.
+    fn only_null_version(&self) -> Result<(), S3Error> {
+        match self.query.text("versionId")?.as_deref() {
+            None | Some("null" | "") => Ok(()),
+            Some(other) => Err(S3Error::from(Code::NoSuchVersion).and("VersionId", other.to_owned())),
+        }
+    }
+}
+
+impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Service<O, C> {
+    type Source = Source<O>;
+
+    async fn serve<S: Stream>(
+        &self,
+        ids: &RequestIds,
+        head: &RequestHead,
+        body: &mut RequestBody<'_, S, E>,
+    ) -> Reply<O> {
+        let started = body.executor().now();
+        let (operation, result) = self.answer(head, body).await;
+        let is_head = head.method() == Method::Head;
+        let response = match result {
+            Ok(response) => response,
+            Err(error) => {
+                if error.code.status() >= 500 && error.code.status() != 501 {
+                    tracing::warn!(
+                        request_id = ids.request_id(),
+                        operation = operation.name(),
+                        path = head.raw_path(),
+                        %error,
+                        "request failed"
+                    );
+                }
+                let mut response = error.to_response(ids, head.raw_path());
+                if is_head {
+                    // minio-go reads the code here, since HEAD has no body.
+                    response.headers.push("x-minio-error-code", error.code.as_str());
+                }
+                response
+            }
+        };
+        let elapsed = body.executor().now().since(started);
+        self.observer.observe(operation, ids, head, response.status, elapsed);
+        response
+    }
+
+    fn refuse(&self, ids: &RequestIds, why: Arrival) -> Reply<O> {
+        S3Error::from(why).to_response(ids, "/")
+    }
+}
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    async fn answer<S: Stream, E: Executor>(
+        &self,
+        head: &RequestHead,
+        body: &mut RequestBody<'_, S, E>,
+    ) -> (Operation, Result<Reply<O>, S3Error>) {
+        let address = match Address::parse(head.header_str("host"), head.raw_path(), &self.config.domains) {
+            Ok(address) => address,
+            Err(error) => return (Operation::Unknown, Err(error)),
+        };
+        let operation = route(head, &address);
+        let host_bucket = address.bucket.as_deref().filter(|_| address.by_host);
+        let now_ms = body.executor().unix_ms();
+        let authenticated = match self.verifier.authenticate(head, host_bucket, now_ms) {
+            Ok(authenticated) => authenticated,
+            Err(error) => return (operation, Err(error.into())),
+        };
+        let request = match named(head, address) {
+            Ok(request) => request,
+            Err(error) => return (operation, Err(error)),
+        };
+        (operation, self.dispatch(operation, request, authenticated, body).await)
+    }
+
+    async fn dispatch<S: Stream, E: Executor>(
+        &self,
+        operation: Operation,
+        request: Request<'_>,
+        authenticated: Authenticated,
+        body: &mut RequestBody<'_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        let (head, signature) = (request.head, authenticated.into_body());
+        match operation {
+            Operation::GetObject => self.get_object(&request).await,
+            Operation::HeadObject => self.head_object(&request).await,
+            Operation::PutObject => self.put_object(&request, S3Body::new(head, signature, body)?).await,
+            Operation::DeleteObject => self.delete_object(&request).await,
+            Operation::DeleteObjects => {
+                self.delete_objects(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::CopyObject => self.copy_object(&request).await,
+            Operation::ListBuckets => self.list_buckets(&request).await,
+            Operation::CreateBucket => {
+                self.create_bucket(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::HeadBucket => self.head_bucket(&request).await,
+            Operation::DeleteBucket => self.delete_bucket(&request).await,
+            Operation::ListObjects => self.list_objects(&request).await,
+            Operation::ListObjectsV2 => self.list_objects_v2(&request).await,
+            Operation::ListObjectVersions => self.list_object_versions(&request).await,
+            Operation::CreateMultipartUpload => self.create_upload(&request).await,
+            Operation::UploadPart => self.put_part(&request, S3Body::new(head, signature, body)?).await,
+            Operation::CompleteMultipartUpload => {
+                self.complete_upload(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::AbortMultipartUpload => self.abort_upload(&request).await,
+            Operation::ListParts => self.list_parts(&request).await,
+            Operation::ListMultipartUploads => self.list_uploads(&request).await,
+            _ if request.head.method() == Method::Other => Err(Code::MethodNotAllowed.into()),
+            other => self.sub_resource(other, &request).await,
+        }
+    }
+}
+
+fn named(head: &RequestHead, address: Address) -> Result<Request<'_>, S3Error> {
+    let bucket = address.bucket.map(|name| BucketName::parse(&name)).transpose()?;
+    let key = address.key.map(ObjectKey::parse).transpose()?;
+    Ok(Request { head, query: Query::new(head.raw_query()), bucket, key })
+}

@@ -1,0 +1,233 @@
+//! Uploads in parts: create, upload, complete, abort, list.
+//! Invariants: part numbers, tags and checksums are read before anything is done.
+//! Not here: copies of parts, which are not built.
+
+use shardstore_reactor::{Executor, Stream};
+
+use super::listing::{Page, encoding, utf8_bytes};
+use super::objects::{push_checksum, push_etag};
+use super::{Reply, Request, S3Service};
+use crate::auth::{Credentials, encode_escapes};
+use crate::http::{BodyFraming, Response};
+use crate::ops::api::{
+    ChecksumKind, CompleteUpload, CompletedPart, CreateUpload, ListUploads, Operations, PAGE_MAX, PutPart,
+    StoredChecksum, UploadId,
+};
+use crate::s3::body::S3Body;
+use crate::s3::checksum::{
+    algorithm_name, header_checksum, kind_name, parse_algorithm, parse_kind, parse_value,
+};
+use crate::s3::conditions::{unquote, write_condition};
+use crate::s3::error::{Code, S3Error};
+use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
+use crate::s3::xml::{self, CompletePart};
+
+/// Longest completion: 10,000 parts of up to 400 bytes.
+const COMPLETION_BYTES_MAX: usize = 4 << 20;
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    pub(super) async fn create_upload(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let head = request.head;
+        refuse_unbuilt(head)?;
+        let algorithm = head.header_str("x-amz-checksum-algorithm").map(parse_algorithm).transpose()?;
+        let kind = head.header_str("x-amz-checksum-type").map(parse_kind).transpose()?;
+        if algorithm.is_none() && kind.is_some() {
+            return Err(S3Error::with_message(
+                Code::InvalidRequest,
+                "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.",
+            ));
+        }
+        let create = CreateUpload {
+            bucket: request.bucket()?,
+            key: request.key()?,
+            headers: kept_headers(head)?,
+            checksum: algorithm.map(|algorithm| (algorithm, kind)),
+            storage_class: storage_class(head)?,
+            initiator: self.config.account.clone(),
+        };
+        let _permit = self.ops.admit(Some(0))?;
+        let upload = self.ops.create_upload(create).await?;
+        let document =
+            xml::initiate_upload(request.bucket()?.as_str(), &upload.key, &upload.upload.to_string());
+        let mut response = Response::new(200).with_bytes("application/xml", document);
+        if upload.checksum_named {
+            response.headers.push("x-amz-checksum-algorithm", algorithm_name(upload.checksum.0));
+            response.headers.push("x-amz-checksum-type", kind_name(upload.checksum.1));
+        }
+        Ok(response)
+    }
+
+    pub(super) async fn put_part<S: Stream, E: Executor>(
+        &self,
+        request: &Request<'_>,
+        mut body: S3Body<'_, '_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        let head = request.head;
+        refuse_unbuilt(head)?;
+        if head.framing() == BodyFraming::Length(0) && head.header("content-length").is_none() {
+            return Err(Code::MissingContentLength.into());
+        }
+        let put = PutPart {
+            bucket: request.bucket()?,
+            key: request.key()?,
+            upload: upload_id(request)?,
+            part_number: part_number(request)?,
+            len_bytes: body.len_bytes(),
+        };
+        let _permit = self.ops.admit(body.len_bytes())?;
+        let part = self.ops.put_part(put, &mut body).await?;
+        let mut response = Response::new(200);
+        push_etag(&mut response.headers, &part.etag);
+        push_checksum(&mut response.headers, part.checksum.as_ref(), None);
+        Ok(response)
+    }
+
+    pub(super) async fn complete_upload<S: Stream, E: Executor>(
+        &self,
+        request: &Request<'_>,
+        body: S3Body<'_, '_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        let head = request.head;
+        let (bucket, key, upload) = (request.bucket()?, request.key()?, upload_id(request)?);
+        let checksum = completion_checksum(request)?;
+        let size_bytes = head
+            .header_str("x-amz-mp-object-size")
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| S3Error::argument("x-amz-mp-object-size", text, "The size is not a number"))
+            })
+            .transpose()?;
+        let condition = write_condition(head)?;
+        let _permit = self.ops.admit(body.len_bytes())?;
+        let document = completion_document(body).await?;
+        let parsed = xml::parse_complete_upload(&document)
+            .map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let parts = parsed.parts.into_iter().map(completed_part).collect::<Result<Vec<_>, _>>()?;
+        let location = location(request, bucket.as_str(), key.as_bytes());
+        let written = self
+            .ops
+            .complete_upload(CompleteUpload {
+                bucket: bucket.clone(),
+                key: key.clone(),
+                upload,
+                parts,
+                size_bytes,
+                checksum,
+                condition,
+            })
+            .await?;
+        let document = xml::complete_upload(&location, bucket.as_str(), key.as_bytes(), &written);
+        Ok(Response::new(200).with_bytes("application/xml", document))
+    }
+
+    pub(super) async fn abort_upload(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let upload = upload_id(request)?;
+        let _permit = self.ops.admit(Some(0))?;
+        self.ops.abort_upload(request.bucket()?, request.key()?, upload).await?;
+        Ok(Response::new(204))
+    }
+
+    pub(super) async fn list_parts(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let query = &request.query;
+        let upload = upload_id(request)?;
+        let max_parts = query
+            .number("max-parts")?
+            .map_or(PAGE_MAX, |asked| usize::try_from(asked).unwrap_or(PAGE_MAX).min(PAGE_MAX));
+        let after = query.number("part-number-marker")?.unwrap_or(0);
+        let after = u16::try_from(after).unwrap_or(u16::MAX);
+        let encoding = encoding(query)?;
+        let _permit = self.ops.admit(Some(0))?;
+        let bucket = request.bucket()?;
+        let page = self.ops.list_parts(bucket.clone(), request.key()?, upload, after, max_parts).await?;
+        let account = &self.config.account;
+        let document = xml::list_parts(bucket.as_str(), account, after, max_parts as u64, encoding, &page);
+        Ok(Response::new(200).with_bytes("application/xml", document))
+    }
+
+    pub(super) async fn list_uploads(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let query = &request.query;
+        let page = Page::read(query, "max-uploads")?;
+        let key_marker = utf8_bytes(query, "key-marker")?;
+        // Without a key marker S3 ignores this one.
+        let upload_marker =
+            query.text("upload-id-marker")?.filter(|_| !key_marker.is_empty()).unwrap_or_default();
+        let after_upload = Some(upload_marker.as_ref())
+            .filter(|marker| !marker.is_empty())
+            .map(|marker| {
+                UploadId::parse(marker)
+                    .map_err(|_| S3Error::argument("upload-id-marker", marker, "Invalid uploadId marker"))
+            })
+            .transpose()?;
+        let bucket = request.bucket()?;
+        let _permit = self.ops.admit(Some(0))?;
+        let uploads = self
+            .ops
+            .list_uploads(ListUploads {
+                bucket: bucket.clone(),
+                prefix: page.prefix.clone(),
+                delimiter: page.delimiter.clone(),
+                after_key: key_marker.clone(),
+                after_upload,
+                max_uploads: page.max,
+            })
+            .await?;
+        let echo = page.echo(bucket.as_str());
+        let document = xml::list_uploads(&echo, &key_marker, &upload_marker, &self.config.account, &uploads);
+        Ok(Response::new(200).with_bytes("application/xml", document))
+    }
+}
+
+async fn completion_document<S: Stream, E: Executor>(body: S3Body<'_, '_, S, E>) -> Result<Vec<u8>, S3Error> {
+    // A completion's x-amz-checksum-* is the object's, not the document's: only its signature is checked.
+    body.without_checksums().collect(COMPLETION_BYTES_MAX).await
+}
+
+fn upload_id(request: &Request<'_>) -> Result<UploadId, S3Error> {
+    let text = request.query.text("uploadId")?.unwrap_or_default();
+    Ok(UploadId::parse(&text)?)
+}
+
+fn part_number(request: &Request<'_>) -> Result<u16, S3Error> {
+    let text = request.query.text("partNumber")?.unwrap_or_default();
+    text.parse().ok().filter(|number| (1..=10_000).contains(number)).ok_or_else(|| {
+        S3Error::argument(
+            "partNumber",
+            &text,
+            "Part number must be an integer between 1 and 10000, inclusive",
+        )
+    })
+}
+
+fn completed_part(part: CompletePart) -> Result<CompletedPart, S3Error> {
+    let part_number = u16::try_from(part.part_number)
+        .ok()
+        .filter(|number| (1..=10_000).contains(number))
+        .ok_or_else(|| S3Error::from(Code::InvalidPart).and("PartNumber", part.part_number.to_string()))?;
+    let checksum = part
+        .checksum
+        .map(|(algorithm, text)| {
+            parse_value(algorithm, &text).map(|value| StoredChecksum {
+                algorithm,
+                kind: ChecksumKind::FullObject,
+                value,
+            })
+        })
+        .transpose()?;
+    Ok(CompletedPart { part_number, etag: unquote(&part.etag).to_owned(), checksum })
+}
+
+/// The object's checksum as the client computed it.
+fn completion_checksum(request: &Request<'_>) -> Result<Option<StoredChecksum>, S3Error> {
+    let Some((algorithm, value)) = header_checksum(request.head)? else { return Ok(None) };
+    let named = request.head.header_str("x-amz-checksum-type").map(parse_kind).transpose()?;
+    let text = request.head.header_str(crate::s3::checksum::header_name(algorithm)).unwrap_or_default();
+    let written = if text.contains('-') { ChecksumKind::Composite } else { ChecksumKind::FullObject };
+    Ok(Some(StoredChecksum { algorithm, kind: named.unwrap_or(written), value }))
+}
+
+fn location(request: &Request<'_>, bucket: &str, key: &[u8]) -> String {
+    let mut encoded = Vec::with_capacity(key.len() + 16);
+    encode_escapes(key, &mut encoded);
+    let host = request.head.header_str("host").unwrap_or_default();
+    format!("http://{host}/{bucket}/{}", String::from_utf8_lossy(&encoded))
+}

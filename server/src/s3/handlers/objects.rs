@@ -1,0 +1,259 @@
+//! Objects: put, get, head, delete.
+//! Invariants: GET and HEAD of the same request carry the same fields; a checksum of the whole object never
+//! stands on a part of it; a read's place in the budget is held as long as its reader.
+//! Not here: copies (`copy`), many deletes at once (`delete_many`), uploads in parts (`multipart`).
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use shardstore_reactor::{Executor, Stream};
+
+use super::{Reply, Request, S3Service, Source};
+use crate::auth::Credentials;
+use crate::http::{BodyFraming, HeaderText, Payload, PayloadSource, Response, StreamFailed};
+use crate::ops::api::{
+    BodyReader, ChecksumAlgorithm, DeleteEntry, ETag, ObjectInfo, OpenedObject, Operations, PutObject,
+    StoredChecksum,
+};
+use crate::s3::body::S3Body;
+use crate::s3::checksum::{header_name, kind_name, value_text};
+use crate::s3::conditions::{ReadConditions, Verdict, delete_condition, unquote, write_condition};
+use crate::s3::error::{Code, S3Error};
+use crate::s3::headers::{kept_headers, push_object_headers, refuse_unbuilt, storage_class};
+use crate::s3::range::RangeSpec;
+use crate::s3::time_text::{http_date, parse_date_s};
+
+/// Streams an object, holding the request's place in the budget.
+pub struct ObjectSource<R, P> {
+    reader: R,
+    _permit: P,
+}
+
+impl<R: BodyReader, P: 'static> PayloadSource for ObjectSource<R, P> {
+    async fn next(&mut self) -> Result<Option<Vec<Bytes>>, StreamFailed> {
+        match self.reader.next().await {
+            None => Ok(None),
+            Some(Ok(parts)) => Ok(Some(parts)),
+            Some(Err(error)) => {
+                tracing::warn!(%error, "a read failed after its response had begun");
+                Err(StreamFailed)
+            }
+        }
+    }
+}
+
+/// Which bytes of an object a response carries.
+struct Selection {
+    range: Range<u64>,
+    /// Whether the response is 206.
+    partial: bool,
+    /// With `partNumber`: how many parts the object has, if it has parts.
+    parts_count: Option<u16>,
+}
+
+impl Selection {
+    fn whole(size_bytes: u64) -> Selection {
+        Selection { range: 0..size_bytes, partial: false, parts_count: None }
+    }
+}
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    pub(super) async fn put_object<S: Stream, E: Executor>(
+        &self,
+        request: &Request<'_>,
+        mut body: S3Body<'_, '_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        let head = request.head;
+        refuse_unbuilt(head)?;
+        if head.framing() == BodyFraming::Length(0) && head.header("content-length").is_none() {
+            return Err(Code::MissingContentLength.into());
+        }
+        let put = PutObject {
+            bucket: request.bucket()?,
+            key: request.key()?,
+            headers: kept_headers(head)?,
+            condition: write_condition(head)?,
+            len_bytes: body.len_bytes(),
+            storage_class: storage_class(head)?,
+        };
+        let _permit = self.ops.admit(body.len_bytes())?;
+        let written = self.ops.put_object(put, &mut body).await?;
+        let mut response = Response::new(200);
+        push_etag(&mut response.headers, &written.etag);
+        push_checksum(&mut response.headers, written.checksum.as_ref(), None);
+        Ok(response)
+    }
+
+    pub(super) async fn get_object(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        request.only_null_version()?;
+        let object = self.ops.open_object(request.bucket()?, request.key()?).await?;
+        let verdict = check(request, object.info())?;
+        if verdict == Verdict::NotModified {
+            return Ok(not_modified(object.info()));
+        }
+        let selection = select(request, &object).await?;
+        let mut response = described(request, object.info(), &selection);
+        let len_bytes = selection.range.end - selection.range.start;
+        if len_bytes > 0 {
+            let permit = self.ops.admit_read(len_bytes)?;
+            let source: Source<O> = ObjectSource { reader: object.read(selection.range), _permit: permit };
+            response.payload = Payload::Stream { len_bytes, source };
+        }
+        Ok(response)
+    }
+
+    pub(super) async fn head_object(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        request.only_null_version()?;
+        let _permit = self.ops.admit(Some(0))?;
+        let (bucket, key) = (request.bucket()?, request.key()?);
+        if request.query.may_hold("partNumber") {
+            let object = self.ops.open_object(bucket, key).await?;
+            if check(request, object.info())? == Verdict::NotModified {
+                return Ok(not_modified(object.info()));
+            }
+            let selection = select(request, &object).await?;
+            return Ok(head_of(request, object.info(), &selection));
+        }
+        let info = self.ops.head_object(bucket, key).await?;
+        if check(request, &info)? == Verdict::NotModified {
+            return Ok(not_modified(&info));
+        }
+        let selection = select_range(request, &info)?;
+        Ok(head_of(request, &info, &selection))
+    }
+
+    pub(super) async fn delete_object(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        request.only_null_version()?;
+        let delete = DeleteEntry { key: request.key()?, condition: delete_condition(request.head)? };
+        let _permit = self.ops.admit(Some(0))?;
+        self.ops.delete_object(request.bucket()?, delete).await?;
+        Ok(Response::new(204))
+    }
+}
+
+/// The conditions of a read; most requests have none, and then nothing is rendered.
+fn check(request: &Request<'_>, info: &ObjectInfo) -> Result<Verdict, S3Error> {
+    let conditions = ReadConditions::of_read(request.head);
+    if conditions == ReadConditions::default() {
+        return Ok(Verdict::Proceed);
+    }
+    match conditions.check(&info.etag.to_string(), info.modified_ms) {
+        Verdict::Failed => Err(Code::PreconditionFailed.into()),
+        verdict => Ok(verdict),
+    }
+}
+
+async fn select(request: &Request<'_>, object: &impl OpenedObject) -> Result<Selection, S3Error> {
+    let Some(text) = request.query.text("partNumber")? else { return select_range(request, object.info()) };
+    if request.head.header("range").is_some() {
+        return Err(S3Error::with_message(
+            Code::InvalidRequest,
+            "Cannot specify both Range header and partNumber query parameter",
+        ));
+    }
+    let part_number: u16 =
+        text.parse().ok().filter(|number| (1..=10_000).contains(number)).ok_or_else(|| {
+            S3Error::argument(
+                "partNumber",
+                &text,
+                "Part number must be an integer between 1 and 10000, inclusive",
+            )
+        })?;
+    let range = object.part_range(part_number).await?;
+    let partial = range.start < range.end;
+    Ok(Selection { range, partial, parts_count: object.info().part_count })
+}
+
+fn select_range(request: &Request<'_>, info: &ObjectInfo) -> Result<Selection, S3Error> {
+    let Some(header) = request.head.header("range") else { return Ok(Selection::whole(info.size_bytes)) };
+    let Some(spec) = RangeSpec::parse(header).filter(|_| if_range_holds(request, info)) else {
+        return Ok(Selection::whole(info.size_bytes));
+    };
+    match spec.resolve(info.size_bytes) {
+        Ok(range) => Ok(Selection { range, partial: true, parts_count: None }),
+        Err(_) => Err(S3Error {
+            headers: vec![("Content-Range", format!("bytes */{}", info.size_bytes))],
+            ..S3Error::from(Code::InvalidRange)
+                .and("RangeRequested", String::from_utf8_lossy(header).into_owned())
+                .and("ActualObjectSize", info.size_bytes.to_string())
+        }),
+    }
+}
+
+/// RFC 9110 13.1.5: a range of an object that changed is the whole object.
+fn if_range_holds(request: &Request<'_>, info: &ObjectInfo) -> bool {
+    request.head.header_str("if-range").is_none_or(|text| match parse_date_s(text) {
+        Some(at_s) => info.modified_ms / 1000 == at_s,
+        None => unquote(text) == info.etag.to_string(),
+    })
+}
+
+/// Status and fields of a GET or HEAD.
+fn described<P>(request: &Request<'_>, info: &ObjectInfo, selection: &Selection) -> Response<P> {
+    let mut response = Response::new(if selection.partial { 206 } else { 200 });
+    let headers = &mut response.headers;
+    push_validators(headers, info);
+    headers.push("Accept-Ranges", "bytes");
+    push_object_headers(headers, info, &request.query);
+    if selection.partial {
+        let Range { start, end } = selection.range;
+        headers.push("Content-Range", format!("bytes {start}-{}/{}", end - 1, info.size_bytes));
+    }
+    if let Some(count) = selection.parts_count {
+        headers.push_number("x-amz-mp-parts-count", u64::from(count));
+    }
+    let wants_checksum =
+        request.head.header("x-amz-checksum-mode").is_some_and(|mode| mode.eq_ignore_ascii_case(b"enabled"));
+    if wants_checksum && selection.range == (0..info.size_bytes) {
+        for checksum in &info.checksums {
+            push_checksum(headers, Some(checksum), info.etag.part_count);
+        }
+    }
+    response
+}
+
+fn head_of<P>(request: &Request<'_>, info: &ObjectInfo, selection: &Selection) -> Response<P> {
+    let mut response = described(request, info, selection);
+    response.payload = Payload::HeadOf { len_bytes: selection.range.end - selection.range.start };
+    response
+}
+
+fn not_modified<P>(info: &ObjectInfo) -> Response<P> {
+    let mut response = Response::new(304);
+    push_validators(&mut response.headers, info);
+    let fresh = ["cache-control", "expires"];
+    for header in info.headers.iter().filter(|header| fresh.contains(&header.name.as_str())) {
+        response.headers.push(&header.name, &header.value);
+    }
+    response
+}
+
+fn push_validators(headers: &mut HeaderText, info: &ObjectInfo) {
+    push_etag(headers, &info.etag);
+    headers.push("Last-Modified", http_date(info.modified_ms));
+}
+
+/// Adds the quoted tag without going through a formatter: it stands on every GET and PUT.
+pub(super) fn push_etag(headers: &mut HeaderText, etag: &ETag) {
+    let mut text = [0u8; 34];
+    text[0] = b'"';
+    text[33] = b'"';
+    // The slice is twice as long as the digest, so this does not fail.
+    if etag.part_count.is_none() && hex::encode_to_slice(etag.md5, &mut text[1..33]).is_ok() {
+        headers.push("ETag", text);
+    } else {
+        headers.push("ETag", format!("\"{etag}\""));
+    }
+}
+
+/// Adds `x-amz-checksum-*` and its type.
+pub(super) fn push_checksum(
+    headers: &mut HeaderText,
+    checksum: Option<&StoredChecksum>,
+    part_count: Option<u16>,
+) {
+    let Some(checksum) = checksum else { return };
+    let algorithm: ChecksumAlgorithm = checksum.algorithm;
+    headers.push(header_name(algorithm), value_text(checksum, part_count));
+    headers.push("x-amz-checksum-type", kind_name(checksum.kind));
+}

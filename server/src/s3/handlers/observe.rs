@@ -1,0 +1,66 @@
+//! Metrics and the access log of requests.
+//! Invariants: handles are made once; observing a request allocates nothing unless it is logged.
+//! Not here: the exporter, log settings.
+
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, counter, histogram};
+
+use crate::http::{RequestHead, RequestIds};
+use crate::s3::route::Operation;
+
+/// The handles of every operation.
+pub(super) struct Observer {
+    operations: Vec<OperationMetrics>,
+}
+
+struct OperationMetrics {
+    /// Responses by class, 1xx to 5xx.
+    classes: [Counter; 5],
+    latency: Histogram,
+}
+
+impl Observer {
+    pub(super) fn new() -> Observer {
+        let operations =
+            Operation::ALL.iter().map(|operation| OperationMetrics::new(operation.name())).collect();
+        Observer { operations }
+    }
+
+    pub(super) fn observe(
+        &self,
+        operation: Operation,
+        ids: &RequestIds,
+        head: &RequestHead,
+        status: u16,
+        elapsed: Duration,
+    ) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        if let Some(metrics) = self.operations.get(operation.index()) {
+            metrics.classes[class].increment(1);
+            metrics.latency.record(elapsed.as_secs_f64());
+        }
+        if tracing::enabled!(target: "access", tracing::Level::INFO) {
+            tracing::info!(
+                target: "access",
+                request_id = ids.request_id(),
+                peer = %ids.peer,
+                operation = operation.name(),
+                method = head.method_token(),
+                path = head.raw_path(),
+                status,
+                elapsed_us = elapsed.as_micros(),
+            );
+        }
+    }
+}
+
+impl OperationMetrics {
+    fn new(operation: &'static str) -> OperationMetrics {
+        let class = |class: &'static str| counter!("basalt_s3_requests_total", "operation" => operation, "class" => class);
+        OperationMetrics {
+            classes: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
+            latency: histogram!("basalt_s3_first_byte_seconds", "operation" => operation),
+        }
+    }
+}

@@ -32,6 +32,21 @@ pub enum WriteCondition {
     IfMatch(String),
 }
 
+impl WriteCondition {
+    /// Whether it holds for what is there.
+    ///
+    /// # Errors
+    /// [`Refusal::PreconditionFailed`], [`Refusal::NoSuchKey`].
+    pub fn check(&self, old: Option<&ObjectRecord>) -> Result<(), Refusal> {
+        match (self, old) {
+            (WriteCondition::Always, _) | (WriteCondition::IfAbsent, None) => Ok(()),
+            (WriteCondition::IfAbsent, Some(_)) => Err(Refusal::PreconditionFailed),
+            (WriteCondition::IfMatch(_), None) => Err(Refusal::NoSuchKey),
+            (WriteCondition::IfMatch(tag), Some(old)) => check_tag(tag, old),
+        }
+    }
+}
+
 /// What a delete demands; an object that is not there satisfies everything but `If-Match: *`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeleteCondition {
@@ -41,6 +56,21 @@ pub struct DeleteCondition {
     pub size_bytes: Option<u64>,
     /// `x-amz-if-match-last-modified-time`, in seconds since 1970.
     pub modified_s: Option<u64>,
+}
+
+impl DeleteCondition {
+    fn check(&self, old: Option<&ObjectRecord>) -> Result<(), Refusal> {
+        let Some(old) = old else {
+            let any = self.if_match.as_deref() == Some("*");
+            return if any { Err(Refusal::PreconditionFailed) } else { Ok(()) };
+        };
+        if let Some(tag) = &self.if_match {
+            check_tag(tag, old)?;
+        }
+        let size_differs = self.size_bytes.is_some_and(|size| size != old.listed.size_bytes);
+        let time_differs = self.modified_s.is_some_and(|time| time != old.listed.modified_ms / 1000);
+        if size_differs || time_differs { Err(Refusal::PreconditionFailed) } else { Ok(()) }
+    }
 }
 
 /// What a PUT commits, besides the bytes.
@@ -142,7 +172,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             .write(async |txn| {
                 let bucket = bucket(txn, new.bucket, Isolation::Serializable).await?;
                 let old = object(txn, bucket.id, new.key, Isolation::Serializable).await?;
-                check_write(&new.condition, old.as_ref())?;
+                new.condition.check(old.as_ref())?;
                 match &bytes {
                     NewBytes::Inline(bytes) => txn.set(&keyspace::inline(data), bytes),
                     NewBytes::Stored { .. } => write_extents(txn, data, items.clone()).await?,
@@ -270,7 +300,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         now_ms: u64,
     ) -> Result<bool, Failure> {
         let old = object(txn, bucket, key, Isolation::Serializable).await?;
-        check_delete(condition, old.as_ref())?;
+        condition.check(old.as_ref())?;
         let Some(old) = old else { return Ok(false) };
         drop_reference(txn, &old, now_ms).await?;
         txn.clear(&keyspace::object(bucket, key));
@@ -305,7 +335,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 return Err(Refusal::CopyOntoItself.into());
             }
             let old = object(txn, target_bucket, copy.key, Isolation::Serializable).await?;
-            check_write(&copy.condition, old.as_ref())?;
+            copy.condition.check(old.as_ref())?;
             let mut target = source.clone();
             target.listed.modified_ms = now_ms;
             target.listed.storage_class.clone_from(&copy.storage_class);
@@ -356,29 +386,6 @@ pub(crate) async fn object<T: Transaction>(
 ) -> Result<Option<ObjectRecord>, Failure> {
     let value = txn.get(&keyspace::object(bucket, key), isolation).await?;
     Ok(value.as_ref().map(ObjectRecord::decode).transpose()?)
-}
-
-/// Decides a write's condition.
-pub(crate) fn check_write(condition: &WriteCondition, old: Option<&ObjectRecord>) -> Result<(), Refusal> {
-    match (condition, old) {
-        (WriteCondition::Always, _) | (WriteCondition::IfAbsent, None) => Ok(()),
-        (WriteCondition::IfAbsent, Some(_)) => Err(Refusal::PreconditionFailed),
-        (WriteCondition::IfMatch(_), None) => Err(Refusal::NoSuchKey),
-        (WriteCondition::IfMatch(tag), Some(old)) => check_tag(tag, old),
-    }
-}
-
-fn check_delete(condition: &DeleteCondition, old: Option<&ObjectRecord>) -> Result<(), Refusal> {
-    let Some(old) = old else {
-        let any = condition.if_match.as_deref() == Some("*");
-        return if any { Err(Refusal::PreconditionFailed) } else { Ok(()) };
-    };
-    if let Some(tag) = &condition.if_match {
-        check_tag(tag, old)?;
-    }
-    let size_differs = condition.size_bytes.is_some_and(|size| size != old.listed.size_bytes);
-    let time_differs = condition.modified_s.is_some_and(|time| time != old.listed.modified_ms / 1000);
-    if size_differs || time_differs { Err(Refusal::PreconditionFailed) } else { Ok(()) }
 }
 
 fn check_tag(tag: &str, old: &ObjectRecord) -> Result<(), Refusal> {

@@ -14,7 +14,7 @@ use super::bucket::{bucket, successor};
 use super::data::{add_garbage, items_of, write_extents, write_rows};
 use super::error::{Failure, Refusal, damaged};
 use super::keyspace::{self, BucketId, UploadKey};
-use super::object::{WriteCondition, check_write, object};
+use super::object::{WriteCondition, object};
 use super::record::{
     CompletedRecord, DataItems, DataPart, ListedRecord, ObjectRecord, PartRecord, Place, UploadRecord,
 };
@@ -220,7 +220,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 Err(refused) => return Ok(Err(refused)),
             };
             let old = object(txn, bucket, path.key, Isolation::Serializable).await?;
-            check_write(condition, old.as_ref())?;
+            condition.check(old.as_ref())?;
             let parts = listed
                 .iter()
                 .map(|(_, part)| DataPart { data: part.data, len_bytes: part.size_bytes })

@@ -8,7 +8,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-pub use fdb_schema::schema::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
+pub use fdb_schema::schema::{
+    ChecksumAlgorithm, ChecksumKind, DeleteCondition, ETag, Header, StoredChecksum, WriteCondition,
+};
 
 /// Longest object key, in bytes.
 pub const KEY_MAX_BYTES: usize = 1024;
@@ -158,7 +160,8 @@ pub enum OpError {
     ObjectSizeMismatch,
     /// A full-object checksum in a completion differs from that of the parts: 400 `BadDigest`.
     CompletionChecksumMismatch,
-    /// The algorithm has no such kind for multipart objects: 400 `InvalidRequest`.
+    /// The algorithm has no such kind for multipart objects, or a part's algorithm is not the one that its upload
+    /// named: 400 `InvalidRequest`.
     ChecksumKindUnsupported,
     /// A body over [`BODY_MAX_BYTES`]: 400 `EntityTooLarge`.
     EntityTooLarge,
@@ -297,29 +300,6 @@ pub struct BucketInfo {
     pub owner: String,
     /// Milliseconds since 1970.
     pub created_ms: u64,
-}
-
-/// What a write demands of what it replaces; decided in the transaction that commits it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum WriteCondition {
-    /// Nothing.
-    #[default]
-    Always,
-    /// `If-None-Match: *`: no such object, else [`OpError::PreconditionFailed`].
-    IfAbsent,
-    /// `If-Match`: an object with this unquoted tag (or any, for `*`); [`OpError::NoSuchKey`] if there is none.
-    IfMatch(String),
-}
-
-/// What a delete demands; an object that is not there satisfies everything but `If-Match: *`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeleteCondition {
-    /// Unquoted tag, or `*`.
-    pub if_match: Option<String>,
-    /// `x-amz-if-match-size`.
-    pub size_bytes: Option<u64>,
-    /// `x-amz-if-match-last-modified-time`, in seconds since 1970.
-    pub modified_s: Option<u64>,
 }
 
 /// A PUT of an object.
@@ -592,11 +572,17 @@ pub trait Operations: Clone + 'static {
     /// A read that has begun.
     type Object: OpenedObject;
 
-    /// Takes a place before a body is read or sent. `len_bytes`: the body's length if known; 0 for requests without.
+    /// Takes a place before a request's body is read. `len_bytes`: its length if known; 0 for requests without. Hold
+    /// it until the operation ended.
     ///
     /// # Errors
     /// [`OpError::SlowDown`].
     fn admit(&self, len_bytes: Option<u64>) -> Result<Self::Permit, OpError>;
+    /// Takes a place before `len_bytes` of an object are read. Hold it until they were sent.
+    ///
+    /// # Errors
+    /// [`OpError::SlowDown`].
+    fn admit_read(&self, len_bytes: u64) -> Result<Self::Permit, OpError>;
 
     /// Creates a bucket.
     ///
@@ -691,7 +677,8 @@ pub trait Operations: Clone + 'static {
     ///
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::NoSuchUpload`], [`OpError::PartNumberOutOfRange`],
-    /// [`OpError::EntityTooLarge`], [`OpError::InsufficientStorage`], [`OpError::Body`].
+    /// [`OpError::EntityTooLarge`], [`OpError::ChecksumKindUnsupported`], [`OpError::InsufficientStorage`],
+    /// [`OpError::Body`].
     fn put_part(
         &self,
         put: PutPart,

@@ -18,6 +18,9 @@ from botocore.config import Config
 import server as basalt
 import wire
 
+# The shared server's budget: room for 256 requests at once, which s5cmd makes by default.
+SHARED_MEMORY_BYTES = 1 << 30
+
 PEER = os.environ.get("E2E_PEER", "")
 
 
@@ -47,7 +50,7 @@ def server():
     if "E2E_ENDPOINT" in os.environ:
         yield basalt.External(os.environ["E2E_ENDPOINT"])
         return
-    one = basalt.Server("shared", drives=1, args=["--domain", "s3.test"])
+    one = basalt.Server("shared", drives=1, memory=SHARED_MEMORY_BYTES, args=["--domain", "s3.test"])
     one.start()
     yield one
     one.remove()

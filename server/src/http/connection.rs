@@ -534,3 +534,6 @@ impl<S: Stream, E: Executor> RequestBody<'_, S, E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ mod connection;
 mod deadline;
 mod head;
 mod response;
+#[cfg(test)]
+pub(crate) mod test_wire;
 
 pub use accept::{AcceptLimits, serve_listener};
 pub(crate) use arena::format_http_date;

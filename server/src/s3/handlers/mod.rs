@@ -194,3 +194,6 @@ fn named(head: &RequestHead, address: Address) -> Result<Request<'_>, S3Error> {
     let key = address.key.map(ObjectKey::parse).transpose()?;
     Ok(Request { head, query: Query::new(head.raw_query()), bucket, key })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,407 @@
+//! The operations over a map: what the handlers are tested against. Durability is not its business.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use md5::{Digest as _, Md5};
+
+use crate::ops::api::*;
+
+#[derive(Default)]
+struct State {
+    buckets: BTreeMap<String, BucketInfo>,
+    objects: BTreeMap<(String, Bytes), (ObjectInfo, Bytes)>,
+    uploads: BTreeMap<UploadId, Upload>,
+    next_upload: u8,
+}
+
+struct Upload {
+    bucket: String,
+    key: Bytes,
+    create: CreateUpload,
+    parts: BTreeMap<u16, (PartInfo, Bytes)>,
+}
+
+/// Operations of one test.
+#[derive(Clone, Default)]
+pub(super) struct MemoryOps {
+    state: Rc<RefCell<State>>,
+    /// While true nothing is admitted.
+    pub(super) full: Rc<Cell<bool>>,
+    /// Places taken now.
+    pub(super) permits: Rc<Cell<usize>>,
+}
+
+pub(super) struct Permit(Rc<Cell<usize>>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+pub(super) struct MemoryObject {
+    info: ObjectInfo,
+    bytes: Bytes,
+}
+
+pub(super) struct MemoryReader {
+    bytes: Bytes,
+}
+
+impl OpenedObject for MemoryObject {
+    type Reader = MemoryReader;
+
+    fn info(&self) -> &ObjectInfo {
+        &self.info
+    }
+
+    async fn part_range(&self, part_number: u16) -> Result<Range<u64>, OpError> {
+        if part_number == 1 {
+            Ok(0..self.info.size_bytes)
+        } else {
+            Err(OpError::NoSuchPart { part_count: self.info.part_count.unwrap_or(1) })
+        }
+    }
+
+    fn read(self, range: Range<u64>) -> MemoryReader {
+        let at = |position: u64| usize::try_from(position).unwrap();
+        MemoryReader { bytes: self.bytes.slice(at(range.start)..at(range.end)) }
+    }
+}
+
+impl BodyReader for MemoryReader {
+    async fn next(&mut self) -> Option<Result<Vec<Bytes>, OpError>> {
+        let len = self.bytes.len().min(1000);
+        (len > 0).then(|| Ok(vec![self.bytes.split_to(len)]))
+    }
+}
+
+async fn pull(body: &mut impl BodySource) -> Result<(Bytes, BodySummary), OpError> {
+    let mut whole = Vec::new();
+    loop {
+        match body.next().await? {
+            BodyEvent::Data(data) => whole.extend_from_slice(&data),
+            BodyEvent::End(summary) => return Ok((Bytes::from(whole), summary)),
+        }
+    }
+}
+
+const MODIFIED_MS: u64 = 784_111_777_000;
+
+fn check(condition: &WriteCondition, old: Option<&ObjectInfo>) -> Result<(), OpError> {
+    match (condition, old) {
+        (WriteCondition::Always, _) | (WriteCondition::IfAbsent, None) => Ok(()),
+        (WriteCondition::IfMatch(tag), Some(old)) if *tag == old.etag.to_string() => Ok(()),
+        (WriteCondition::IfMatch(_), None) => Err(OpError::NoSuchKey),
+        _ => Err(OpError::PreconditionFailed),
+    }
+}
+
+impl MemoryOps {
+    fn need(&self, bucket: &BucketName) -> Result<(), OpError> {
+        if self.state.borrow().buckets.contains_key(bucket.as_str()) {
+            Ok(())
+        } else {
+            Err(OpError::NoSuchBucket)
+        }
+    }
+
+    fn find(&self, bucket: &BucketName, key: &ObjectKey) -> Result<(ObjectInfo, Bytes), OpError> {
+        self.need(bucket)?;
+        let name = (bucket.as_str().to_owned(), key.to_bytes());
+        self.state.borrow().objects.get(&name).cloned().ok_or(OpError::NoSuchKey)
+    }
+
+    fn store(&self, bucket: &BucketName, key: &ObjectKey, info: ObjectInfo, bytes: Bytes) -> Written {
+        let written = Written {
+            etag: info.etag,
+            checksum: info.checksums.first().cloned(),
+            size_bytes: info.size_bytes,
+            modified_ms: info.modified_ms,
+        };
+        let name = (bucket.as_str().to_owned(), key.to_bytes());
+        self.state.borrow_mut().objects.insert(name, (info, bytes));
+        written
+    }
+
+    fn permit(&self) -> Result<Permit, OpError> {
+        if self.full.get() {
+            return Err(OpError::SlowDown);
+        }
+        self.permits.set(self.permits.get() + 1);
+        Ok(Permit(Rc::clone(&self.permits)))
+    }
+}
+
+impl Operations for MemoryOps {
+    type Permit = Permit;
+    type Object = MemoryObject;
+
+    fn admit(&self, _len_bytes: Option<u64>) -> Result<Permit, OpError> {
+        self.permit()
+    }
+
+    fn admit_read(&self, _len_bytes: u64) -> Result<Permit, OpError> {
+        self.permit()
+    }
+
+    async fn create_bucket(&self, bucket: BucketName, owner: String) -> Result<(), OpError> {
+        let mut state = self.state.borrow_mut();
+        if state.buckets.contains_key(bucket.as_str()) {
+            return Err(OpError::BucketAlreadyOwnedByYou);
+        }
+        let name = bucket.as_str().to_owned();
+        state.buckets.insert(name, BucketInfo { name: bucket, owner, created_ms: MODIFIED_MS });
+        Ok(())
+    }
+
+    async fn head_bucket(&self, bucket: BucketName) -> Result<BucketInfo, OpError> {
+        self.state.borrow().buckets.get(bucket.as_str()).cloned().ok_or(OpError::NoSuchBucket)
+    }
+
+    async fn list_buckets(&self, list: ListBuckets) -> Result<BucketPage, OpError> {
+        let state = self.state.borrow();
+        let mut buckets: Vec<BucketInfo> = state
+            .buckets
+            .values()
+            .filter(|b| b.name.as_str().starts_with(&list.prefix) && b.name.as_str() > list.after.as_str())
+            .cloned()
+            .collect();
+        let more = buckets.len() > list.max_buckets;
+        buckets.truncate(list.max_buckets);
+        let next = buckets.last().filter(|_| more).map(|b| b.name.as_str().to_owned());
+        Ok(BucketPage { buckets, next })
+    }
+
+    async fn delete_bucket(&self, bucket: BucketName) -> Result<(), OpError> {
+        self.need(&bucket)?;
+        let mut state = self.state.borrow_mut();
+        if state.objects.keys().any(|(name, _)| name == bucket.as_str()) {
+            return Err(OpError::BucketNotEmpty);
+        }
+        state.buckets.remove(bucket.as_str());
+        Ok(())
+    }
+
+    async fn put_object(&self, put: PutObject, body: &mut impl BodySource) -> Result<Written, OpError> {
+        self.need(&put.bucket)?;
+        let old = self.find(&put.bucket, &put.key).ok();
+        check(&put.condition, old.as_ref().map(|(info, _)| info))?;
+        body.want_checksum(ChecksumAlgorithm::Crc64Nvme);
+        let (bytes, summary) = pull(body).await?;
+        let info = ObjectInfo {
+            size_bytes: summary.len_bytes,
+            etag: ETag::whole(summary.md5),
+            modified_ms: MODIFIED_MS,
+            headers: put.headers,
+            checksums: summary.checksum.into_iter().collect(),
+            storage_class: put.storage_class,
+            part_count: None,
+        };
+        Ok(self.store(&put.bucket, &put.key, info, bytes))
+    }
+
+    async fn head_object(&self, bucket: BucketName, key: ObjectKey) -> Result<ObjectInfo, OpError> {
+        Ok(self.find(&bucket, &key)?.0)
+    }
+
+    async fn open_object(&self, bucket: BucketName, key: ObjectKey) -> Result<MemoryObject, OpError> {
+        let (info, bytes) = self.find(&bucket, &key)?;
+        Ok(MemoryObject { info, bytes })
+    }
+
+    async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<(), OpError> {
+        self.need(&bucket)?;
+        let name = (bucket.as_str().to_owned(), delete.key.to_bytes());
+        self.state.borrow_mut().objects.remove(&name);
+        Ok(())
+    }
+
+    async fn delete_objects(
+        &self,
+        bucket: BucketName,
+        deletes: Vec<DeleteEntry>,
+    ) -> Result<Vec<Result<(), OpError>>, OpError> {
+        self.need(&bucket)?;
+        let mut results = Vec::new();
+        for delete in deletes {
+            results.push(self.delete_object(bucket.clone(), delete).await);
+        }
+        Ok(results)
+    }
+
+    async fn copy_object(
+        &self,
+        copy: CopyObject,
+        source_check: impl Fn(&ObjectInfo) -> Result<(), OpError> + 'static,
+    ) -> Result<Written, OpError> {
+        let (mut info, bytes) = self.find(&copy.source_bucket, &copy.source_key)?;
+        source_check(&info)?;
+        let same = copy.source_bucket == copy.bucket && copy.source_key == copy.key;
+        if same && copy.replace_headers.is_none() {
+            return Err(OpError::CopyOntoItself);
+        }
+        self.need(&copy.bucket)?;
+        if let Some(headers) = copy.replace_headers {
+            info.headers = headers;
+        }
+        Ok(self.store(&copy.bucket, &copy.key, info, bytes))
+    }
+
+    async fn list_objects(&self, list: ListObjects) -> Result<ObjectPage, OpError> {
+        self.need(&list.bucket)?;
+        let mut page = ObjectPage { objects: Vec::new(), common_prefixes: Vec::new(), next: None };
+        let mut last = Bytes::new();
+        for ((bucket, key), (info, _)) in &self.state.borrow().objects {
+            if bucket != list.bucket.as_str() || !key.starts_with(&list.prefix) {
+                continue;
+            }
+            let rolled = list.delimiter.as_ref().and_then(|delimiter| {
+                let rest = &key[list.prefix.len()..];
+                let at = rest.windows(delimiter.len()).position(|window| window == &delimiter[..])?;
+                Some(key.slice(..list.prefix.len() + at + delimiter.len()))
+            });
+            let entry = rolled.clone().unwrap_or_else(|| key.clone());
+            if entry <= list.after || page.common_prefixes.last() == Some(&entry) {
+                continue;
+            }
+            if page.objects.len() + page.common_prefixes.len() == list.max_keys {
+                page.next = Some(last);
+                break;
+            }
+            last = entry.clone();
+            match rolled {
+                Some(prefix) => page.common_prefixes.push(prefix),
+                None => page.objects.push(ListedObject {
+                    key: key.clone(),
+                    size_bytes: info.size_bytes,
+                    etag: info.etag,
+                    modified_ms: info.modified_ms,
+                    checksum: info.checksums.first().map(|checksum| (checksum.algorithm, checksum.kind)),
+                    storage_class: None,
+                }),
+            }
+        }
+        Ok(page)
+    }
+
+    async fn create_upload(&self, create: CreateUpload) -> Result<UploadInfo, OpError> {
+        self.need(&create.bucket)?;
+        let mut state = self.state.borrow_mut();
+        state.next_upload += 1;
+        let id = UploadId([state.next_upload; 16]);
+        let upload = Upload {
+            bucket: create.bucket.as_str().to_owned(),
+            key: create.key.to_bytes(),
+            create,
+            parts: BTreeMap::new(),
+        };
+        let info = upload.info(id);
+        state.uploads.insert(id, upload);
+        Ok(info)
+    }
+
+    async fn put_part(&self, put: PutPart, body: &mut impl BodySource) -> Result<PartInfo, OpError> {
+        if !self.state.borrow().uploads.contains_key(&put.upload) {
+            return Err(OpError::NoSuchUpload);
+        }
+        body.want_checksum(ChecksumAlgorithm::Crc64Nvme);
+        let (bytes, summary) = pull(body).await?;
+        let part = PartInfo {
+            part_number: put.part_number,
+            etag: ETag::whole(summary.md5),
+            size_bytes: summary.len_bytes,
+            modified_ms: MODIFIED_MS,
+            checksum: summary.checksum,
+        };
+        let mut state = self.state.borrow_mut();
+        let upload = state.uploads.get_mut(&put.upload).ok_or(OpError::NoSuchUpload)?;
+        upload.parts.insert(put.part_number, (part.clone(), bytes));
+        Ok(part)
+    }
+
+    async fn list_parts(
+        &self,
+        _bucket: BucketName,
+        _key: ObjectKey,
+        upload: UploadId,
+        after: u16,
+        max_parts: usize,
+    ) -> Result<PartPage, OpError> {
+        let state = self.state.borrow();
+        let found = state.uploads.get(&upload).ok_or(OpError::NoSuchUpload)?;
+        let mut parts: Vec<PartInfo> = found
+            .parts
+            .values()
+            .map(|(part, _)| part.clone())
+            .filter(|part| part.part_number > after)
+            .collect();
+        let more = parts.len() > max_parts;
+        parts.truncate(max_parts);
+        let next = parts.last().filter(|_| more).map(|part| part.part_number);
+        Ok(PartPage { upload: found.info(upload), parts, next })
+    }
+
+    async fn list_uploads(&self, list: ListUploads) -> Result<UploadPage, OpError> {
+        self.need(&list.bucket)?;
+        let state = self.state.borrow();
+        let uploads = state
+            .uploads
+            .iter()
+            .filter(|(_, upload)| upload.bucket == list.bucket.as_str())
+            .map(|(id, upload)| upload.info(*id))
+            .collect();
+        Ok(UploadPage { uploads, common_prefixes: Vec::new(), next: None })
+    }
+
+    async fn complete_upload(&self, complete: CompleteUpload) -> Result<Written, OpError> {
+        let upload = self.state.borrow_mut().uploads.remove(&complete.upload).ok_or(OpError::NoSuchUpload)?;
+        let mut bytes = Vec::new();
+        let mut digest = Md5::new();
+        for part in &complete.parts {
+            let number = part.part_number;
+            let found = upload.parts.get(&number).filter(|(info, _)| info.etag.to_string() == part.etag);
+            let (info, data) = found.ok_or(OpError::InvalidPart { part_number: number })?;
+            digest.update(info.etag.md5);
+            bytes.extend_from_slice(data);
+        }
+        let part_count = u16::try_from(complete.parts.len()).ok();
+        let info = ObjectInfo {
+            size_bytes: bytes.len() as u64,
+            etag: ETag { md5: digest.finalize().into(), part_count },
+            modified_ms: MODIFIED_MS,
+            headers: upload.create.headers,
+            checksums: Vec::new(),
+            storage_class: None,
+            part_count,
+        };
+        Ok(self.store(&complete.bucket, &complete.key, info, Bytes::from(bytes)))
+    }
+
+    async fn abort_upload(
+        &self,
+        _bucket: BucketName,
+        _key: ObjectKey,
+        upload: UploadId,
+    ) -> Result<(), OpError> {
+        self.state.borrow_mut().uploads.remove(&upload).map(|_| ()).ok_or(OpError::NoSuchUpload)
+    }
+}
+
+impl Upload {
+    fn info(&self, upload: UploadId) -> UploadInfo {
+        UploadInfo {
+            upload,
+            key: self.key.clone(),
+            initiator: self.create.initiator.clone(),
+            initiated_ms: MODIFIED_MS,
+            checksum: (ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject),
+            checksum_named: false,
+            storage_class: None,
+        }
+    }
+}

@@ -123,16 +123,13 @@ impl<D: Drive, X: Executor> TermFiles<D, X> {
         let mut earlier = Vec::new();
         let (mut id, mut first_sequence) = (last_id, last.first_sequence);
         while first_sequence > last.keep_from_sequence {
-            let before = self.files.range(..id).next_back().map(|(&before, _)| before);
-            let found = match before {
-                Some(before) => self.head(before).await.map(|head| (before, head)),
-                None => None,
-            };
-            let Some((before, (head, crc, at))) = found else {
+            let Some((&before, _)) = self.files.range(..id).next_back() else {
                 let from = last.keep_from_sequence;
                 return Err(damaged(format!("no file before {} holds records from {from} on", id.path())));
             };
             id = before;
+            // One that was made ready and never begun lies between; if it was begun, the chain will not hold.
+            let Some((head, crc, at)) = self.head(id).await else { continue };
             first_sequence = head.first_sequence;
             earlier.push((id, head, crc, at));
         }

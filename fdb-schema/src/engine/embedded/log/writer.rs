@@ -219,7 +219,8 @@ pub(crate) struct LogTask<D: Drive, X> {
     pub(crate) keep_from_sequence: u64,
     pub(crate) next_sequence: u64,
     pub(crate) records: VecDeque<Kept>,
-    /// A term above `term` may be on some drive: nothing may be acknowledged before a change of term succeeds.
+    /// A higher term, or a file after the current one, may be on some drive: nothing may be acknowledged before a
+    /// change of term succeeds.
     pub(crate) superseded: bool,
     tried_drives: Option<MonotonicTime>,
 }
@@ -408,6 +409,8 @@ impl<D: Drive, X: Executor> LogTask<D, X> {
         }
         self.keep_from_sequence = keep_from_sequence;
         if failed {
+            // A start may find the new file: nothing is acknowledged in the old one any more.
+            self.superseded = true;
             return self.roll_by_new_term(before).await;
         }
         let last_sequence = self.next_sequence - 1;

@@ -140,7 +140,16 @@ async fn roll(log: &SimLog, model: &Shared, rng: &mut fastrand::Rng) {
 
 fn disturb(drives: &[(DriveId, SimDrive)], lying: Option<usize>, rng: &mut fastrand::Rng) {
     let drive = &drives[rng.usize(..drives.len())].1;
-    match rng.u8(..6) {
+    match rng.u8(..8) {
+        5 => drive.set_faults(Faults {
+            meta_error_per_mille: 30,
+            no_space_per_mille: 100,
+            stall_per_mille: 10,
+            read_error_per_mille: 20,
+            write_error_per_mille: 5,
+            ..Faults::default()
+        }),
+        6 => drive.set_faults(Faults::default()),
         0 => drive.hang(),
         1 => drive.resume(),
         2 => drive.fail_writes(1),
@@ -216,7 +225,8 @@ fn history(seed: u64) {
 #[test]
 fn no_history_of_crashes_and_failing_drives_loses_an_acknowledged_or_served_record() {
     let seeds = std::env::var("BASALT_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
-    for seed in 0..seeds {
+    let first = std::env::var("BASALT_SIM_FIRST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    for seed in first..first + seeds {
         history(seed);
     }
 }

@@ -2,6 +2,8 @@
 //! Invariants: a path is decoded once and encoded again, never normalised; decoding never panics.
 //! Not here: keys and signatures (`sigv4`).
 
+use std::borrow::Cow;
+
 use smallvec::SmallVec;
 
 use crate::http::RequestHead;
@@ -145,13 +147,16 @@ pub(super) fn push_header(head: &RequestHead, name: &str, out: &mut Vec<u8>) {
 }
 
 /// The first value of a query parameter, decoded.
-pub(super) fn query_value(raw_query: &str, name: &str) -> Option<Result<String, BadEscape>> {
+pub(super) fn query_value<'q>(raw_query: &'q str, name: &str) -> Option<Result<Cow<'q, str>, BadEscape>> {
     raw_query.split('&').find_map(|pair| {
         let (field, value) = pair.split_once('=').unwrap_or((pair, ""));
         (field == name).then(|| {
+            if !value.bytes().any(|byte| byte == b'%' || byte == b'+') {
+                return Ok(Cow::Borrowed(value));
+            }
             let mut decoded = Vec::with_capacity(value.len());
             decode(value.as_bytes(), true, &mut decoded)?;
-            String::from_utf8(decoded).map_err(|_| BadEscape)
+            String::from_utf8(decoded).map(Cow::Owned).map_err(|_| BadEscape)
         })
     })
 }

@@ -2,6 +2,8 @@
 //! Invariants: as for SigV4; a date in a form that V2 does not specify is accepted as it was signed.
 //! Not here: SigV4 (`sigv4`).
 
+use std::borrow::Cow;
+
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -83,11 +85,10 @@ impl Claim {
     /// `?AWSAccessKeyId=&Expires=&Signature=`.
     pub(super) fn from_query(head: &RequestHead, query: &str) -> Result<Claim, AuthError> {
         let need = |name: &str| -> Result<String, AuthError> {
-            query_value(query, name).transpose().map_err(|_| AuthError::BadEscape)?.ok_or(
-                AuthError::QueryMalformed(
-                    "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
-                ),
-            )
+            let value = query_value(query, name).transpose().map_err(|_| AuthError::BadEscape)?;
+            value.map(Cow::into_owned).ok_or(AuthError::QueryMalformed(
+                "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
+            ))
         };
         if head.header("x-amz-security-token").is_some()
             || query_value(query, "x-amz-security-token").is_some()

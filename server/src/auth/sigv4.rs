@@ -3,6 +3,7 @@
 //! are covered by the signature or the claim is refused.
 //! Not here: keys and comparison (`verify`), bodies (`chunk_signer`).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
@@ -202,26 +203,24 @@ impl SignedTime {
 
 /// What a signed request claims.
 #[derive(Clone, Debug)]
-pub struct Claim {
-    pub(super) access_key: String,
-    /// `20130524`
-    pub(super) date: String,
-    pub(super) region: String,
-    pub(super) signed_headers: String,
-    pub(super) signature: String,
+pub struct Claim<'h> {
+    credential: Cow<'h, str>,
+    scope: ScopeSpans,
+    pub(super) signed_headers: Cow<'h, str>,
+    pub(super) signature: Cow<'h, str>,
     pub(super) time: SignedTime,
     /// Of a presigned URL: its life in seconds.
     pub(super) expires_s: Option<u64>,
     pub(super) payload: PayloadHash,
-    pub(super) payload_text: String,
+    pub(super) payload_text: Cow<'h, str>,
 }
 
-impl Claim {
+impl<'h> Claim<'h> {
     /// Reads the `Authorization` header, whose text it is given.
     ///
     /// # Errors
     /// [`AuthError`], by what is wrong.
-    pub(super) fn from_header(head: &RequestHead, authorization: &str) -> Result<Claim, AuthError> {
+    pub(super) fn from_header(head: &'h RequestHead, authorization: &'h str) -> Result<Claim<'h>, AuthError> {
         let fields = authorization
             .strip_prefix(ALGORITHM)
             .filter(|rest| rest.starts_with([' ', '\t']))
@@ -247,7 +246,7 @@ impl Claim {
         let credential = credential.ok_or(missing.clone())?;
         let signed_headers = signed_headers.ok_or(missing.clone())?;
         let signature = signature.ok_or(missing)?;
-        let scope = Scope::parse(credential).map_err(AuthError::HeaderMalformed)?;
+        let scope = ScopeSpans::parse(credential).map_err(AuthError::HeaderMalformed)?;
         let time = match head.header_str("x-amz-date") {
             Some(text) => SignedTime::parse_basic(text),
             None => head
@@ -255,7 +254,7 @@ impl Claim {
                 .and_then(|text| SignedTime::parse_http(text).or_else(|| SignedTime::parse_basic(text))),
         };
         let time = time.ok_or(AuthError::MissingDate)?;
-        if !time.as_str().starts_with(scope.date) {
+        if !time.as_str().starts_with(scope.date(credential)) {
             return Err(AuthError::HeaderMalformed(
                 "The authorization header is malformed; the date of the credential is not that of the request.",
             ));
@@ -266,15 +265,14 @@ impl Claim {
             return Err(AuthError::SessionToken);
         }
         let claim = Claim {
-            access_key: scope.access_key.to_owned(),
-            date: scope.date.to_owned(),
-            region: scope.region.to_owned(),
-            signed_headers: signed_headers.to_owned(),
-            signature: signature.to_owned(),
+            credential: Cow::Borrowed(credential),
+            scope,
+            signed_headers: Cow::Borrowed(signed_headers),
+            signature: Cow::Borrowed(signature),
             time,
             expires_s: None,
             payload,
-            payload_text: payload_text.to_owned(),
+            payload_text: Cow::Borrowed(payload_text),
         };
         claim.check_signed_headers(head)?;
         Ok(claim)
@@ -284,11 +282,11 @@ impl Claim {
     ///
     /// # Errors
     /// [`AuthError`], by what is wrong.
-    pub(super) fn from_query(head: &RequestHead, query: &str) -> Result<Claim, AuthError> {
-        let value = |name: &str| -> Result<Option<String>, AuthError> {
+    pub(super) fn from_query(head: &'h RequestHead, query: &'h str) -> Result<Claim<'h>, AuthError> {
+        let value = |name: &str| -> Result<Option<Cow<'h, str>>, AuthError> {
             query_value(query, name).transpose().map_err(|_| AuthError::BadEscape)
         };
-        let need = |name: &str| -> Result<String, AuthError> {
+        let need = |name: &str| -> Result<Cow<'h, str>, AuthError> {
             value(name)?.ok_or(AuthError::QueryMalformed(
                 "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
                  X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
@@ -298,7 +296,7 @@ impl Claim {
             return Err(AuthError::QueryMalformed("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
         }
         let credential = need("X-Amz-Credential")?;
-        let scope = Scope::parse(&credential).map_err(AuthError::QueryMalformed)?;
+        let scope = ScopeSpans::parse(&credential).map_err(AuthError::QueryMalformed)?;
         let time = SignedTime::parse_basic(&need("X-Amz-Date")?).ok_or(AuthError::QueryMalformed(
             "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"",
         ))?;
@@ -317,21 +315,20 @@ impl Claim {
             }
             Ok(seconds) => seconds,
         };
-        if !time.as_str().starts_with(scope.date) {
+        if !time.as_str().starts_with(scope.date(&credential)) {
             return Err(AuthError::QueryMalformed("Invalid credential date: it is not that of X-Amz-Date."));
         }
         if value("X-Amz-Security-Token")?.is_some() || head.header("x-amz-security-token").is_some() {
             return Err(AuthError::SessionToken);
         }
         let payload_text = match head.header_str("x-amz-content-sha256") {
-            Some(text) => text.to_owned(),
-            None => value("X-Amz-Content-Sha256")?.unwrap_or_else(|| "UNSIGNED-PAYLOAD".to_owned()),
+            Some(text) => Cow::Borrowed(text),
+            None => value("X-Amz-Content-Sha256")?.unwrap_or(Cow::Borrowed("UNSIGNED-PAYLOAD")),
         };
         let payload = PayloadHash::parse(&payload_text).ok_or(AuthError::BadContentSha256)?;
         let claim = Claim {
-            access_key: scope.access_key.to_owned(),
-            date: scope.date.to_owned(),
-            region: scope.region.to_owned(),
+            credential,
+            scope,
             signed_headers: need("X-Amz-SignedHeaders")?,
             signature: need("X-Amz-Signature")?,
             time,
@@ -358,9 +355,24 @@ impl Claim {
         if unsigned.is_empty() { Ok(()) } else { Err(AuthError::UnsignedHeaders(unsigned.join(", "))) }
     }
 
+    /// As claimed.
+    pub(super) fn access_key(&self) -> &str {
+        self.credential.get(..self.scope.key_end).unwrap_or_default()
+    }
+
+    /// `20130524`.
+    pub(super) fn date(&self) -> &str {
+        self.scope.date(&self.credential)
+    }
+
+    /// Of the scope.
+    pub(super) fn region(&self) -> &str {
+        self.credential.get(self.scope.date_end + 1..self.scope.region_end).unwrap_or_default()
+    }
+
     /// `20130524/us-east-1/s3/aws4_request`.
-    pub(super) fn scope(&self) -> String {
-        format!("{}/{}/s3/aws4_request", self.date, self.region)
+    pub(super) fn scope(&self) -> &str {
+        self.credential.get(self.scope.key_end + 1..).unwrap_or_default()
     }
 
     /// Appends the canonical request.
@@ -400,21 +412,22 @@ impl Claim {
     }
 }
 
-struct Scope<'a> {
-    access_key: &'a str,
-    date: &'a str,
-    region: &'a str,
+/// Where the parts of a credential end: `KEY/20130524/us-east-1/s3/aws4_request`; a key may hold slashes.
+#[derive(Clone, Copy, Debug)]
+struct ScopeSpans {
+    key_end: usize,
+    date_end: usize,
+    region_end: usize,
 }
 
-impl<'a> Scope<'a> {
-    /// `KEY/20130524/us-east-1/s3/aws4_request`; a key may hold slashes.
-    fn parse(credential: &'a str) -> Result<Scope<'a>, &'static str> {
+impl ScopeSpans {
+    fn parse(credential: &str) -> Result<ScopeSpans, &'static str> {
         const FORM: &str = "The credential is malformed; it needs the form \
              \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".";
-        let mut parts = credential.rsplitn(5, '/');
-        let mut part = || parts.next().ok_or(FORM);
-        let (terminal, service, region, date) = (part()?, part()?, part()?, part()?);
-        let access_key = part()?;
+        let (rest, terminal) = credential.rsplit_once('/').ok_or(FORM)?;
+        let (region, service) = rest.rsplit_once('/').ok_or(FORM)?;
+        let (date, _) = region.rsplit_once('/').ok_or(FORM)?;
+        let (key, date_text) = date.rsplit_once('/').ok_or(FORM)?;
         if terminal != "aws4_request" {
             return Err(
                 "The credential is malformed; incorrect terminal. This endpoint uses \"aws4_request\".",
@@ -423,9 +436,13 @@ impl<'a> Scope<'a> {
         if service != "s3" {
             return Err("The credential is malformed; incorrect service. This endpoint belongs to \"s3\".");
         }
-        if access_key.is_empty() || date.len() != 8 || !date.bytes().all(|byte| byte.is_ascii_digit()) {
+        if key.is_empty() || date_text.len() != 8 || !date_text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(FORM);
         }
-        Ok(Scope { access_key, date, region })
+        Ok(ScopeSpans { key_end: key.len(), date_end: date.len(), region_end: region.len() })
+    }
+
+    fn date(self, credential: &str) -> &str {
+        credential.get(self.key_end + 1..self.date_end).unwrap_or_default()
     }
 }

@@ -4,7 +4,6 @@
 //! Not here: parsing claims (`sigv4`, `sigv2`), permissions.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, hmac};
@@ -57,20 +56,17 @@ impl Authenticated {
 pub struct Verifier<C> {
     credentials: C,
     region: String,
-    keys: RefCell<HashMap<KeyName, SigningKey>>,
+    /// Keys in use move towards the front.
+    keys: RefCell<Vec<SigningKey>>,
     scratch: RefCell<Vec<u8>>,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct KeyName {
-    access_key: String,
-    date: String,
-}
-
 struct SigningKey {
+    /// The access key.
+    identity: Arc<str>,
+    date: String,
     secret: Secret,
     key: hmac::Key,
-    identity: Arc<str>,
 }
 
 impl<C: Credentials> Verifier<C> {
@@ -79,7 +75,7 @@ impl<C: Credentials> Verifier<C> {
         Verifier {
             credentials,
             region: region.to_owned(),
-            keys: RefCell::new(HashMap::new()),
+            keys: RefCell::new(Vec::new()),
             scratch: RefCell::new(Vec::with_capacity(2048)),
         }
     }
@@ -123,36 +119,40 @@ impl<C: Credentials> Verifier<C> {
         }
     }
 
-    fn verify_v4(&self, head: &RequestHead, claim: &Claim, now_ms: u64) -> Result<Authenticated, AuthError> {
-        if claim.region != self.region {
+    fn verify_v4(
+        &self,
+        head: &RequestHead,
+        claim: &Claim<'_>,
+        now_ms: u64,
+    ) -> Result<Authenticated, AuthError> {
+        if claim.region() != self.region {
             return Err(AuthError::WrongRegion {
-                given: claim.region.clone(),
+                given: claim.region().to_owned(),
                 expected: self.region.clone(),
             });
         }
         check_time(claim, now_ms)?;
-        let (key, identity) = self.signing_key(claim)?;
-        let mut canonical = self.scratch.take();
+        let at = self.signing_key(claim)?;
+        let keys = self.keys.borrow();
+        let signing = &keys[at];
+        let mut canonical = self.scratch.borrow_mut();
         canonical.clear();
         claim.push_canonical_request(head, &mut canonical)?;
         let string_to_sign = claim.string_to_sign(&canonical);
         let mut wanted = [0; 64];
-        write_hex(hmac::sign(&key, &string_to_sign).as_ref(), &mut wanted);
+        write_hex(hmac::sign(&signing.key, &string_to_sign).as_ref(), &mut wanted);
         if constant_time::verify_slices_are_equal(&wanted, claim.signature.as_bytes()).is_err() {
             return Err(AuthError::Mismatch(Box::new(SignatureMismatch {
-                access_key: claim.access_key.clone(),
+                access_key: claim.access_key().to_owned(),
                 string_to_sign: String::from_utf8_lossy(&string_to_sign).into_owned(),
-                signature: claim.signature.clone(),
+                signature: claim.signature.clone().into_owned(),
                 canonical_request: String::from_utf8_lossy(&canonical).into_owned(),
             })));
         }
-        self.scratch.replace(canonical);
         let chunks = |trailers: bool| {
-            let time = claim.time.as_str().to_owned();
-            BodySignature::Chunks(
-                Box::new(ChunkSigner::new(key.clone(), time, claim.scope(), wanted)),
-                trailers,
-            )
+            let (time, scope) = (claim.time.as_str().to_owned(), claim.scope().to_owned());
+            let signer = ChunkSigner::new(signing.key.clone(), time, scope, wanted);
+            BodySignature::Chunks(Box::new(signer), trailers)
         };
         let body = match claim.payload {
             PayloadHash::Unsigned => BodySignature::Unsigned,
@@ -161,28 +161,29 @@ impl<C: Credentials> Verifier<C> {
             PayloadHash::StreamingSignedTrailer => chunks(true),
             PayloadHash::StreamingUnsignedTrailer => BodySignature::UnsignedChunks,
         };
-        Ok(Authenticated { identity: Identity::AccessKey(identity), body })
+        Ok(Authenticated { identity: Identity::AccessKey(Arc::clone(&signing.identity)), body })
     }
 
-    fn signing_key(&self, claim: &Claim) -> Result<(hmac::Key, Arc<str>), AuthError> {
+    /// Where the claim's signing key stands in `keys`.
+    fn signing_key(&self, claim: &Claim<'_>) -> Result<usize, AuthError> {
+        let access_key = claim.access_key();
         let secret = self
             .credentials
-            .secret(&claim.access_key)
-            .ok_or_else(|| AuthError::UnknownAccessKey(claim.access_key.clone()))?;
-        let name = KeyName { access_key: claim.access_key.clone(), date: claim.date.clone() };
+            .secret(access_key)
+            .ok_or_else(|| AuthError::UnknownAccessKey(access_key.to_owned()))?;
         let mut keys = self.keys.borrow_mut();
-        if let Some(cached) = keys.get(&name)
-            && cached.secret == secret
-        {
-            return Ok((cached.key.clone(), Arc::clone(&cached.identity)));
+        let named = |key: &SigningKey| *key.identity == *access_key && key.date == claim.date();
+        if let Some(at) = keys.iter().position(named) {
+            if keys[at].secret == secret {
+                keys.swap(at, at / 2);
+                return Ok(at / 2);
+            }
+            keys.swap_remove(at);
         }
-        if keys.len() >= KEYS_MAX {
-            keys.clear();
-        }
-        let key = derive_key(&secret, &claim.date, &claim.region);
-        let identity = Arc::from(claim.access_key.as_str());
-        keys.insert(name, SigningKey { secret, key: key.clone(), identity: Arc::clone(&identity) });
-        Ok((key, identity))
+        keys.truncate(KEYS_MAX - 1);
+        let key = derive_key(&secret, claim.date(), claim.region());
+        keys.push(SigningKey { identity: Arc::from(access_key), date: claim.date().to_owned(), secret, key });
+        Ok(keys.len() - 1)
     }
 
     fn verify_v2(
@@ -215,7 +216,7 @@ fn has(query: &str, name: &str) -> bool {
     query_value(query, name).is_some()
 }
 
-fn check_time(claim: &Claim, now_ms: u64) -> Result<(), AuthError> {
+fn check_time(claim: &Claim<'_>, now_ms: u64) -> Result<(), AuthError> {
     let now_s = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
     let age_s = now_s.saturating_sub(claim.time.unix_s);
     match claim.expires_s {

@@ -128,7 +128,7 @@ impl<E: Executor> CoreContext<E> {
         self.ids.next(peer)
     }
 
-    fn format_head<P>(&self, ids: &RequestIds, response: &Response<P>, keep_alive: bool) -> Bytes {
+    fn format_head<P>(&self, ids: &RequestIds, response: &Response<P>, ending: Ending) -> Bytes {
         let date = self.date.text(self.executor.unix_ms());
         let extra = response.headers.as_bytes();
         self.arena.format(320 + extra.len(), |out| {
@@ -150,12 +150,23 @@ impl<E: Executor> CoreContext<E> {
                 out.extend_from_slice(digits.render(len_bytes));
                 out.extend_from_slice(b"\r\n");
             }
-            if !keep_alive {
-                out.extend_from_slice(b"Connection: close\r\n");
+            match ending {
+                Ending::KeepAlive => {}
+                Ending::KeepAliveHttp10 => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+                Ending::Close => out.extend_from_slice(b"Connection: close\r\n"),
             }
             out.extend_from_slice(b"\r\n");
         })
     }
+}
+
+/// What becomes of the connection after a response, as the response says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    KeepAlive,
+    /// A client of HTTP/1.0 asked for it and wants to be told.
+    KeepAliveHttp10,
+    Close,
 }
 
 /// 1xx, 204 and 304 have no content and state no length.
@@ -184,11 +195,7 @@ pub async fn serve_connection<S: Stream, E: Executor, V: Service<E>>(
             Ok(Some(head)) => head,
             Ok(None) => break,
             Err(why) => {
-                let ids = wire.context.new_ids(peer);
-                let response = service.refuse(&ids, why);
-                if wire.respond(&ids, &*service, response, false, false).await.is_ok() {
-                    wire.linger().await;
-                }
+                Box::pin(wire.refuse(peer, &*service, why)).await;
                 break;
             }
         };
@@ -197,7 +204,7 @@ pub async fn serve_connection<S: Stream, E: Executor, V: Service<E>>(
             AfterRequest::Next => {}
             AfterRequest::Close => break,
             AfterRequest::Linger => {
-                wire.linger().await;
+                Box::pin(wire.linger()).await;
                 break;
             }
             // Nothing is owed to a peer that must not take what it got for whole.
@@ -217,11 +224,7 @@ pub(super) async fn refuse_connection<S: Stream, E: Executor, V: Service<E>>(
 ) {
     let slot = context.deadlines.slot(&context.executor);
     let mut wire = Wire { stream, buf: BytesMut::new(), slot, context };
-    let ids = wire.context.new_ids(peer);
-    let response = service.refuse(&ids, Arrival::TooManyConnections);
-    if wire.respond(&ids, &*service, response, false, false).await.is_ok() {
-        wire.linger().await;
-    }
+    wire.refuse(peer, &*service, Arrival::TooManyConnections).await;
 }
 
 enum AfterRequest {
@@ -250,9 +253,15 @@ async fn serve_request<S: Stream, E: Executor, V: Service<E>>(
     let RequestBody { frames, progress, .. } = body;
     let is_head = head.method() == Method::Head;
     let keep_alive = head.keep_alive() && !response.close && !wire.context.deadlines.is_stopping();
-    drop(head);
     let keep_alive = keep_alive && matches!(rest, Rest::None | Rest::Drain);
-    if wire.respond(&ids, service, response, keep_alive, is_head).await.is_err() {
+    let ending = match (keep_alive, head.is_http11()) {
+        (true, true) => Ending::KeepAlive,
+        (true, false) => Ending::KeepAliveHttp10,
+        (false, _) => Ending::Close,
+    };
+    // The head's bytes go back to the read buffer before a slow client is waited for.
+    drop(head);
+    if wire.respond(&ids, service, response, ending, is_head).await.is_err() {
         return AfterRequest::Abort;
     }
     match rest {
@@ -350,17 +359,17 @@ impl<S: Stream, E: Executor> Wire<S, E> {
         ids: &RequestIds,
         service: &V,
         response: Response<V::Source>,
-        keep_alive: bool,
+        ending: Ending,
         is_head: bool,
     ) -> Result<(), WireFailed> {
-        let head = self.context.format_head(ids, &response, keep_alive);
+        let head = self.context.format_head(ids, &response, ending);
         match response.payload {
             Payload::Stream { len_bytes, mut source } if !is_head && len_bytes > 0 => {
                 match source.next().await {
                     Ok(Some(parts)) => self.stream_payload(head, parts, source, len_bytes).await,
                     Ok(None) | Err(_) => {
                         let response = service.refuse(ids, Arrival::PayloadFailed);
-                        let head = self.context.format_head(ids, &response, false);
+                        let head = self.context.format_head(ids, &response, Ending::Close);
                         let Payload::Full(mut parts) = response.payload else {
                             return self.write(vec![head]).await;
                         };
@@ -399,6 +408,15 @@ impl<S: Stream, E: Executor> Wire<S, E> {
         // The source ends, and lets go of what it holds, before the last piece is sent to a slow client.
         drop(source);
         self.write(parts).await
+    }
+
+    /// Answers in place of a request and ends the connection.
+    async fn refuse<V: Service<E>>(&mut self, peer: SocketAddr, service: &V, why: Arrival) {
+        let ids = self.context.new_ids(peer);
+        let response = service.refuse(&ids, why);
+        if self.respond(&ids, service, response, Ending::Close, false).await.is_ok() {
+            self.linger().await;
+        }
     }
 
     /// Reads and drops what a refused client still sends, so that the answer arrives before a reset does.

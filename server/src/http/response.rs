@@ -30,7 +30,7 @@ pub enum Payload<P> {
     Empty,
     /// In memory.
     Full(Vec<Bytes>),
-    /// In memory until it is sent; its length is `len_bytes`.
+    /// Read while it is sent.
     Stream {
         /// What it will yield in all.
         len_bytes: u64,
@@ -114,6 +114,15 @@ impl<P> Response<P> {
     /// A response without payload or fields.
     pub fn new(status: u16) -> Response<P> {
         Response { status, headers: HeaderText::default(), payload: Payload::Empty, close: false }
+    }
+
+    /// Length of the payload that will be sent.
+    pub fn payload_bytes(&self) -> u64 {
+        match &self.payload {
+            Payload::Empty | Payload::HeadOf { .. } => 0,
+            Payload::Full(parts) => parts.iter().map(|part| part.len() as u64).sum(),
+            Payload::Stream { len_bytes, .. } => *len_bytes,
+        }
     }
 
     /// The same with a payload in memory.

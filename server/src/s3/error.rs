@@ -109,11 +109,13 @@ pub struct S3Error {
     pub extra: Vec<(&'static str, String)>,
     /// Further header fields of the response.
     pub headers: Vec<(&'static str, String)>,
+    /// For the log, never for the client.
+    pub detail: Option<String>,
 }
 
 impl From<Code> for S3Error {
     fn from(code: Code) -> S3Error {
-        S3Error { code, message: None, extra: Vec::new(), headers: Vec::new() }
+        S3Error { code, message: None, extra: Vec::new(), headers: Vec::new(), detail: None }
     }
 }
 
@@ -232,7 +234,9 @@ impl From<OpError> for S3Error {
                 S3Error::with_message(Code::ServiceUnavailable, "The server is shutting down.")
             }
             OpError::InsufficientStorage => Code::InsufficientStorage.into(),
-            OpError::Damaged(_) | OpError::Internal(_) => Code::InternalError.into(),
+            OpError::Damaged(detail) | OpError::Internal(detail) => {
+                S3Error { detail: Some(detail), ..S3Error::from(Code::InternalError) }
+            }
         }
     }
 }

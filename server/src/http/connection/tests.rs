@@ -145,6 +145,29 @@ fn the_client_decides_when_the_connection_ends() {
 }
 
 #[test]
+fn a_client_of_http_1_0_is_told_that_its_connection_stays() {
+    let world = World::new();
+    let mut client = world.connect();
+    world.sim.block_on(async move {
+        client.send("GET /echo HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!(client.response(false).await.unwrap().header("connection"), Some("keep-alive"));
+        client.send("GET /echo HTTP/1.0\r\n\r\n");
+        assert_eq!(client.response(false).await.unwrap().header("connection"), Some("close"));
+        assert!(client.ended().await);
+    });
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    let world = World::new();
+    let (_client, server) = duplex(1);
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let serve = serve_connection(server, peer, Rc::clone(&world.context), Rc::clone(&world.service));
+    // With the read buffer this leaves half a KiB of the 4 KiB for the socket and the executor.
+    assert!(size_of_val(&serve) + IDLE_BUFFER_BYTES <= 3584, "{} bytes", size_of_val(&serve));
+}
+
+#[test]
 fn a_head_request_gets_the_length_and_no_body() {
     let world = World::new();
     let mut client = world.connect();

@@ -104,6 +104,7 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
                         operation = operation.name(),
                         path = head.raw_path(),
                         %error,
+                        detail = error.detail.as_deref(),
                         "request failed"
                     );
                 }
@@ -116,7 +117,7 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
             }
         };
         let elapsed = body.executor().now().since(started);
-        self.observer.observe(operation, ids, head, response.status, elapsed);
+        self.observer.observe(operation, ids, head, &response, elapsed);
         response
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, histogram};
 
-use crate::http::{RequestHead, RequestIds};
+use crate::http::{BodyFraming, RequestHead, RequestIds, Response};
 use crate::s3::route::Operation;
 
 /// The handles of every operation.
@@ -18,6 +18,9 @@ struct OperationMetrics {
     /// Responses by class, 1xx to 5xx.
     classes: [Counter; 5],
     latency: Histogram,
+    sent_bytes: Counter,
+    /// By Content-Length; bodies in HTTP chunks do not say.
+    received_bytes: Counter,
 }
 
 impl Observer {
@@ -27,18 +30,24 @@ impl Observer {
         Observer { operations }
     }
 
-    pub(super) fn observe(
+    pub(super) fn observe<P>(
         &self,
         operation: Operation,
         ids: &RequestIds,
         head: &RequestHead,
-        status: u16,
+        response: &Response<P>,
         elapsed: Duration,
     ) {
+        let status = response.status;
+        let sent_bytes = response.payload_bytes();
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         if let Some(metrics) = self.operations.get(operation.index()) {
             metrics.classes[class].increment(1);
             metrics.latency.record(elapsed.as_secs_f64());
+            metrics.sent_bytes.increment(sent_bytes);
+            if let BodyFraming::Length(len_bytes) = head.framing() {
+                metrics.received_bytes.increment(len_bytes);
+            }
         }
         if tracing::enabled!(target: "access", tracing::Level::INFO) {
             tracing::info!(
@@ -49,6 +58,7 @@ impl Observer {
                 method = head.method_token(),
                 path = head.raw_path(),
                 status,
+                sent_bytes,
                 elapsed_us = elapsed.as_micros(),
             );
         }
@@ -61,6 +71,8 @@ impl OperationMetrics {
         OperationMetrics {
             classes: [class("1xx"), class("2xx"), class("3xx"), class("4xx"), class("5xx")],
             latency: histogram!("basalt_s3_first_byte_seconds", "operation" => operation),
+            sent_bytes: counter!("basalt_s3_sent_bytes_total", "operation" => operation),
+            received_bytes: counter!("basalt_s3_received_bytes_total", "operation" => operation),
         }
     }
 }

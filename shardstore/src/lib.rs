@@ -1,8 +1,47 @@
 //! Erasure-coded volumes on drives: write, read, recover, reclaim.
 //! Invariants: no byte is acknowledged before it is durable on every shard; no byte is returned unverified.
 //! Not here: keys, buckets, HTTP, the metadata engines.
+//!
+//! From the top: [`open_pool`] recognises the drives; [`StoreShared`] is what all cores share; [`Media`] is one
+//! core's drives, enough to read metadata runs; [`Store`] adds the [`Catalog`] and with it puts and reclaim.
 #![forbid(unsafe_code)]
 
+mod append;
+mod cache;
 mod catalog;
+mod epoch;
+mod health;
+mod identity;
+mod media;
+mod open_volume;
+mod options;
+mod packed;
+mod page_read;
+mod place;
+mod pool;
+mod put;
+mod read;
+mod reclaim;
+mod recover;
+mod run;
+mod runs;
+mod shared;
+mod store;
+mod table;
+mod wait;
 
 pub use catalog::{Catalog, CatalogError, OwnerRow, VolumeUsage};
+pub use epoch::{EpochGuard, HoldGuard};
+pub use health::DriveState;
+pub use identity::{MASTER_KEY_PATH, MasterKeyError, read_master_key, write_master_key};
+pub use media::Media;
+pub use options::{LARGE_MIN_BYTES, OWN_CRC_MAX_BYTES, RESERVE_BYTES, StoreOptions, reserve_bytes};
+pub use place::PutError;
+pub use pool::{OpenError, Pool, PoolMember, PoolOptions, default_redundancy, open_pool};
+pub use put::{Evidence, ObjectWriter};
+pub use read::{ObjectReader, ReadError};
+pub use reclaim::SweepReport;
+pub use recover::{RecoverError, RecoveryReport};
+pub use runs::RunVolumeWriter;
+pub use shared::{StoreShared, StoreStats};
+pub use store::Store;

@@ -1,0 +1,150 @@
+//! One core's access to the drives of the pool: open files, codecs, its epochs.
+//! Invariants: knows nothing of the catalog, so metadata runs can be read before there is one; a drive that is
+//! missing or failed is never asked.
+//! Not here: reading pages (`page_read`), appending (`append`), runs (`runs`).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use quick_cache::unsync::Cache;
+use shardstore_erasure::Codec;
+use shardstore_format::{Profile, VolumeId};
+use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode};
+
+use crate::epoch::{CoreEpochs, EpochGuard, HoldGuard};
+use crate::health::DriveState;
+use crate::options::OPEN_FILES_MAX;
+use crate::page_read::Loads;
+use crate::pool::Pool;
+use crate::shared::StoreShared;
+use crate::table::Volume;
+
+/// One core's drives. Clones share them.
+pub struct Media<D: Drive, X: Executor> {
+    pub(crate) inner: Rc<MediaInner<D, X>>,
+}
+
+impl<D: Drive, X: Executor> Clone for Media<D, X> {
+    fn clone(&self) -> Self {
+        Media { inner: Rc::clone(&self.inner) }
+    }
+}
+
+pub(crate) struct MediaInner<D: Drive, X> {
+    pub(crate) shared: Arc<StoreShared>,
+    pub(crate) executor: X,
+    /// By member index.
+    drives: Vec<Option<D>>,
+    files: RefCell<Cache<(VolumeId, usize), D::File>>,
+    codecs: RefCell<HashMap<Profile, Codec>>,
+    pub(crate) loads: Loads,
+    pub(crate) epochs: Rc<CoreEpochs>,
+}
+
+impl<D: Drive, X: Executor> Media<D, X> {
+    /// The drives of `pool` as core `core_index` opened them; the index is below `cores_max` and no other
+    /// living core has it.
+    pub fn new(shared: Arc<StoreShared>, pool: &Pool<D>, executor: X, core_index: usize) -> Media<D, X> {
+        assert_eq!(pool.id(), shared.pool);
+        assert_eq!(pool.members().len(), shared.drives.slots().len());
+        let epochs = CoreEpochs::new(Arc::clone(&shared), core_index);
+        let inner = MediaInner {
+            shared,
+            executor,
+            drives: pool.members().iter().map(|member| member.drive.clone()).collect(),
+            files: RefCell::new(Cache::new(OPEN_FILES_MAX)),
+            codecs: RefCell::new(HashMap::new()),
+            loads: Loads::default(),
+            epochs,
+        };
+        Media { inner: Rc::new(inner) }
+    }
+
+    /// The half that all cores share.
+    pub fn shared(&self) -> &Arc<StoreShared> {
+        &self.inner.shared
+    }
+
+    /// Enters the current epoch; take it before the metadata snapshot of a read, and leave it once the read's
+    /// data id is held. Cost: one atomic store.
+    pub fn enter_epoch(&self) -> EpochGuard {
+        self.inner.epochs.enter()
+    }
+
+    /// Keeps the bytes of a data id until the guard is dropped. Cost: two atomic adds.
+    pub fn hold(&self, data_id: shardstore_format::DataId) -> HoldGuard {
+        self.inner.epochs.hold(data_id)
+    }
+}
+
+impl<D: Drive, X: Executor> MediaInner<D, X> {
+    /// A member's drive, if it can be used.
+    pub(crate) fn drive(&self, member: usize) -> Option<&D> {
+        let drive = self.drives.get(member)?.as_ref()?;
+        match self.shared.drives.state(member) {
+            DriveState::Healthy => Some(drive),
+            DriveState::Missing | DriveState::Failed => None,
+        }
+    }
+
+    /// All members that can be used.
+    pub(crate) fn healthy_drives(&self) -> Vec<(usize, &D)> {
+        let healthy = self.shared.drives.healthy();
+        healthy.filter_map(|member| Some((member, self.drive(member)?))).collect()
+    }
+
+    /// Notices drives that were fenced behind the store's back, by a flush or by another core.
+    pub(crate) fn notice_fenced(&self) {
+        for (member, drive) in self.healthy_drives() {
+            if let Some(reason) = drive.fenced() {
+                self.mark_failed(member, &format!("fenced: {reason:?}"));
+            }
+        }
+    }
+
+    /// Takes a drive out after a failed write.
+    pub(crate) fn fence(&self, member: usize, error: &IoError) {
+        if let Some(drive) = self.drive(member) {
+            drive.fence(FenceReason::FailedWrite);
+        }
+        self.mark_failed(member, &error.to_string());
+    }
+
+    fn mark_failed(&self, member: usize, why: &str) {
+        if self.shared.drives.mark_failed(member) {
+            let label = &self.shared.drives.slots()[member].label;
+            tracing::error!(drive = %label, why, "drive taken out of use; its volumes are sealed");
+        }
+    }
+
+    /// The file of a shard for reading.
+    pub(crate) async fn segment(&self, volume: &Volume, shard: usize) -> Result<D::File, IoError> {
+        let member = volume.drives.get(shard).copied().flatten().ok_or(IoError::NotFound)?;
+        let drive = self.drive(member).ok_or(IoError::Fenced)?;
+        let key = (volume.id, shard);
+        let opened = self.files.borrow().get(&key).cloned();
+        if let Some(file) = opened {
+            return Ok(file);
+        }
+        let file = drive.open(&volume.segment_path(shard), OpenMode::Read).await?;
+        self.files.borrow_mut().insert(key, file.clone());
+        Ok(file)
+    }
+
+    /// Closes files of volumes that are gone, so that their space comes back. Cost: one pass over open files.
+    pub(crate) fn close_stale_files(&self) {
+        self.files.borrow_mut().retain(|(volume, _), _| self.shared.volumes.contains(*volume));
+    }
+
+    /// The codec of a profile, made at its first use on this core.
+    pub(crate) fn codec(&self, profile: Profile) -> Option<Codec> {
+        if let Some(codec) = self.codecs.borrow().get(&profile) {
+            return Some(codec.clone());
+        }
+        let codec = Codec::new(usize::from(profile.k), usize::from(profile.m)).ok()?;
+        self.codecs.borrow_mut().insert(profile, codec.clone());
+        Some(codec)
+    }
+}

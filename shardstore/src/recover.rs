@@ -1,0 +1,214 @@
+//! The start of a process on drives that were used before: sealing what was open, freeing what nobody names.
+//! Invariants: no data is scanned, metadata knows every live byte; nothing is removed whose id metadata has not
+//! given out; a volume that was open is never appended to again.
+//! Not here: recognising drives (`pool`), the metadata log.
+
+use futures_util::future::join_all;
+use shardstore_format::{Layout, VolumeId, VolumeRecord, VolumeState};
+use shardstore_reactor::{Drive, DriveFile, Executor, IoError, OpenMode};
+
+use crate::catalog::{Catalog, CatalogError, VolumeUsage};
+use crate::media::MediaInner;
+use crate::options::{VOLUMES_BATCH, sector_offset_bytes};
+use crate::place::remove_segment;
+use crate::store::{Store, StoreInner};
+use crate::table::{SEGMENTS_DIR, parse_segment_name};
+
+/// What was found at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Volumes that metadata names.
+    pub volumes: usize,
+    /// Of these, volumes that were open and are sealed now.
+    pub sealed: usize,
+    /// Volumes whose removal was cut off and is done now.
+    pub removed: usize,
+    /// Segment files that nothing named.
+    pub orphans: usize,
+}
+
+/// Why the store cannot start: one sentence each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecoverError {
+    /// The catalog refused.
+    Metadata(CatalogError),
+    /// A segment file that metadata has not given out yet.
+    MetadataWentBack {
+        /// The drive.
+        drive: String,
+        /// The file.
+        file: String,
+        /// The first id that metadata has not given out.
+        next: VolumeId,
+    },
+    /// An owner row that contradicts itself or its volume.
+    DamagedOwner(VolumeId),
+}
+
+impl std::fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RecoverError::Metadata(source) => write!(f, "volumes cannot be recovered: {source}"),
+            RecoverError::MetadataWentBack { drive, file, next } => write!(
+                f,
+                "{drive} holds {file} and metadata has given out volume ids only below {:016x}: metadata went back \
+                 to an older state; bring back the newest drives of the metadata log",
+                next.0
+            ),
+            RecoverError::DamagedOwner(volume) => write!(
+                f,
+                "the last owner row of volume {:016x} does not fit the volume: metadata is damaged; restore it",
+                volume.0
+            ),
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RecoverError::Metadata(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<CatalogError> for RecoverError {
+    fn from(error: CatalogError) -> RecoverError {
+        RecoverError::Metadata(error)
+    }
+}
+
+impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
+    /// Learns all volumes and puts right what the last process left. Called once, on one core, before any other
+    /// core serves; `runs` are the volumes that the metadata manifest names.
+    ///
+    /// Cost: one pass over the volume rows and the directories of segments; no data is read.
+    ///
+    /// # Errors
+    /// [`RecoverError`]: its text is the sentence for the operator.
+    pub async fn recover(&self, runs: &[VolumeRecord]) -> Result<RecoveryReport, RecoverError> {
+        let mut report = RecoveryReport::default();
+        for run in runs {
+            self.shared().know_volume(run);
+        }
+        let mut from = VolumeId(0);
+        loop {
+            let usages = self.inner.catalog.volumes(from, VOLUMES_BATCH).await?;
+            let Some(last) = usages.last() else { break };
+            from = VolumeId(last.record.id.0 + 1);
+            for usage in usages {
+                self.inner.recover_volume(usage, &mut report).await?;
+            }
+        }
+        // Read after the volumes: whatever is being made meanwhile is listed as opening.
+        let next = self.inner.catalog.next_volume_id().await?;
+        report.orphans = self.inner.media.free_orphans(next).await?;
+        Ok(report)
+    }
+}
+
+impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
+    async fn recover_volume(
+        &self,
+        usage: VolumeUsage,
+        report: &mut RecoveryReport,
+    ) -> Result<(), RecoverError> {
+        let VolumeUsage { mut record, .. } = usage;
+        match record.state {
+            VolumeState::Sealed { .. } => {}
+            VolumeState::Reclaimed => {
+                report.removed += 1;
+                let members = self.media.members_of(&record);
+                if self.media.remove_files(record.id, &members).await {
+                    self.catalog.forget_volume(record.id).await?;
+                }
+                return Ok(());
+            }
+            VolumeState::Open => {
+                report.sealed += 1;
+                let end_sector = match self.catalog.last_owner(record.id).await? {
+                    Some(owner) => Layout::of_extent(&owner.extent, record.profile.k).end_sector(),
+                    None => Some(0),
+                };
+                let end_sector = end_sector.ok_or(RecoverError::DamagedOwner(record.id))?;
+                self.catalog.seal_volume(record.id, end_sector).await?;
+                record.state = VolumeState::Sealed { end_sector };
+                self.media.cut_files(&record, end_sector).await;
+            }
+        }
+        report.volumes += 1;
+        self.media.shared.know_volume(&record);
+        Ok(())
+    }
+}
+
+impl<D: Drive, X: Executor> MediaInner<D, X> {
+    pub(crate) fn members_of(&self, record: &VolumeRecord) -> Vec<Option<usize>> {
+        record.segments.iter().map(|drive| self.shared.drives.index_of(*drive)).collect()
+    }
+
+    /// Frees what lies past the end of a sealed volume, on the drives that answer.
+    async fn cut_files(&self, record: &VolumeRecord, end_sector: u32) {
+        let end_bytes = sector_offset_bytes(end_sector);
+        let members = self.members_of(record);
+        let cuts = members.iter().enumerate().map(|(shard, member)| async move {
+            let Some(drive) = member.and_then(|member| self.drive(member)) else { return Ok(()) };
+            let path = crate::table::segment_path(record.id, shard);
+            let file = match drive.open(&path, OpenMode::ReadWrite).await {
+                Err(IoError::NotFound) => return Ok(()),
+                opened => opened?,
+            };
+            if file.len_bytes().await? > end_bytes {
+                file.set_len(end_bytes).await?;
+            }
+            Ok::<(), IoError>(())
+        });
+        for result in join_all(cuts).await {
+            if let Err(error) = result {
+                tracing::warn!(volume = record.id.0, %error, "unwritten steps could not be freed");
+            }
+        }
+    }
+
+    /// Removes segment files that no record names; `next` is the first id that was not given out.
+    async fn free_orphans(&self, next: VolumeId) -> Result<usize, RecoverError> {
+        let mut orphans = 0;
+        for (member, drive) in self.healthy_drives() {
+            let names = match drive.list(SEGMENTS_DIR).await {
+                Ok(names) => names,
+                Err(IoError::NotFound) => continue,
+                Err(error) => {
+                    tracing::warn!(drive = drive.label(), %error, "segments cannot be listed");
+                    continue;
+                }
+            };
+            for name in names {
+                let Some((volume, shard)) = parse_segment_name(&name) else {
+                    tracing::warn!(drive = drive.label(), name, "a file that is no segment was left alone");
+                    continue;
+                };
+                if self.is_named(volume, shard, member) {
+                    continue;
+                }
+                let file = format!("{SEGMENTS_DIR}/{name}");
+                if volume >= next {
+                    return Err(RecoverError::MetadataWentBack { drive: drive.label().into(), file, next });
+                }
+                match remove_segment(drive, &file).await {
+                    Ok(()) => orphans += 1,
+                    Err(error) => tracing::warn!(drive = drive.label(), file, %error, "orphan not removed"),
+                }
+            }
+        }
+        Ok(orphans)
+    }
+
+    fn is_named(&self, volume: VolumeId, shard: usize, member: usize) -> bool {
+        if self.shared.opening.contains(volume) {
+            return true;
+        }
+        let known = self.shared.volumes.get(volume);
+        known.is_some_and(|known| known.drives.get(shard).copied().flatten() == Some(member))
+    }
+}

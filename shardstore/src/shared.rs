@@ -1,0 +1,153 @@
+//! What the cores of one process share: page cache, volume table, epochs, holds, drive health, buffers, counts.
+//! Invariants: nothing here blocks; every part is an atomic, a sharded library map, or swapped whole.
+//! Not here: files and rings, which each core has of its own (`media`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use shardstore_format::{PoolId, Profile, VolumeId, VolumeRecord};
+use shardstore_reactor::{BufPool, Drive};
+
+use crate::cache::PageCache;
+use crate::epoch::{Epochs, Holds};
+use crate::health::{DriveState, DriveTable};
+use crate::options::StoreOptions;
+use crate::pool::Pool;
+use crate::table::{Opening, OpeningGuard, Volume, VolumeTable};
+
+/// The shared half of a store: one per process, behind an `Arc`.
+pub struct StoreShared {
+    pub(crate) pool: PoolId,
+    pub(crate) profile: Profile,
+    pub(crate) options: StoreOptions,
+    pub(crate) drives: DriveTable,
+    pub(crate) cache: PageCache,
+    pub(crate) volumes: VolumeTable,
+    /// Volumes whose files exist before their record does.
+    pub(crate) opening: Opening,
+    pub(crate) epochs: Epochs,
+    pub(crate) holds: Holds,
+    pub(crate) counts: Counts,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) sweeper_taken: AtomicBool,
+}
+
+impl StoreShared {
+    /// The shared half of the store of a pool.
+    pub fn new<D: Drive>(pool: &Pool<D>, options: StoreOptions) -> Arc<StoreShared> {
+        options.check();
+        let members = pool.members().iter();
+        let drives =
+            DriveTable::new(members.map(|member| (member.id, member.label.clone(), member.drive.is_some())));
+        Arc::new(StoreShared {
+            pool: pool.id(),
+            profile: pool.profile(),
+            drives,
+            cache: PageCache::new(options.cache_bytes),
+            volumes: VolumeTable::new(),
+            opening: Opening::default(),
+            epochs: Epochs::new(options.cores_max),
+            holds: Holds::new(),
+            counts: Counts::default(),
+            stopping: AtomicBool::new(false),
+            sweeper_taken: AtomicBool::new(false),
+            options,
+        })
+    }
+
+    /// Redundancy of new volumes while all drives are there.
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Each member's label and state.
+    pub fn drive_states(&self) -> Vec<(String, DriveState)> {
+        let slots = self.drives.slots().iter().enumerate();
+        slots.map(|(index, slot)| (slot.label.clone(), self.drives.state(index))).collect()
+    }
+
+    /// Counts since the start.
+    pub fn stats(&self) -> StoreStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StoreStats {
+            pages_read: read(&self.counts.pages_read),
+            pages_rebuilt: read(&self.counts.pages_rebuilt),
+            pages_corrupt: read(&self.counts.pages_corrupt),
+            flushes: read(&self.counts.flushes),
+            packed_extents: read(&self.counts.packed_extents),
+            runs_rewritten: read(&self.counts.runs_rewritten),
+            volumes_opened: read(&self.counts.volumes_opened),
+            volumes_reclaimed: read(&self.counts.volumes_reclaimed),
+            data_ids_swept: read(&self.counts.data_ids_swept),
+            cache_bytes: self.cache.weight_bytes(),
+        }
+    }
+
+    /// Asks background work to end at its next step.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn bufs(&self) -> &BufPool {
+        &self.options.bufs
+    }
+
+    /// Says that files of a volume may exist that no record names yet.
+    pub(crate) fn opening_guard(self: &Arc<Self>, id: VolumeId) -> OpeningGuard {
+        OpeningGuard::new(Arc::clone(self), id)
+    }
+
+    /// The volume of a record, known from now on.
+    pub(crate) fn know_volume(&self, record: &VolumeRecord) -> Arc<Volume> {
+        if let Some(volume) = self.volumes.get(record.id) {
+            return volume;
+        }
+        let volume = Arc::new(Volume::new(record, |drive| self.drives.index_of(drive)));
+        self.volumes.insert(&volume);
+        self.volumes.get(record.id).unwrap_or(volume)
+    }
+}
+
+/// Counters behind [`StoreStats`].
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) pages_read: AtomicU64,
+    pub(crate) pages_rebuilt: AtomicU64,
+    pub(crate) pages_corrupt: AtomicU64,
+    pub(crate) flushes: AtomicU64,
+    pub(crate) packed_extents: AtomicU64,
+    pub(crate) runs_rewritten: AtomicU64,
+    pub(crate) volumes_opened: AtomicU64,
+    pub(crate) volumes_reclaimed: AtomicU64,
+    pub(crate) data_ids_swept: AtomicU64,
+}
+
+/// Adds to a counter that only [`StoreShared::stats`] reads.
+pub(crate) fn count(counter: &AtomicU64, delta: u64) {
+    counter.fetch_add(delta, Ordering::Relaxed);
+}
+
+/// What the store did since the start, over all cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Device reads of pages or parts of pages.
+    pub pages_read: u64,
+    /// Pages rebuilt from parity for a reader.
+    pub pages_rebuilt: u64,
+    /// Pages that did not verify.
+    pub pages_corrupt: u64,
+    /// Flushes of small objects.
+    pub flushes: u64,
+    /// Small objects flushed.
+    pub packed_extents: u64,
+    /// Runs written again elsewhere after a drive failed.
+    pub runs_rewritten: u64,
+    /// Volumes created.
+    pub volumes_opened: u64,
+    /// Volumes whose files were removed.
+    pub volumes_reclaimed: u64,
+    /// Data ids swept.
+    pub data_ids_swept: u64,
+    /// Bytes in the page cache.
+    pub cache_bytes: u64,
+}

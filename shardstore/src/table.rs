@@ -1,0 +1,221 @@
+//! The volumes that this process knows: a read-mostly table shared by all cores.
+//! Invariants: a lookup takes no lock; a volume's drives and profile never change while it is in the table; its
+//! state only moves forward: open, sealed, reclaimed.
+//! Not here: records on disk (`Catalog`), open files (`media`).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use shardstore_format::{DriveId, Profile, VolumeClass, VolumeId, VolumeRecord, VolumeState};
+
+use crate::shared::StoreShared;
+
+/// Parts of the table: an insertion copies one of them, so at 500,000 volumes (1 PB at 8+4) about 500 pointers.
+const PARTS: usize = 1024;
+
+/// What a core must know of a volume to read or write it.
+pub(crate) struct Volume {
+    pub(crate) id: VolumeId,
+    pub(crate) profile: Profile,
+    pub(crate) class: VolumeClass,
+    /// Member index of each shard's drive; `None`: a drive that is no member any more.
+    pub(crate) drives: Box<[Option<usize>]>,
+    state: AtomicU64,
+    pins: AtomicU32,
+}
+
+const OPEN: u64 = u64::MAX;
+const RECLAIMED: u64 = u64::MAX - 1;
+
+impl Volume {
+    pub(crate) fn new(record: &VolumeRecord, member_of: impl Fn(DriveId) -> Option<usize>) -> Volume {
+        Volume {
+            id: record.id,
+            profile: record.profile,
+            class: record.class,
+            drives: record.segments.iter().map(|drive| member_of(*drive)).collect(),
+            state: AtomicU64::new(encode_state(record.state)),
+            pins: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn state(&self) -> VolumeState {
+        match self.state.load(Ordering::SeqCst) {
+            OPEN => VolumeState::Open,
+            RECLAIMED => VolumeState::Reclaimed,
+            end => VolumeState::Sealed { end_sector: u32::try_from(end).expect("stored from 32 bits") },
+        }
+    }
+
+    pub(crate) fn set_state(&self, state: VolumeState) {
+        let before = self.state.swap(encode_state(state), Ordering::SeqCst);
+        assert!(before != RECLAIMED || state == VolumeState::Reclaimed, "a reclaimed volume stays so");
+        assert!(before == OPEN || state != VolumeState::Open, "a sealed volume stays so");
+    }
+
+    /// Uncommitted extents in the volume.
+    pub(crate) fn pins(&self) -> u32 {
+        self.pins.load(Ordering::SeqCst)
+    }
+
+    /// The file name of a shard.
+    pub(crate) fn segment_path(&self, shard: usize) -> String {
+        segment_path(self.id, shard)
+    }
+}
+
+fn encode_state(state: VolumeState) -> u64 {
+    match state {
+        VolumeState::Open => OPEN,
+        VolumeState::Sealed { end_sector } => u64::from(end_sector),
+        VolumeState::Reclaimed => RECLAIMED,
+    }
+}
+
+/// The directory of segment files on every drive.
+pub(crate) const SEGMENTS_DIR: &str = "segments";
+
+/// The file of one shard of a volume.
+pub(crate) fn segment_path(volume: VolumeId, shard: usize) -> String {
+    format!("{SEGMENTS_DIR}/{:016x}.{shard:02x}", volume.0)
+}
+
+/// The volume and shard that a name in the directory of segments stands for.
+pub(crate) fn parse_segment_name(name: &str) -> Option<(VolumeId, usize)> {
+    let (volume, shard) = name.split_once('.')?;
+    let digits = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if volume.len() != 16 || shard.len() != 2 || !digits(volume) || !digits(shard) {
+        return None;
+    }
+    Some((VolumeId(u64::from_str_radix(volume, 16).ok()?), usize::from_str_radix(shard, 16).ok()?))
+}
+
+/// Keeps a volume from being reclaimed while extents in it are not committed.
+pub(crate) struct Pin(Arc<Volume>);
+
+impl Pin {
+    pub(crate) fn new(volume: &Arc<Volume>) -> Pin {
+        assert_eq!(volume.state(), VolumeState::Open, "pins begin while a volume is open, so they run out");
+        volume.pins.fetch_add(1, Ordering::SeqCst);
+        Pin(Arc::clone(volume))
+    }
+
+    /// One more, for as long as another one stands: the volume may be sealed by now.
+    pub(crate) fn new_beside(other: &Pin) -> Pin {
+        let before = other.0.pins.fetch_add(1, Ordering::SeqCst);
+        assert!(before > 0);
+        Pin(Arc::clone(&other.0))
+    }
+
+    pub(crate) fn volume(&self) -> &Arc<Volume> {
+        &self.0
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let before = self.0.pins.fetch_sub(1, Ordering::SeqCst);
+        assert!(before > 0);
+    }
+}
+
+type Part = HashMap<VolumeId, Arc<Volume>>;
+
+/// All volumes by id.
+pub(crate) struct VolumeTable {
+    parts: Box<[ArcSwap<Part>]>,
+}
+
+impl VolumeTable {
+    pub(crate) fn new() -> VolumeTable {
+        VolumeTable { parts: (0..PARTS).map(|_| ArcSwap::from_pointee(Part::new())).collect() }
+    }
+
+    pub(crate) fn get(&self, id: VolumeId) -> Option<Arc<Volume>> {
+        self.part(id).load().get(&id).cloned()
+    }
+
+    pub(crate) fn contains(&self, id: VolumeId) -> bool {
+        self.part(id).load().contains_key(&id)
+    }
+
+    /// Adds a volume; one that is there already stays.
+    pub(crate) fn insert(&self, volume: &Arc<Volume>) {
+        self.part(volume.id).rcu(|part| {
+            let mut part = Part::clone(part);
+            part.entry(volume.id).or_insert_with(|| Arc::clone(volume));
+            part
+        });
+    }
+
+    pub(crate) fn remove(&self, id: VolumeId) {
+        self.part(id).rcu(|part| {
+            let mut part = Part::clone(part);
+            part.remove(&id);
+            part
+        });
+    }
+
+    fn part(&self, id: VolumeId) -> &ArcSwap<Part> {
+        let index = id.0 % (PARTS as u64);
+        &self.parts[usize::try_from(index).expect("below PARTS")]
+    }
+}
+
+/// Volumes that this process is making: few at any time.
+#[derive(Default)]
+pub(crate) struct Opening(ArcSwap<BTreeSet<VolumeId>>);
+
+impl Opening {
+    pub(crate) fn contains(&self, id: VolumeId) -> bool {
+        self.0.load().contains(&id)
+    }
+
+    fn change(&self, change: impl Fn(&mut BTreeSet<VolumeId>)) {
+        self.0.rcu(|set| {
+            let mut set = BTreeSet::clone(set);
+            change(&mut set);
+            set
+        });
+    }
+}
+
+/// Lists a volume among those being made for as long as it lives.
+pub(crate) struct OpeningGuard {
+    shared: Arc<StoreShared>,
+    id: VolumeId,
+}
+
+impl OpeningGuard {
+    pub(crate) fn new(shared: Arc<StoreShared>, id: VolumeId) -> OpeningGuard {
+        shared.opening.change(|set| {
+            set.insert(id);
+        });
+        OpeningGuard { shared, id }
+    }
+}
+
+impl Drop for OpeningGuard {
+    fn drop(&mut self) {
+        self.shared.opening.change(|set| {
+            set.remove(&self.id);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segment_names_read_back_and_foreign_names_do_not() {
+        let path = segment_path(VolumeId(0xabc), 11);
+        assert_eq!(path, "segments/0000000000000abc.0b");
+        assert_eq!(parse_segment_name("0000000000000abc.0b"), Some((VolumeId(0xabc), 11)));
+        for name in ["", "abc.0b", "0000000000000ABC.0b", "0000000000000abc.0b.new", "+000000000000abc.0b"] {
+            assert_eq!(parse_segment_name(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The catalog as a map in memory: what the store asks of metadata, with delays, refusals and crashes.
+//! Invariants: what a call committed survives a crash of the simulated machine; a commit into a volume that was
+//! reclaimed, and owners that overlap, are bugs of the store and panic.
+//! Not here: names of objects (`world`).
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use shardstore::{Catalog, CatalogError, OwnerRow, VolumeUsage};
+use shardstore_format::{DataId, Extent, Layout, VolumeId, VolumeRecord, VolumeState};
+use shardstore_reactor::{Clock, Executor};
+use shardstore_sim::SimExecutor;
+
+/// Rows of the catalog, shared by all cores and kept over crashes.
+#[derive(Default)]
+pub struct Rows {
+    next_volume: u64,
+    volumes: BTreeMap<VolumeId, (VolumeRecord, i64)>,
+    owners: BTreeMap<(VolumeId, u32, u32), OwnerRow>,
+    data: BTreeMap<DataId, Vec<Extent>>,
+    garbage: BTreeSet<DataId>,
+}
+
+#[derive(Clone)]
+pub struct MemoryCatalog {
+    pub rows: Rc<RefCell<Rows>>,
+    executor: SimExecutor,
+    retries_per_mille: Rc<Cell<u16>>,
+}
+
+impl MemoryCatalog {
+    pub fn new(rows: &Rc<RefCell<Rows>>, executor: SimExecutor) -> MemoryCatalog {
+        MemoryCatalog { rows: Rc::clone(rows), executor, retries_per_mille: Rc::default() }
+    }
+
+    pub fn refuse_some(&self, per_mille: u16) {
+        self.retries_per_mille.set(per_mille);
+    }
+
+    async fn transaction<T>(&self, change: impl FnOnce(&mut Rows) -> T) -> Result<T, CatalogError> {
+        self.delay().await;
+        if self.executor.random_u64() % 1000 < u64::from(self.retries_per_mille.get()) {
+            return Err(CatalogError::Retry);
+        }
+        let result = change(&mut self.rows.borrow_mut());
+        self.delay().await;
+        Ok(result)
+    }
+
+    async fn delay(&self) {
+        self.executor.sleep(Duration::from_micros(self.executor.random_u64() % 200)).await;
+    }
+
+    /// The commit of an object: owner rows and live bytes, in one step.
+    pub async fn commit(&self, data_id: DataId, extents: &[Extent]) {
+        self.delay().await;
+        let mut rows = self.rows.borrow_mut();
+        for extent in extents {
+            let (record, live) =
+                rows.volumes.get_mut(&extent.volume).expect("an owner's volume has a record");
+            assert_ne!(record.state, VolumeState::Reclaimed, "a commit into a reclaimed volume");
+            let end = Layout::of_extent(extent, record.profile.k).end_sector().expect("a sane extent");
+            if let VolumeState::Sealed { end_sector } = record.state {
+                assert!(end <= end_sector, "an extent past the end of its sealed volume");
+            }
+            *live += i64::try_from(extent.len_bytes).expect("lengths are small");
+            let key = (extent.volume, extent.sector, extent.byte_in_stripe);
+            let before = rows.owners.insert(key, OwnerRow { extent: *extent, data_id });
+            assert_eq!(before, None, "two owners of one place");
+        }
+        rows.data.insert(data_id, extents.to_vec());
+    }
+
+    /// The commit of a delete: the data id becomes garbage.
+    pub async fn delete(&self, data_id: DataId) {
+        self.delay().await;
+        let mut rows = self.rows.borrow_mut();
+        assert!(rows.data.contains_key(&data_id));
+        rows.garbage.insert(data_id);
+    }
+
+    pub fn volume_count(&self) -> usize {
+        self.rows.borrow().volumes.len()
+    }
+
+    pub fn garbage_count(&self) -> usize {
+        self.rows.borrow().garbage.len()
+    }
+
+    pub fn records(&self) -> Vec<VolumeRecord> {
+        self.rows.borrow().volumes.values().map(|(record, _)| record.clone()).collect()
+    }
+
+    /// Metadata goes back in time: the counter as it was.
+    pub fn set_next_volume(&self, next: u64) {
+        self.rows.borrow_mut().next_volume = next;
+    }
+
+    pub fn forget_record(&self, volume: VolumeId) {
+        self.rows.borrow_mut().volumes.remove(&volume);
+    }
+}
+
+impl Catalog for MemoryCatalog {
+    async fn allocate_volume_ids(&self, count: u64) -> Result<VolumeId, CatalogError> {
+        self.transaction(|rows| {
+            rows.next_volume += count;
+            VolumeId(rows.next_volume - count)
+        })
+        .await
+    }
+
+    async fn next_volume_id(&self) -> Result<VolumeId, CatalogError> {
+        self.transaction(|rows| VolumeId(rows.next_volume)).await
+    }
+
+    async fn create_volume(&self, record: &VolumeRecord) -> Result<(), CatalogError> {
+        assert_eq!(VolumeRecord::decode(&record.encode()).as_ref(), Ok(record));
+        self.transaction(|rows| {
+            let before = rows.volumes.insert(record.id, (record.clone(), 0));
+            assert!(before.is_none(), "a volume id was used twice");
+        })
+        .await
+    }
+
+    async fn seal_volume(&self, volume: VolumeId, end_sector: u32) -> Result<(), CatalogError> {
+        self.transaction(|rows| {
+            let (record, _) = rows.volumes.get_mut(&volume).expect("a volume that is sealed has a record");
+            if record.state == VolumeState::Open {
+                record.state = VolumeState::Sealed { end_sector };
+            }
+        })
+        .await
+    }
+
+    async fn volume(&self, volume: VolumeId) -> Result<Option<VolumeRecord>, CatalogError> {
+        self.transaction(|rows| rows.volumes.get(&volume).map(|(record, _)| record.clone())).await
+    }
+
+    async fn volumes(&self, from: VolumeId, limit: usize) -> Result<Vec<VolumeUsage>, CatalogError> {
+        self.transaction(|rows| {
+            let range = rows.volumes.range(from..).take(limit);
+            range
+                .map(|(_, (record, live))| VolumeUsage { record: record.clone(), live_bytes: *live })
+                .collect()
+        })
+        .await
+    }
+
+    async fn last_owner(&self, volume: VolumeId) -> Result<Option<OwnerRow>, CatalogError> {
+        self.transaction(|rows| {
+            let range = (volume, 0, 0)..=(volume, u32::MAX, u32::MAX);
+            rows.owners.range(range).next_back().map(|(_, row)| *row)
+        })
+        .await
+    }
+
+    async fn reclaim_volume(&self, volume: VolumeId) -> Result<bool, CatalogError> {
+        self.transaction(|rows| {
+            let has_owner = rows.owners.range((volume, 0, 0)..=(volume, u32::MAX, u32::MAX)).next().is_some();
+            let Some((record, live)) = rows.volumes.get_mut(&volume) else { return false };
+            let is_sealed = matches!(record.state, VolumeState::Sealed { .. });
+            if !is_sealed || *live != 0 || has_owner {
+                return false;
+            }
+            record.state = VolumeState::Reclaimed;
+            true
+        })
+        .await
+    }
+
+    async fn forget_volume(&self, volume: VolumeId) -> Result<(), CatalogError> {
+        self.transaction(|rows| {
+            if let Some((record, _)) = rows.volumes.remove(&volume) {
+                assert_eq!(record.state, VolumeState::Reclaimed);
+            }
+        })
+        .await
+    }
+
+    async fn garbage(&self, limit: usize) -> Result<Vec<DataId>, CatalogError> {
+        self.transaction(|rows| rows.garbage.iter().take(limit).copied().collect()).await
+    }
+
+    async fn sweep(&self, data_id: DataId) -> Result<bool, CatalogError> {
+        self.transaction(|rows| {
+            let Some(extents) = rows.data.get_mut(&data_id) else { return true };
+            // Two owners a step, so that sweeps take several.
+            for extent in extents.split_off(extents.len().saturating_sub(2)) {
+                rows.owners
+                    .remove(&(extent.volume, extent.sector, extent.byte_in_stripe))
+                    .expect("its owner row");
+                let (_, live) = rows.volumes.get_mut(&extent.volume).expect("live bytes keep the record");
+                *live -= i64::try_from(extent.len_bytes).expect("lengths are small");
+            }
+            if !extents.is_empty() {
+                return false;
+            }
+            rows.data.remove(&data_id);
+            rows.garbage.remove(&data_id);
+            true
+        })
+        .await
+    }
+}

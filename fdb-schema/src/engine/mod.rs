@@ -6,6 +6,7 @@
 
 mod buffered;
 pub mod conformance;
+pub mod embedded;
 mod memory;
 mod read_set;
 mod traits;

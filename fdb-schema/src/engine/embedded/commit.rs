@@ -112,10 +112,6 @@ impl Committer {
         }
     }
 
-    pub(crate) fn last_version(&self) -> u64 {
-        self.last_version
-    }
-
     fn active(&self) -> &Arc<Memtable> {
         &self.tables[0].rows
     }
@@ -249,16 +245,14 @@ impl Committer {
         }
     }
 
-    /// Takes back the rows of batches whose record is not in the log, newest first, and tells their callers why.
-    pub(crate) fn undo(&mut self, batches: Vec<(Batch, EngineError)>) {
-        for (batch, error) in batches {
-            for part in &batch.parts {
-                let active = self.active();
-                let undone = decode_record(part, |version, row| active.remove(&row.key, version));
-                assert!(undone.is_ok(), "a part that this process encoded decodes");
-            }
-            batch.fail(&error);
+    /// Takes back the rows of a batch that is not in the log, and tells its callers why. Later batches went before.
+    pub(crate) fn undo(&mut self, batch: Batch, error: &EngineError) {
+        for part in &batch.parts {
+            let active = self.active();
+            let undone = decode_record(part, |version, row| active.remove(&row.key, version));
+            assert!(undone.is_ok(), "a part that this process encoded decodes");
         }
+        batch.fail(error);
     }
 
     /// Makes `active` the active table; the one before is complete up to the last version.

@@ -10,19 +10,19 @@ pub const FREEZE_LOG_BYTES: u64 = 32 * 1024 * 1024;
 /// against, that is 3 x 192 MiB at most, and 3 x 50 MiB with rows of 300 bytes.
 pub const FREEZE_MEMORY_BYTES: usize = 192 * 1024 * 1024;
 /// Bytes of one log record after which no further commit joins it: 1 MiB is some 10 ms of a slow drive.
-pub const RECORD_TARGET_BYTES: usize = 1024 * 1024;
+pub(crate) const RECORD_TARGET_BYTES: usize = 1024 * 1024;
 /// Commits in one log record: each takes some 10 us to check and apply, so a record holds the core for 5 ms at most.
-pub const RECORD_COMMITS_MAX: usize = 512;
+pub(crate) const RECORD_COMMITS_MAX: usize = 512;
 /// Commits that wait: 8,192 at 30,000 a second are answered within 300 ms.
 pub const QUEUED_COMMITS_MAX: usize = 8_192;
 /// Bytes of commits that wait.
 pub const QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Volume ids reserved at a time: one commit for every 16 runs.
-pub const VOLUME_IDS_RESERVED: u64 = 16;
+pub(crate) const VOLUME_IDS_RESERVED: u64 = 16;
 /// Rows passed by a range read before it lets others run: about 1 ms.
-pub const ROWS_BETWEEN_YIELDS: usize = 10_000;
+pub(crate) const ROWS_BETWEEN_YIELDS: usize = 10_000;
 /// Wait before a failed flush or compaction is tried again.
-pub const RETRY_DELAY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// What differs between deployments and tests.
 #[derive(Clone, Debug)]

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_channel::{mpsc, oneshot};
 use futures_util::{FutureExt, StreamExt};
-use shardstore_reactor::{Drive, Executor};
+use shardstore_format::DriveId;
+use shardstore_reactor::{Drive, Executor, SECTOR_BYTES};
 
 use super::commit::{Batch, Committer};
 use super::config::{EmbeddedConfig, RECORD_COMMITS_MAX, RECORD_TARGET_BYTES};
@@ -26,7 +27,9 @@ use super::view::{Shared, View, count};
 use crate::engine::EngineError;
 use crate::run_store::RunStore;
 
-/// How often retired memtables and runs are looked at while there are any.
+/// The header of a log record (docs/format.md).
+const RECORD_HEADER_BYTES: usize = 64;
+/// How often retired memtables and runs, and a log that cannot write, are looked at while there are any.
 const HOUSEKEEPING_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The owner of the log and of everything that decides commits. One thread runs it.
@@ -34,6 +37,28 @@ pub struct EmbeddedCore<D: Drive, R: RunStore, X: Executor> {
     log: Log<D, X>,
     messages: mpsc::UnboundedReceiver<Message>,
     state: State<R, X>,
+}
+
+/// The drives under the metadata log, for whoever watches drives come and go. Lives on the metadata thread.
+pub struct LogDrives<D: Drive, X: Executor> {
+    log: Log<D, X>,
+}
+
+impl<D: Drive, X: Executor> LogDrives<D, X> {
+    /// Says which drives can be used from now on, all of them; one that failed is offered again by being listed.
+    pub fn set_drives(&self, drives: Vec<(DriveId, D)>) {
+        self.log.set_drives(drives);
+    }
+
+    /// The drives that hold the log.
+    pub fn members(&self) -> Vec<DriveId> {
+        self.log.members()
+    }
+
+    /// The current term.
+    pub fn term(&self) -> u64 {
+        self.log.term()
+    }
 }
 
 /// Everything of the core but the log and the inbox, so that a record can be under way meanwhile.
@@ -125,6 +150,11 @@ impl<D: Drive, R: RunStore, X: Executor> EmbeddedCore<D, R, X> {
         EmbeddedCore { log, messages, state }
     }
 
+    /// The drives under the log; outlives [`EmbeddedCore::run`].
+    pub fn log_drives(&self) -> LogDrives<D, X> {
+        LogDrives { log: self.log.clone() }
+    }
+
     /// Serves commits until [`super::EmbeddedFactory::stop`].
     pub async fn run(mut self) {
         let mut batch = Batch::default();
@@ -135,6 +165,7 @@ impl<D: Drive, R: RunStore, X: Executor> EmbeddedCore<D, R, X> {
                 if self.state.stopping {
                     break;
                 }
+                self.state.shared.set_read_only(!self.log.is_writable());
                 self.state.housekeep();
                 self.state.fill(&mut batch);
                 if batch.is_empty() {
@@ -180,9 +211,11 @@ impl<D: Drive, R: RunStore, X: Executor> EmbeddedCore<D, R, X> {
         let mut append = pin!(log.append(batch.parts()).fuse());
         // The drives begin before this core prepares the next record.
         let mut begun = pin!(yield_now().fuse());
+        let mut stalled = pin!(log.stalled().fuse());
         let result = loop {
             futures_util::select_biased! {
                 result = append => break result,
+                () = stalled => state.stall(std::mem::take(&mut next)),
                 () = begun => state.fill(&mut next),
                 message = messages.next() => {
                     let Some(message) = message else { continue };
@@ -192,6 +225,9 @@ impl<D: Drive, R: RunStore, X: Executor> EmbeddedCore<D, R, X> {
                     }
                     state.fill(&mut next);
                 }
+            }
+            if state.stopping && !log.is_writable() {
+                break Err(LogError::Stopped);
             }
         };
         match result {
@@ -215,20 +251,17 @@ impl<D: Drive, R: RunStore, X: Executor> EmbeddedCore<D, R, X> {
             let installed = rolled.is_ok();
             match rolled {
                 Ok(()) => self.state.install(change),
-                Err(error) => {
-                    tracing::warn!(%error, "the manifest could not be written");
-                    self.state.note_log_error(&error);
-                }
+                Err(error) => tracing::warn!(%error, "the manifest could not be written"),
             }
             // A background task that has gone does not want to know.
-            drop(reply.send(installed));
+            reply.send(installed).ok();
         }
     }
 
     fn refuse_the_rest(&mut self) {
         self.messages.close();
         self.take_messages();
-        self.state.refuse_waiting(&EngineError::Stopped);
+        self.state.refuse(&EngineError::Stopped, true);
     }
 }
 
@@ -273,7 +306,7 @@ impl<R: RunStore, X: Executor> State<R, X> {
 
     fn next_admitted(&mut self) -> Option<Request> {
         if self.shared.is_read_only() {
-            self.refuse_waiting(&EngineError::ReadOnly);
+            self.refuse(&EngineError::ReadOnly, true);
             return None;
         }
         // The freeze comes first, and needs a moment without a commit on its way.
@@ -327,10 +360,6 @@ impl<R: RunStore, X: Executor> State<R, X> {
         self.frozen.is_none() && self.used_1024ths() >= 1024
     }
 
-    fn refuse_waiting(&mut self, error: &EngineError) {
-        self.refuse(error, true);
-    }
-
     fn refuse(&mut self, error: &EngineError, urgent_too: bool) {
         let urgent = if urgent_too { std::mem::take(&mut self.urgent) } else { VecDeque::new() };
         for request in std::mem::take(&mut self.waiting).into_iter().chain(urgent) {
@@ -342,6 +371,7 @@ impl<R: RunStore, X: Executor> State<R, X> {
     fn succeed(&mut self, sequence: u64, batch: Batch) {
         assert!(sequence >= self.next_sequence, "records are logged in order");
         self.next_sequence = sequence + 1;
+        self.active_log_bytes += padding_bytes(batch.bytes());
         if let Some(version) = batch.last_version() {
             self.shared.publish(version);
         }
@@ -352,18 +382,30 @@ impl<R: RunStore, X: Executor> State<R, X> {
         self.answer_conflicts();
     }
 
-    fn fail(&mut self, error: LogError, batch: Batch, next: Batch) {
-        tracing::error!(%error, "the metadata log refused a record");
-        let outcome = self.note_log_error(&error);
-        // What came after was decided in the light of it.
-        self.committer.undo(vec![(next, EngineError::ReadOnly), (batch, outcome)]);
+    /// The log waits for drives with a record under way: that one will be completed, others are refused meanwhile.
+    fn stall(&mut self, next: Batch) {
+        self.shared.set_read_only(true);
+        self.committer.undo(next, &EngineError::ReadOnly);
         self.committer.answer_conflicts(u64::MAX);
+        self.refuse(&EngineError::ReadOnly, true);
     }
 
-    /// Turns read-only, and says what the commits of a refused record are told.
-    fn note_log_error(&mut self, _error: &LogError) -> EngineError {
-        self.shared.set_read_only();
-        EngineError::CommitUnknown
+    fn fail(&mut self, error: LogError, batch: Batch, next: Batch) {
+        tracing::error!(%error, "the metadata log refused a record");
+        let (told, told_next) = match error {
+            // Certainly not written.
+            LogError::ReadOnly | LogError::NoSpace => (EngineError::ReadOnly, EngineError::ReadOnly),
+            LogError::TooLarge => (EngineError::TooLarge, EngineError::Overloaded),
+            LogError::Damaged { what } => (EngineError::Damaged(what), EngineError::ReadOnly),
+            LogError::Stopped => {
+                self.stopping = true;
+                (EngineError::CommitUnknown, EngineError::Stopped)
+            }
+        };
+        // What came after was decided in the light of it, so it goes too.
+        self.committer.undo(next, &told_next);
+        self.committer.undo(batch, &told);
+        self.committer.answer_conflicts(u64::MAX);
     }
 
     /// Freezes if due, starts a flush that may start, and lets go of what no transaction needs.
@@ -463,8 +505,14 @@ impl<R: RunStore, X: Executor> State<R, X> {
     }
 
     fn needs_housekeeping(&self) -> bool {
-        !self.obsolete.is_empty() || self.committer.has_retired()
+        !self.obsolete.is_empty() || self.committer.has_retired() || self.shared.is_read_only()
     }
+}
+
+/// What a record takes in the log beside its payload: a header, and zeros up to a sector.
+fn padding_bytes(payload_bytes: usize) -> u64 {
+    let record_bytes = (RECORD_HEADER_BYTES + payload_bytes).next_multiple_of(SECTOR_BYTES);
+    (record_bytes - payload_bytes) as u64
 }
 
 enum Admission {

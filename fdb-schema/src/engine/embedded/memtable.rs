@@ -231,13 +231,6 @@ pub(crate) struct MemtableCursor<'a> {
     entry: Option<MapEntry<'a>>,
 }
 
-impl MemtableCursor<'_> {
-    /// The current row's commit.
-    pub(crate) fn version(&self) -> Option<u64> {
-        self.entry.as_ref().map(|entry| entry.key().version)
-    }
-}
-
 impl SortedSource for MemtableCursor<'_> {
     fn seek(&mut self, bound: &[u8], direction: Direction) {
         self.direction = direction;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use futures_channel::mpsc;
 use shardstore_format::{DriveId, PoolId};
-use shardstore_reactor::{Drive, Executor};
+use shardstore_reactor::{BufPool, Drive, Executor, SECTOR_BYTES};
 
 use super::commit::replay;
 use super::config::EmbeddedConfig;
-use super::core::{CoreStart, EmbeddedCore, manifest_of};
+use super::core::{CoreStart, EmbeddedCore};
 use super::handle::EmbeddedFactory;
 use super::log::{Log, LogError, Recovered};
 use super::memtable::Memtable;
@@ -84,8 +84,8 @@ impl std::error::Error for OpenError {
 pub type Opened<D, R, X> = (EmbeddedFactory, EmbeddedCore<D, R, X>, OpenReport);
 
 /// Opens the engine over the log on `drives`, all healthy members of `pool`, and the runs in `run_store`.
-///
-/// Cost: the log is read once (at most 64 MiB of records), and 2 % of each run (its index and filter).
+/// `drives` are all that answer, and the caller has made sure that at most m are missing; `buf_pool` gives the buffers
+/// of log writes. Cost: the log is read once (at most 64 MiB of records), and 2 % of each run (its index and filter).
 ///
 /// # Errors
 /// [`OpenError`]: nothing was changed but what the log's recovery wrote.
@@ -95,20 +95,21 @@ pub async fn open<D: Drive, R: RunStore, X: Executor>(
     pool: PoolId,
     run_store: R,
     executor: X,
+    buf_pool: BufPool,
 ) -> Result<Opened<D, R, X>, OpenError> {
-    let first = manifest_of(&Levels::default(), 0, 0).encode();
-    let opened = Log::open(drives, pool, config.log_members, first.into(), executor.clone()).await;
+    let opened = Log::open(drives, pool, config.log_members, executor.clone(), buf_pool).await;
     let (log, recovered) = opened.map_err(OpenError::Log)?;
-    let Recovered { manifest, records, term, writable, notes } = recovered;
-    let manifest = Manifest::decode(&manifest).map_err(OpenError::Manifest)?;
+    let Recovered { manifest, records, next_sequence, term, writable, notes } = recovered;
+    let manifest = match manifest {
+        Some(manifest) => Manifest::decode(&manifest).map_err(OpenError::Manifest)?,
+        None => Manifest::default(),
+    };
     let levels = Levels::open(&run_store, &manifest).await.map_err(OpenError::Tree)?;
 
     let active = Memtable::default();
     let mut last_version = manifest.flushed_version;
-    let mut next_sequence = manifest.keep_from_sequence;
     let (mut replayed_records, mut replayed_bytes) = (0, 0);
     for record in &records {
-        next_sequence = next_sequence.max(record.sequence + 1);
         if record.sequence < manifest.keep_from_sequence {
             continue;
         }
@@ -124,9 +125,7 @@ pub async fn open<D: Drive, R: RunStore, X: Executor>(
         View { active: Arc::new(active), frozen: None, levels, flushed_version: manifest.flushed_version };
     let (sender, messages) = mpsc::unbounded();
     let shared = Arc::new(Shared::new(view, last_version, sender));
-    if !writable {
-        shared.set_read_only();
-    }
+    shared.set_read_only(!writable);
     let core = EmbeddedCore::new(CoreStart {
         config,
         log,
@@ -134,7 +133,7 @@ pub async fn open<D: Drive, R: RunStore, X: Executor>(
         shared: Arc::clone(&shared),
         run_store,
         executor,
-        replayed_bytes,
+        replayed_bytes: replayed_bytes + replayed_records * SECTOR_BYTES as u64,
         next_sequence,
         keep_from_sequence: manifest.keep_from_sequence,
     });

@@ -105,8 +105,8 @@ impl Shared {
         self.read_only.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_read_only(&self) {
-        self.read_only.store(true, Ordering::Release);
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::Release);
     }
 
     /// Hands a message to the metadata thread; false if it has stopped.

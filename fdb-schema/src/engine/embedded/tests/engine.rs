@@ -1,17 +1,65 @@
-//! Behaviour of one open engine: conformance, flushes, compactions, pacing, limits.
+//! Behaviour of one open engine: conformance, flushes, compactions, pacing, drives that go.
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use shardstore_reactor::Clock;
-use shardstore_sim::Sim;
+use shardstore_sim::{Sim, SimExecutor};
 
 use super::super::testing::MemoryRunStore;
-use super::super::{EmbeddedConfig, block_reads_of_thread};
-use super::{config, drives, start};
-use crate::engine::{Direction, Engine, EngineError, Isolation, RangeRead, Transaction, conformance};
+use super::super::{EmbeddedConfig, EmbeddedFactory, block_reads_of_thread};
+use super::{Handle, config, drives, start};
+use crate::engine::{
+    Direction, Engine, EngineError, Isolation, RangeRead, Row, TXN_MAX_AGE, Transaction, conformance,
+};
 
 fn small(log_members: usize) -> EmbeddedConfig {
-    EmbeddedConfig { freeze_log_bytes: 16 * 1024, ..config(log_members) }
+    EmbeddedConfig { freeze_log_bytes: 64 * 1024, ..config(log_members) }
+}
+
+async fn put(engine: &Handle, key: impl AsRef<[u8]>, value: &[u8]) -> Result<(), EngineError> {
+    let mut txn = engine.begin();
+    txn.set(key.as_ref(), value);
+    txn.commit().await.map(|_| ())
+}
+
+/// Puts, again while the engine says that it is full.
+async fn put_patiently(engine: &Handle, executor: &SimExecutor, key: impl AsRef<[u8]>, value: &[u8]) {
+    loop {
+        match put(engine, key.as_ref(), value).await {
+            Ok(()) => return,
+            Err(EngineError::Overloaded) => executor.sleep(Duration::from_millis(1)).await,
+            Err(error) => panic!("a put failed: {error}"),
+        }
+    }
+}
+
+async fn get(engine: &Handle, key: impl AsRef<[u8]>) -> Option<Bytes> {
+    engine.begin().get(key.as_ref(), Isolation::Snapshot).await.unwrap()
+}
+
+async fn range(engine: &Handle, begin: &str, end: &str, limit: usize) -> Vec<Row> {
+    let read = RangeRead {
+        begin: Bytes::copy_from_slice(begin.as_bytes()),
+        end: Bytes::copy_from_slice(end.as_bytes()),
+        limit,
+        direction: Direction::Forward,
+        isolation: Isolation::Snapshot,
+    };
+    engine.begin().range(read).await.unwrap()
+}
+
+/// Waits until nothing is left to flush or merge.
+async fn settle(factory: &EmbeddedFactory, executor: &SimExecutor) {
+    let mut before = factory.stats();
+    loop {
+        executor.sleep(Duration::from_secs(10)).await;
+        let now = factory.stats();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
 }
 
 #[test]
@@ -22,13 +70,13 @@ fn the_embedded_engine_conforms() {
         let drives = drives(&sim, 2);
         sim.block_on(async move {
             let store = MemoryRunStore::suspending();
-            let (_factory, engine) = start(config(2), &drives, &store, &executor).await;
+            let (_factory, engine, _drives) = start(config(2), &drives, &store, &executor).await;
             conformance::run_all(&engine, &executor).await;
         });
     }
 }
 
-/// The suite with a memtable so small that nearly every case spans flushes and compactions.
+/// The suite with a memtable so small that it is flushed and merged all the time.
 #[test]
 fn the_embedded_engine_conforms_across_flushes() {
     for seed in 0..2 {
@@ -37,10 +85,286 @@ fn the_embedded_engine_conforms_across_flushes() {
         let drives = drives(&sim, 2);
         sim.block_on(async move {
             let store = MemoryRunStore::suspending();
-            let config = EmbeddedConfig { freeze_log_bytes: 64 * 1024, ..config(2) };
-            let (factory, engine) = start(config, &drives, &store, &executor).await;
+            let (factory, engine, _drives) = start(small(2), &drives, &store, &executor).await;
             conformance::run_all(&engine, &executor).await;
-            assert!(factory.stats().flushes > 0);
+            assert!(factory.stats().flushes > 1);
         });
     }
+}
+
+#[test]
+fn a_clean_restart_finds_every_row_and_replays_only_what_is_not_in_runs() {
+    let sim = Sim::new(11);
+    let executor = sim.executor();
+    let drives = drives(&sim, 3);
+    sim.block_on(async move {
+        let store = MemoryRunStore::suspending();
+        let (factory, engine, log_drives) = start(small(3), &drives, &store, &executor).await;
+        for n in 0..3_000_u32 {
+            let value = [&n.to_le_bytes()[..], &[0; 200]].concat();
+            put_patiently(&engine, &executor, format!("k{:05}", n * 7_919 % 3_000), &value).await;
+        }
+        assert!(factory.stats().flushes > 3, "{:?}", factory.stats());
+        assert!(factory.stats().compactions > 0, "{:?}", factory.stats());
+        factory.stop();
+        drop((engine, factory, log_drives));
+        executor.sleep(Duration::from_secs(1)).await;
+
+        let (factory, core, report) = super::open_on(small(3), &drives, &store, &executor).await;
+        assert!(report.writable);
+        assert!(report.replayed_bytes <= 2 * 64 * 1024 + 1_000, "{report:?}");
+        shardstore_reactor::Executor::spawn(&executor, core.run());
+        let engine = factory.handle(store.clone(), executor.clone());
+        for n in 0..3_000_u32 {
+            let value = get(&engine, format!("k{:05}", n * 7_919 % 3_000)).await;
+            assert_eq!(value.as_deref().map(|value| &value[..4]), Some(&n.to_le_bytes()[..]));
+        }
+        assert_eq!(range(&engine, "k", "l", usize::MAX).await.len(), 3_000);
+    });
+}
+
+/// LIST of a delimiter: one row and one seek for each common prefix, however many keys it has.
+#[test]
+fn skipping_a_prefix_of_many_keys_costs_a_block_or_two() {
+    let sim = Sim::new(12);
+    let executor = sim.executor();
+    let drives = drives(&sim, 1);
+    sim.block_on(async move {
+        let store = MemoryRunStore::new();
+        let config = EmbeddedConfig { freeze_log_bytes: 4 * 1024 * 1024, ..config(1) };
+        let (factory, engine, _drives) = start(config, &drives, &store, &executor).await;
+        let mut names: Vec<String> = (0..10).map(|n| format!("other{n}/only")).collect();
+        names.extend((0..40_000).map(|n| format!("big/{n:06}")));
+        for group in names.chunks(500) {
+            let mut txn = engine.begin();
+            group.iter().for_each(|name| txn.set(name.as_bytes(), &[7; 300]));
+            txn.commit().await.unwrap();
+            settle_a_little(&factory, &executor).await;
+        }
+        settle(&factory, &executor).await;
+        assert!(factory.stats().runs > 0);
+        let before = block_reads_of_thread();
+        let (mut begin, mut prefixes) = (String::new(), Vec::new());
+        while let Some(row) = range(&engine, &begin, "p", 1).await.pop() {
+            let key = String::from_utf8(row.key.to_vec()).unwrap();
+            let (prefix, _) = key.split_once('/').unwrap();
+            prefixes.push(prefix.to_owned());
+            begin = format!("{prefix}0");
+        }
+        assert_eq!(prefixes.len(), 11);
+        let reads = block_reads_of_thread() - before;
+        // Twelve seeks, each at most two blocks in each sorted part of the tree.
+        let parts = factory.stats().runs as u64;
+        assert!(reads <= 24 * parts.min(5), "{reads} block reads over {parts} runs");
+    });
+}
+
+/// Lets a flush end, so that a load without any client's pause is not refused.
+async fn settle_a_little(factory: &EmbeddedFactory, executor: &SimExecutor) {
+    while factory.stats().memtable_bytes > 6 * 1024 * 1024 {
+        executor.sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn a_full_memtable_refuses_commits_and_takes_them_again_after_the_flush() {
+    let sim = Sim::new(13);
+    let executor = sim.executor();
+    let drives = drives(&sim, 1);
+    sim.block_on(async move {
+        let store = MemoryRunStore::suspending();
+        let (factory, engine, _drives) = start(small(1), &drives, &store, &executor).await;
+        store.fail_writes(u32::MAX);
+        let mut refused = 0;
+        for n in 0..200_u32 {
+            refused +=
+                u32::from(put(&engine, n.to_be_bytes(), &[1; 1_000]).await == Err(EngineError::Overloaded));
+        }
+        assert!(refused > 20, "{refused}");
+        assert!(refused < 180, "{refused}");
+        assert!(factory.stats().memtable_bytes < 400_000, "{:?}", factory.stats());
+        assert!(get(&engine, 0_u32.to_be_bytes()).await.is_some(), "reads go on");
+        store.fail_writes(0);
+        executor.sleep(Duration::from_secs(5)).await;
+        put(&engine, b"after", b"").await.unwrap();
+        assert!(factory.stats().flushes > 0);
+    });
+}
+
+#[test]
+fn without_enough_drives_writes_are_refused_and_reads_go_on_until_a_drive_returns() {
+    let sim = Sim::new(14);
+    let executor = sim.executor();
+    let drives = drives(&sim, 2);
+    sim.block_on(async move {
+        let store = MemoryRunStore::suspending();
+        let (_factory, engine, log_drives) = start(config(2), &drives, &store, &executor).await;
+        put(&engine, b"a", b"1").await.unwrap();
+        drives[0].1.vanish();
+        // The commit under way waits for its outcome; those after it are refused.
+        let under_way = {
+            let engine = engine.clone();
+            async move { put(&engine, b"b", b"2").await }
+        };
+        let others = async {
+            executor.sleep(Duration::from_secs(3)).await;
+            assert_eq!(put(&engine, b"c", b"3").await, Err(EngineError::ReadOnly));
+            assert_eq!(get(&engine, b"a").await.as_deref(), Some(&b"1"[..]));
+            assert_eq!(get(&engine, b"b").await, None, "not acknowledged, not visible");
+            drives[0].1.come_back();
+            let back = vec![(drives[0].0, drives[0].1.reopen()), drives[1].clone()];
+            log_drives.set_drives(back);
+        };
+        let (outcome, ()) = futures_util::join!(under_way, others);
+        outcome.unwrap();
+        executor.sleep(Duration::from_secs(3)).await;
+        assert_eq!(get(&engine, b"b").await.as_deref(), Some(&b"2"[..]));
+        assert_eq!(get(&engine, b"c").await, None);
+        put(&engine, b"c", b"3").await.unwrap();
+    });
+}
+
+#[test]
+fn sums_are_exact_when_their_key_moves_from_memtable_to_run_under_them() {
+    let sim = Sim::new(15);
+    let executor = sim.executor();
+    let drives = drives(&sim, 1);
+    sim.block_on(async move {
+        let store = MemoryRunStore::suspending();
+        let (factory, engine, _drives) = start(small(1), &drives, &store, &executor).await;
+        let adder = |task: u32| {
+            let (engine, executor) = (engine.clone(), executor.clone());
+            async move {
+                let mut sum = 0;
+                for n in 0..200_u32 {
+                    let mut txn = engine.begin();
+                    if task.is_multiple_of(2) {
+                        // A snapshot older than a flush or two.
+                        executor.sleep(Duration::from_millis(u64::from(n % 7))).await;
+                    }
+                    txn.atomic_add(b"sum", i64::from(n));
+                    txn.set(format!("fill{task}-{n}").as_bytes(), &[0; 900]);
+                    match txn.commit().await {
+                        Ok(_) => sum += i64::from(n),
+                        Err(EngineError::Overloaded) => executor.sleep(Duration::from_millis(2)).await,
+                        Err(error) => panic!("an add failed: {error}"),
+                    }
+                }
+                sum
+            }
+        };
+        let sums = futures_util::future::join_all((0..8).map(adder)).await;
+        assert!(factory.stats().flushes > 5, "{:?}", factory.stats());
+        let stored = get(&engine, b"sum").await.unwrap();
+        let stored = i64::from_le_bytes(stored.as_ref().try_into().unwrap());
+        assert_eq!(stored, sums.iter().sum::<i64>());
+    });
+}
+
+#[test]
+fn a_transaction_keeps_its_view_while_runs_are_merged_and_removed() {
+    let sim = Sim::new(16);
+    let executor = sim.executor();
+    let drives = drives(&sim, 1);
+    sim.block_on(async move {
+        let store = MemoryRunStore::suspending();
+        let (factory, engine, _drives) = start(small(1), &drives, &store, &executor).await;
+        let fill = async |generation: u8| {
+            for n in 0..600_u32 {
+                put_patiently(&engine, &executor, format!("k{n:04}"), &[generation; 300]).await;
+            }
+        };
+        fill(1).await;
+        settle(&factory, &executor).await;
+        let old = engine.begin();
+        fill(2).await;
+        let read = RangeRead {
+            begin: Bytes::from_static(b"k"),
+            end: Bytes::from_static(b"l"),
+            limit: usize::MAX,
+            direction: Direction::Reverse,
+            isolation: Isolation::Serializable,
+        };
+        let rows = old.range(read).await.unwrap();
+        assert_eq!(rows.len(), 600);
+        assert!(rows.iter().all(|row| row.value[0] == 1), "one moment, whatever was merged since");
+        drop(old);
+        settle(&factory, &executor).await;
+        let stats = factory.stats();
+        assert!(stats.runs_removed > 0, "{stats:?}");
+        assert_eq!(store.volumes().len(), stats.runs);
+        assert_eq!(factory.run_volumes().len(), stats.runs);
+    });
+}
+
+#[test]
+fn a_flipped_bit_in_a_run_is_reported_and_never_served() {
+    let sim = Sim::new(17);
+    let executor = sim.executor();
+    let drives = drives(&sim, 1);
+    sim.block_on(async move {
+        let store = MemoryRunStore::new();
+        let (factory, engine, _drives) = start(small(1), &drives, &store, &executor).await;
+        for n in 0..400_u32 {
+            put_patiently(&engine, &executor, format!("k{n:04}"), &[9; 300]).await;
+        }
+        settle(&factory, &executor).await;
+        let mut reported = 0;
+        for volume in store.volumes() {
+            assert!(store.flip_bit(volume, 500, 3));
+            let read = RangeRead {
+                begin: Bytes::from_static(b"k"),
+                end: Bytes::from_static(b"l"),
+                limit: usize::MAX,
+                direction: Direction::Forward,
+                isolation: Isolation::Snapshot,
+            };
+            match engine.begin().range(read).await {
+                Err(EngineError::Damaged(what)) => {
+                    assert!(what.contains(&format!("volume {}", volume.0)), "{what}");
+                    reported += 1;
+                }
+                other => panic!("a damaged run was served: {:?}", other.map(|rows| rows.len())),
+            }
+            assert!(store.flip_bit(volume, 500, 3));
+        }
+        assert!(reported > 0);
+    });
+}
+
+#[test]
+fn volume_ids_of_runs_come_from_the_counter_that_others_use() {
+    let sim = Sim::new(18);
+    let executor = sim.executor();
+    let drives = drives(&sim, 1);
+    sim.block_on(async move {
+        let store = MemoryRunStore::suspending();
+        let (factory, engine, _drives) = start(small(1), &drives, &store, &executor).await;
+        put(&engine, b"volumes", &100_u64.to_le_bytes()).await.unwrap();
+        for n in 0..300_u32 {
+            put_patiently(&engine, &executor, n.to_be_bytes(), &[9; 300]).await;
+        }
+        settle(&factory, &executor).await;
+        let volumes = store.volumes();
+        assert!(!volumes.is_empty());
+        let counter = get(&engine, b"volumes").await.unwrap();
+        let counter = u64::from_le_bytes(counter.as_ref().try_into().unwrap());
+        assert!(volumes.iter().all(|volume| (100..counter).contains(&volume.0)), "{volumes:?} {counter}");
+    });
+}
+
+#[test]
+fn after_stop_commits_are_refused_and_reads_go_on() {
+    let sim = Sim::new(19);
+    let executor = sim.executor();
+    let drives = drives(&sim, 1);
+    sim.block_on(async move {
+        let store = MemoryRunStore::suspending();
+        let (factory, engine, _drives) = start(config(1), &drives, &store, &executor).await;
+        put(&engine, b"a", b"1").await.unwrap();
+        factory.stop();
+        executor.sleep(TXN_MAX_AGE).await;
+        assert_eq!(put(&engine, b"b", b"2").await, Err(EngineError::Stopped));
+        assert_eq!(get(&engine, b"a").await.as_deref(), Some(&b"1"[..]));
+    });
 }

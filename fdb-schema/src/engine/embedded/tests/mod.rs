@@ -5,10 +5,11 @@ mod engine;
 mod model;
 
 use shardstore_format::{DriveId, PoolId};
+use shardstore_reactor::{BufPool, Executor};
 use shardstore_sim::{Sim, SimDrive, SimExecutor};
 
 use super::testing::MemoryRunStore;
-use super::{EmbeddedConfig, EmbeddedFactory, Opened, open};
+use super::{EmbeddedConfig, EmbeddedFactory, LogDrives, Opened, open};
 
 pub(super) type Handle = super::Embedded<MemoryRunStore, SimExecutor>;
 
@@ -28,7 +29,8 @@ pub(super) async fn open_on(
     store: &MemoryRunStore,
     executor: &SimExecutor,
 ) -> Opened<SimDrive, MemoryRunStore, SimExecutor> {
-    open(config, drives.to_vec(), POOL, store.clone(), executor.clone()).await.unwrap()
+    let buf_pool = BufPool::new(64 << 20);
+    open(config, drives.to_vec(), POOL, store.clone(), executor.clone(), buf_pool).await.unwrap()
 }
 
 /// Opens, spawns the core and returns a handle.
@@ -37,11 +39,11 @@ pub(super) async fn start(
     drives: &[(DriveId, SimDrive)],
     store: &MemoryRunStore,
     executor: &SimExecutor,
-) -> (EmbeddedFactory, Handle) {
-    use shardstore_reactor::Executor;
+) -> (EmbeddedFactory, Handle, LogDrives<SimDrive, SimExecutor>) {
     let (factory, core, report) = open_on(config, drives, store, executor).await;
     store.keep_only(&report.run_volumes);
+    let log_drives = core.log_drives();
     executor.spawn(core.run());
     let handle = factory.handle(store.clone(), executor.clone());
-    (factory, handle)
+    (factory, handle, log_drives)
 }

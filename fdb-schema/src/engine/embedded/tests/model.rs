@@ -3,9 +3,10 @@
 //! replaying all of them in the order of their versionstamps gives every transaction the reads that it had and the map
 //! the rows that the engine has. A failure prints its seed; run one seed with `MODEL_SEED=n`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use shardstore_format::DriveId;
@@ -13,7 +14,7 @@ use shardstore_reactor::Clock;
 use shardstore_sim::{Sim, SimDrive, SimExecutor};
 
 use super::super::testing::MemoryRunStore;
-use super::super::{EmbeddedConfig, EmbeddedStats};
+use super::super::{EmbeddedConfig, EmbeddedStats, LogDrives};
 use super::{Handle, config, drives, start};
 use crate::engine::write_set::add_to;
 use crate::engine::{Direction, Engine, EngineError, Isolation, RangeRead, Row, Transaction, Versionstamp};
@@ -70,6 +71,10 @@ fn every_acknowledged_commit_survives_crashes_and_nothing_else_is_half_there() {
         stats.conflicts += last.conflicts;
         stats.runs_removed += last.runs_removed;
     }
+    eprintln!(
+        "{} acknowledged, {} kept and {} lost unanswered; {stats:?}",
+        total.acknowledged, total.unknown_kept, total.unknown_lost
+    );
     if only.is_none() {
         // The campaign reached what it is for.
         assert!(total.acknowledged > 20_000, "{} commits", total.acknowledged);
@@ -96,15 +101,28 @@ fn run_seed(seed: u64) -> (History, EmbeddedStats) {
             freeze_memory_bytes: 1 << rng.u32(12..18),
             ..config(log_members)
         };
-        let polls_max = if life + 1 == LIVES { u64::MAX } else { rng.u64(500..40_000) };
-        let work =
-            live(config, drives.clone(), store.clone(), sim.executor(), Rc::clone(&history), rng.fork());
-        match sim.run(work, polls_max) {
+        let polls_max = if life + 1 == LIVES { u64::MAX } else { rng.u64(300..9_000) };
+        let world = World {
+            drives: drives.clone(),
+            store: store.clone(),
+            executor: sim.executor(),
+            history: Rc::clone(&history),
+            whole: Rc::default(),
+        };
+        let whole = Rc::clone(&world.whole);
+        match sim.run(world.live(config, rng.fork()), polls_max) {
             Some(last) => stats = add_stats(stats, last),
             None => sim.crash(),
         }
         for (_, drive) in &mut drives {
+            drive.come_back();
+            drive.resume();
             *drive = drive.reopen();
+        }
+        if whole.get() && rng.bool() {
+            // Any m drives may be gone for good, if the log was on a full set.
+            rng.shuffle(&mut drives);
+            drives.iter().take(rng.usize(..log_members)).for_each(|(_, drive)| drive.wipe());
         }
     }
     let history = Rc::try_unwrap(history).ok().expect("all tasks have ended").into_inner();
@@ -121,34 +139,57 @@ fn add_stats(a: EmbeddedStats, b: EmbeddedStats) -> EmbeddedStats {
     }
 }
 
-/// One life of the engine: recovers, checks, works, checks again, stops.
-async fn live(
-    config: EmbeddedConfig,
+/// What outlives the process, and whether the log is on a full set of drives now.
+struct World {
     drives: Vec<(DriveId, SimDrive)>,
     store: MemoryRunStore,
     executor: SimExecutor,
     history: Rc<RefCell<History>>,
-    mut rng: fastrand::Rng,
-) -> EmbeddedStats {
-    let (factory, engine) = start(config, &drives, &store, &executor).await;
-    check(&engine, &history).await;
-    let worker = |_| work(engine.clone(), executor.clone(), Rc::clone(&history), rng.fork());
-    let workers: Vec<_> = (0..WORKERS).map(worker).collect();
-    let mut trouble_rng = rng.fork();
-    let trouble = async {
-        for _ in 0..trouble_rng.u32(0..4) {
-            executor.sleep(std::time::Duration::from_millis(trouble_rng.u64(1..40))).await;
-            store.fail_writes(trouble_rng.u32(1..3));
+    whole: Rc<Cell<bool>>,
+}
+
+impl World {
+    /// One life of the engine: recovers, checks, works among failing drives, checks again, stops.
+    async fn live(mut self, config: EmbeddedConfig, mut rng: fastrand::Rng) -> EmbeddedStats {
+        let (factory, engine, log_drives) = start(config, &self.drives, &self.store, &self.executor).await;
+        self.whole.set(!factory.stats().read_only);
+        check(&engine, &self.history).await;
+        let worker = |_| work(engine.clone(), self.executor.clone(), Rc::clone(&self.history), rng.fork());
+        let workers: Vec<_> = (0..WORKERS).map(worker).collect();
+        let trouble = self.trouble(log_drives, rng);
+        futures_util::join!(futures_util::future::join_all(workers), trouble);
+        check(&engine, &self.history).await;
+        // Views of five seconds ago let go of merged runs.
+        self.executor.sleep(Duration::from_secs(8)).await;
+        let stats = factory.stats();
+        assert_eq!(self.store.volumes().len(), stats.runs, "runs that no view holds are removed");
+        factory.stop();
+        stats
+    }
+
+    /// Runs that cannot be written, drives that hang, vanish and return.
+    async fn trouble(&mut self, log_drives: LogDrives<SimDrive, SimExecutor>, mut rng: fastrand::Rng) {
+        for _ in 0..rng.u32(0..4) {
+            self.executor.sleep(Duration::from_millis(rng.u64(1..40))).await;
+            if rng.bool() {
+                self.store.fail_writes(rng.u32(1..3));
+                continue;
+            }
+            let index = rng.usize(..self.drives.len());
+            let drive = self.drives[index].1.clone();
+            self.whole.set(false);
+            if rng.bool() {
+                drive.hang()
+            } else {
+                drive.vanish()
+            }
+            self.executor.sleep(Duration::from_millis(rng.u64(1..2_000))).await;
+            drive.resume();
+            drive.come_back();
+            self.drives[index].1 = drive.reopen();
+            log_drives.set_drives(self.drives.clone());
         }
-    };
-    futures_util::join!(futures_util::future::join_all(workers), trouble);
-    check(&engine, &history).await;
-    // Views of five seconds ago let go of merged runs.
-    executor.sleep(std::time::Duration::from_secs(8)).await;
-    let stats = factory.stats();
-    assert_eq!(store.volumes().len(), stats.runs, "runs that no view holds are removed");
-    factory.stop();
-    stats
+    }
 }
 
 async fn work(engine: Handle, executor: SimExecutor, history: Rc<RefCell<History>>, mut rng: fastrand::Rng) {
@@ -161,7 +202,7 @@ async fn work(engine: Handle, executor: SimExecutor, history: Rc<RefCell<History
         };
         let Ok(ops) = random_ops(&mut txn, &mut rng).await else { continue };
         if rng.u8(..4) == 0 {
-            executor.sleep(std::time::Duration::from_micros(rng.u64(..3_000))).await;
+            executor.sleep(Duration::from_micros(rng.u64(..3_000))).await;
         }
         let marker = Bytes::from(format!("m/{id:06}"));
         txn.set_versionstamped_value(&marker, &[0; 10], 0);

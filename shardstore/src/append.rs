@@ -371,10 +371,13 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     ) -> Result<(), IoError> {
         let drive = self.media.drive(member).ok_or(IoError::Fenced)?;
         let (mut offset_bytes, len_bytes) = (sector_offset_bytes(from), sector_offset_bytes(sectors));
-        if !Room::AboveReserve.holds(drive.space().await?, len_bytes) {
-            return Err(IoError::NoSpace);
-        }
-        file.allocate(offset_bytes, len_bytes).await?;
+        let allocate = async {
+            if !Room::AboveReserve.holds(drive.space().await?, len_bytes) {
+                return Err(IoError::NoSpace);
+            }
+            file.allocate(offset_bytes, len_bytes).await
+        };
+        self.media.bounded(member, allocate).await?;
         if class != VolumeClass::Packed {
             return Ok(());
         }
@@ -431,9 +434,11 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         }
         let end_bytes = sector_offset_bytes(end_sector);
         let shards = open.files.iter().zip(&open.volume.drives);
-        let answering =
-            shards.filter(|(_, member)| member.is_some_and(|member| self.media.drive(member).is_some()));
-        for result in join_all(answering.map(|(file, _)| file.set_len(end_bytes))).await {
+        let cuts = shards.filter_map(|(file, member)| {
+            let member = member.filter(|member| self.media.drive(*member).is_some())?;
+            Some(self.media.bounded(member, file.set_len(end_bytes)))
+        });
+        for result in join_all(cuts).await {
             if let Err(error) = result {
                 tracing::warn!(volume = open.volume.id.0, %error, "unwritten steps could not be freed");
             }

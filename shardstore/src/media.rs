@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::future::{Either, select};
 use quick_cache::unsync::Cache;
 use shardstore_erasure::Codec;
 use shardstore_format::{Profile, VolumeId};
-use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode};
+use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode, WRITE_DEADLINE};
 
 use crate::epoch::{CoreEpochs, EpochGuard, HoldGuard};
 use crate::health::DriveState;
@@ -116,6 +117,26 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         if self.shared.drives.mark_failed(member) {
             let label = &self.shared.drives.slots()[member].label;
             tracing::error!(drive = %label, why, "drive taken out of use; its volumes are sealed");
+        }
+    }
+
+    /// Runs an operation on names or room with an end: a drive that does not answer is fenced.
+    pub(crate) async fn bounded<T>(
+        &self,
+        member: usize,
+        operation: impl Future<Output = Result<T, IoError>>,
+    ) -> Result<T, IoError> {
+        let operation = std::pin::pin!(operation);
+        let deadline = std::pin::pin!(self.executor.sleep(WRITE_DEADLINE));
+        match select(operation, deadline).await {
+            Either::Left((result, _)) => result,
+            Either::Right(((), _)) => {
+                if let Some(drive) = self.drive(member) {
+                    drive.fence(FenceReason::Hung);
+                }
+                self.mark_failed(member, "it does not answer");
+                Err(IoError::Fenced)
+            }
         }
     }
 

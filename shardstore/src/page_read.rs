@@ -15,7 +15,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use shardstore_format::{
     PAGE_HEADER_BYTES, PageAddress, PageSpan, SECTOR_BYTES, StripeHeader, VolumeClass, open_page, page_bytes,
 };
-use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor};
+use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, WRITE_DEADLINE};
 
 use crate::cache::{CacheKey, Verified};
 use crate::media::MediaInner;
@@ -220,7 +220,13 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let file = self.segment(&place.volume, shard).await.map_err(|_| Fault::Unreachable)?;
         let buf = self.shared.bufs().take(len_bytes).map_err(|_| Fault::Overloaded)?;
         count(&self.shared.counts.pages_read, 1);
-        match file.read_at(offset_bytes, buf).await {
+        let read = std::pin::pin!(file.read_at(offset_bytes, buf));
+        let deadline = std::pin::pin!(self.executor.sleep(WRITE_DEADLINE));
+        let outcome = match select(read, deadline).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(((), _)) => return Err(Fault::Unreachable),
+        };
+        match outcome {
             (Ok(()), buf) => Ok(buf),
             (Err(error), _) => {
                 let volume = place.volume.id.0;
@@ -238,20 +244,30 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let mut reading = FuturesUnordered::new();
         let mut known: Vec<(u8, Verified)> = Vec::with_capacity(k);
         let mut data_pages = None;
+        let mut is_hasty = false;
         loop {
             // Data pages that a short stripe does not have count as zeros.
             let absent = data_pages.map_or(0, |data_pages: u8| k - usize::from(data_pages));
             if known.len() + absent >= k {
                 return self.solve(place, &known, data_pages.unwrap_or(profile.k));
             }
-            while known.len() + absent + reading.len() < k {
+            while is_hasty || known.len() + absent + reading.len() < k {
                 let Some(shard) = others.next() else { break };
                 if data_pages.is_none_or(|data_pages| shard >= profile.k || shard < data_pages) {
                     let other = place.of_shard(shard);
                     reading.push(async move { (shard, self.fetch_page(&other).await) });
                 }
             }
-            match reading.next().await {
+            let read = reading.next();
+            let read = match select(read, std::pin::pin!(self.executor.sleep(SLOW_READ))).await {
+                Either::Left((read, _)) => read,
+                Either::Right(_) => {
+                    // One of those asked is slow: whoever answers first will do.
+                    is_hasty = true;
+                    continue;
+                }
+            };
+            match read {
                 None => return Err(LoadError::Lost),
                 Some((_, Err(Fault::Overloaded))) => return Err(LoadError::Overloaded),
                 Some((_, Err(Fault::Unreachable | Fault::Corrupt))) => {}

@@ -137,7 +137,9 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// Room on every drive that can be written; one that does not even say is taken out.
     async fn spaces(&self) -> Vec<(usize, DriveSpace)> {
         let drives = self.healthy_drives();
-        let asked = drives.iter().map(|(member, drive)| async { (*member, drive.space().await) });
+        let asked = drives
+            .iter()
+            .map(|(member, drive)| async { (*member, self.bounded(*member, drive.space()).await) });
         let mut spaces = Vec::new();
         for (member, space) in join_all(asked).await {
             match space {
@@ -156,7 +158,10 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         placement: &Placement,
     ) -> Result<MadeFiles<D::File>, PutError> {
         let making = placement.members.iter().enumerate();
-        let made = join_all(making.map(|(shard, member)| self.make_file(volume, shard, *member))).await;
+        let made = join_all(
+            making.map(|(shard, member)| self.bounded(*member, self.make_file(volume, shard, *member))),
+        )
+        .await;
         let mut files = Vec::with_capacity(made.len());
         let mut failure = None;
         for (result, member) in made.into_iter().zip(&placement.members) {
@@ -206,8 +211,9 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// They are emptied first: another core may still have one open, and its space comes back all the same.
     pub(crate) async fn remove_files(&self, volume: VolumeId, members: &[Option<usize>]) -> bool {
         let removals = members.iter().enumerate().map(|(shard, member)| async move {
-            let Some(drive) = member.and_then(|member| self.drive(member)) else { return true };
-            remove_segment(drive, &segment_path(volume, shard)).await.is_ok()
+            let Some(member) = *member else { return true };
+            let Some(drive) = self.drive(member) else { return true };
+            self.bounded(member, remove_segment(drive, &segment_path(volume, shard))).await.is_ok()
         });
         join_all(removals).await.into_iter().all(|removed| removed)
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use futures_util::stream::{FuturesOrdered, Stream};
 use shardstore_erasure::checksum::crc32c;
 use shardstore_format::{Extent, Layout, PageSpan, VolumeId};
@@ -20,7 +20,7 @@ use shardstore_reactor::{Drive, Executor};
 
 use crate::cache::{CacheKey, Verified};
 use crate::media::{Media, MediaInner};
-use crate::options::{OWN_CRC_MAX_BYTES, READ_AHEAD_BYTES, in_memory};
+use crate::options::{OWN_CRC_MAX_BYTES, READ_AHEAD_BYTES, SLOW_READ, in_memory};
 use crate::page_read::{LoadError, PagePlace};
 use crate::table::Volume;
 
@@ -277,8 +277,17 @@ async fn load_extent<D: Drive, X: Executor>(
 ) -> Result<Bytes, ReadError> {
     let lost = ReadError::Lost { volume: volume.id, sector: extent.sector };
     let spans = spans_of(&extent, volume.profile.k).ok_or(lost)?;
-    let parts = join_all(spans.iter().map(|span| media.read_span_unverified(&volume, span))).await;
-    let parts: Result<Option<Vec<Bytes>>, LoadError> = parts.into_iter().collect();
+    let reads = join_all(spans.iter().map(|span| media.read_span_unverified(&volume, span)));
+    let parts = if volume.profile.m == 0 {
+        reads.await.into_iter().collect()
+    } else {
+        match select(reads, std::pin::pin!(media.executor.sleep(SLOW_READ))).await {
+            Either::Left((parts, _)) => parts.into_iter().collect(),
+            // By pages, which are rebuilt if they are slow.
+            Either::Right(_) => Ok(None),
+        }
+    };
+    let parts: Result<Option<Vec<Bytes>>, LoadError> = parts;
     let found = match parts {
         Ok(parts) => parts.map(|parts| concat(&parts)).filter(|bytes| crc32c(bytes) == crc),
         Err(_) => return Err(ReadError::Overloaded),

@@ -153,16 +153,20 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let end_bytes = sector_offset_bytes(end_sector);
         let members = self.members_of(record);
         let cuts = members.iter().enumerate().map(|(shard, member)| async move {
-            let Some(drive) = member.and_then(|member| self.drive(member)) else { return Ok(()) };
+            let Some(member) = *member else { return Ok(()) };
+            let Some(drive) = self.drive(member) else { return Ok(()) };
             let path = crate::table::segment_path(record.id, shard);
-            let file = match drive.open(&path, OpenMode::ReadWrite).await {
-                Err(IoError::NotFound) => return Ok(()),
-                opened => opened?,
+            let cut = async {
+                let file = match drive.open(&path, OpenMode::ReadWrite).await {
+                    Err(IoError::NotFound) => return Ok(()),
+                    opened => opened?,
+                };
+                if file.len_bytes().await? > end_bytes {
+                    file.set_len(end_bytes).await?;
+                }
+                Ok(())
             };
-            if file.len_bytes().await? > end_bytes {
-                file.set_len(end_bytes).await?;
-            }
-            Ok::<(), IoError>(())
+            self.bounded(member, cut).await
         });
         for result in join_all(cuts).await {
             if let Err(error) = result {
@@ -175,7 +179,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     async fn free_orphans(&self, next: VolumeId) -> Result<usize, RecoverError> {
         let mut orphans = 0;
         for (member, drive) in self.healthy_drives() {
-            let names = match drive.list(SEGMENTS_DIR).await {
+            let names = match self.bounded(member, drive.list(SEGMENTS_DIR)).await {
                 Ok(names) => names,
                 Err(IoError::NotFound) => continue,
                 Err(error) => {
@@ -195,7 +199,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
                 if volume >= next {
                     return Err(RecoverError::MetadataWentBack { drive: drive.label().into(), file, next });
                 }
-                match remove_segment(drive, &file).await {
+                match self.bounded(member, remove_segment(drive, &file)).await {
                     Ok(()) => orphans += 1,
                     Err(error) => tracing::warn!(drive = drive.label(), file, %error, "orphan not removed"),
                 }

@@ -141,7 +141,12 @@ impl<D: Drive, X: Executor> RunVolumeWriter<D, X> {
             self.take_oldest().await?;
         }
         let end_bytes = sector_offset_bytes(self.next_sector);
-        let cuts = self.files()?.files.iter().map(|file| file.set_len(end_bytes));
+        let files = self.files()?;
+        let cuts = files
+            .files
+            .iter()
+            .zip(&files.members)
+            .filter_map(|(file, member)| Some(self.media.bounded((*member)?, file.set_len(end_bytes))));
         for result in join_all(cuts).await {
             if let Err(error) = result {
                 tracing::warn!(%error, "unwritten steps of a run could not be freed");
@@ -241,7 +246,11 @@ impl<D: Drive, X: Executor> RunVolumeWriter<D, X> {
             end_sector.next_multiple_of(u32::from(PAGE_MAX_SECTORS)).max(self.ready_sector + step);
         let (from, to) = (sector_offset_bytes(self.ready_sector), sector_offset_bytes(grown_sector));
         let files = self.files()?;
-        let allocated = join_all(files.files.iter().map(|file| file.allocate(from, to - from))).await;
+        let allocated = join_all(files.files.iter().zip(&files.members).map(|(file, member)| async {
+            let member = member.ok_or(IoError::Fenced)?;
+            self.media.bounded(member, file.allocate(from, to - from)).await
+        }))
+        .await;
         for (result, member) in allocated.into_iter().zip(&files.members) {
             match result {
                 Ok(()) => {}

@@ -81,6 +81,10 @@ impl MemoryCatalog {
         rows.garbage.insert(data_id);
     }
 
+    pub fn executor(&self) -> &SimExecutor {
+        &self.executor
+    }
+
     pub fn volume_count(&self) -> usize {
         self.rows.borrow().volumes.len()
     }

@@ -17,7 +17,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use shardstore::{
-    Media, OpenError, Pool, PoolOptions, PutError, ReadError, Store, StoreOptions, StoreShared, open_pool,
+    Media, OpenError, Pool, PoolOptions, PutError, ReadError, RecoverError, Store, StoreOptions, StoreShared,
+    open_pool,
 };
 use shardstore_format::{DataId, Durable, Extent, Profile, WriterId};
 use shardstore_reactor::{BufPool, Drive};
@@ -94,6 +95,11 @@ impl World {
 
     /// Starts the process on what the drives hold.
     pub async fn start(&self, cores: usize) -> Process {
+        self.try_start(cores).await.unwrap()
+    }
+
+    /// As [`World::start`], for starts that should be refused.
+    pub async fn try_start(&self, cores: usize) -> Result<Process, RecoverError> {
         let pool = self.open_pool().await.unwrap();
         let shared = StoreShared::new(&pool, self.options(cores));
         let catalog = MemoryCatalog::new(&self.rows, self.executor());
@@ -102,8 +108,8 @@ impl World {
             Store::new(&media, catalog.clone())
         };
         let cores: Vec<TestStore> = (0..cores).map(core).collect();
-        cores[0].recover(&[]).await.unwrap();
-        Process { shared, cores, catalog, next_data_id: Rc::clone(&self.next_data_id) }
+        cores[0].recover(&[]).await?;
+        Ok(Process { shared, cores, catalog, next_data_id: Rc::clone(&self.next_data_id) })
     }
 
     /// Power loss; the next [`World::start`] finds what was durable.

@@ -2,3 +2,22 @@
 //! Invariants: bytes durable, then metadata commit, then reply; the types of `api` are all that callers see.
 
 pub mod api;
+
+mod admission;
+mod background;
+mod catalog;
+mod checksum;
+mod core;
+mod error;
+mod multipart;
+mod read;
+mod run_store;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use admission::{Admission, AdmissionLimits, Permit};
+pub use catalog::StoreCatalog;
+pub use core::Core;
+pub use read::{Opened, Reader};
+pub use run_store::{MetadataRunWriter, MetadataRuns};

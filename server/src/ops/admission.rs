@@ -1,0 +1,129 @@
+//! Admission: how many requests one core takes at once, and how much memory they may pin.
+//! Invariants: the sum of what permits stand for never exceeds the budget; full means refuse, never queue; a permit
+//! gives back exactly what it took.
+//! Not here: connections and their buffers (`http`).
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use shardstore_format::Profile;
+
+use super::api::OpError;
+
+/// What any request pins besides its body: a head, a reply or a page of a listing, a few rows.
+const REQUEST_BYTES: u64 = 64 * 1024;
+/// A large body on its way in: one run being filled and 4 in flight, of at most 20 pages of 64 KiB, before parity.
+const WRITE_DATA_MAX_BYTES: u64 = 5 * 20 * 64 * 1024;
+/// A body on its way out: the store's read-ahead.
+const READ_MAX_BYTES: u64 = 2 * 1024 * 1024;
+
+/// What one core may take.
+#[derive(Clone, Copy, Debug)]
+pub struct AdmissionLimits {
+    /// Requests at once.
+    pub requests_max: u32,
+    /// Bytes that they may pin together: of the process's memory budget, less cache, memtables and connections, a
+    /// core's share. With 256 MiB, redundancy 4+2: 27 large PUTs (9.4 MiB + 64 KiB each), or 124 large GETs, or
+    /// 3,600 of 4 KiB.
+    pub memory_bytes: u64,
+}
+
+/// One core's budget. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    inner: Rc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    profile: Profile,
+    free_requests: Cell<u32>,
+    free_bytes: Cell<u64>,
+}
+
+/// A place among the requests of a core; freed on drop.
+#[derive(Debug)]
+pub struct Permit {
+    inner: Rc<Inner>,
+    bytes: u64,
+}
+
+impl Admission {
+    /// A budget for writes of this redundancy.
+    pub fn new(limits: AdmissionLimits, profile: Profile) -> Admission {
+        let inner = Inner {
+            profile,
+            free_requests: Cell::new(limits.requests_max),
+            free_bytes: Cell::new(limits.memory_bytes),
+        };
+        Admission { inner: Rc::new(inner) }
+    }
+
+    /// A place for a request with a body of `len_bytes`, `None` if that is not known.
+    pub(crate) fn write(&self, len_bytes: Option<u64>) -> Result<Permit, OpError> {
+        let data_bytes = len_bytes.unwrap_or(u64::MAX).min(WRITE_DATA_MAX_BYTES);
+        let Profile { k, m } = self.inner.profile;
+        let body_bytes = (data_bytes * (u64::from(k) + u64::from(m))).div_ceil(u64::from(k));
+        self.take(REQUEST_BYTES + body_bytes)
+    }
+
+    /// A place for a reply of `len_bytes`.
+    pub(crate) fn read(&self, len_bytes: u64) -> Result<Permit, OpError> {
+        self.take(REQUEST_BYTES + len_bytes.min(READ_MAX_BYTES))
+    }
+
+    fn take(&self, bytes: u64) -> Result<Permit, OpError> {
+        let requests = self.inner.free_requests.get().checked_sub(1);
+        let left_bytes = self.inner.free_bytes.get().checked_sub(bytes);
+        let (Some(requests), Some(left_bytes)) = (requests, left_bytes) else {
+            return Err(OpError::SlowDown);
+        };
+        self.inner.free_requests.set(requests);
+        self.inner.free_bytes.set(left_bytes);
+        Ok(Permit { inner: Rc::clone(&self.inner), bytes })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.inner.free_requests.set(self.inner.free_requests.get() + 1);
+        self.inner.free_bytes.set(self.inner.free_bytes.get() + self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn admission(requests_max: u32, memory_bytes: u64) -> Admission {
+        Admission::new(AdmissionLimits { requests_max, memory_bytes }, Profile { k: 4, m: 2 })
+    }
+
+    #[test]
+    fn a_full_core_refuses_until_a_place_is_free() {
+        let admission = admission(2, 1 << 30);
+        let first = admission.read(0).unwrap();
+        let _second = admission.write(Some(0)).unwrap();
+        assert_eq!(admission.read(0).unwrap_err(), OpError::SlowDown);
+        drop(first);
+        assert!(admission.read(0).is_ok());
+    }
+
+    #[test]
+    fn memory_does_not_follow_the_length_of_bodies() {
+        let admission = admission(1_000, 256 << 20);
+        let mut permits = Vec::new();
+        while let Ok(permit) = admission.write(Some(5 << 30)) {
+            permits.push(permit);
+        }
+        assert_eq!(permits.len(), 27);
+        permits.clear();
+        while let Ok(permit) = admission.read(5 << 30) {
+            permits.push(permit);
+        }
+        assert_eq!(permits.len(), 124);
+        permits.clear();
+        assert_eq!(admission.inner.free_bytes.get(), 256 << 20);
+    }
+}

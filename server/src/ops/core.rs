@@ -1,0 +1,265 @@
+//! The operations of one core: its metadata, its store, its budget.
+//! Invariants: clones share one core's state and never leave its thread; every method is one row of `Operations`.
+//! Not here: bodies (`write`, `read`), multipart rules (`multipart`).
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use fdb_schema::Engine;
+use fdb_schema::schema::{
+    BucketRecord, Copy, Failure, ListQuery, ListedRecord, Metadata, NamedBucket, ObjectRecord, Page, Refusal,
+};
+use shardstore::Store;
+use shardstore_reactor::{Drive, Executor};
+
+use super::admission::{Admission, Permit};
+use super::api::{
+    BodySource, BucketInfo, BucketName, BucketPage, CompleteUpload, CopyObject, CreateUpload, DeleteEntry,
+    ListBuckets, ListObjects, ListUploads, ListedObject, ObjectInfo, ObjectKey, ObjectPage, OpError,
+    Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, UploadId, UploadInfo, UploadPage, Written,
+};
+use super::catalog::StoreCatalog;
+use super::error::{of_conditional, of_failure};
+use super::read::{Opened, open_object};
+use super::write::{check_headers, put_object};
+
+/// Most buckets of one page of a listing of buckets; S3's own limit.
+const BUCKETS_MAX: usize = 10_000;
+
+/// One core's store over the metadata's catalog.
+pub(crate) type CoreStore<D, E, X> = Store<D, X, StoreCatalog<E, X>>;
+
+/// The operations of one core. Clones share it.
+pub struct Core<D: Drive, E: Engine, X: Executor> {
+    pub(crate) inner: Rc<CoreInner<D, E, X>>,
+}
+
+pub(crate) struct CoreInner<D: Drive, E: Engine, X: Executor> {
+    pub(crate) metadata: Metadata<E, X>,
+    pub(crate) store: CoreStore<D, E, X>,
+    pub(crate) executor: X,
+    admission: Admission,
+}
+
+impl<D: Drive, E: Engine, X: Executor> Clone for Core<D, E, X> {
+    fn clone(&self) -> Core<D, E, X> {
+        Core { inner: Rc::clone(&self.inner) }
+    }
+}
+
+impl<D: Drive, E: Engine, X: Executor> Core<D, E, X> {
+    /// The operations over a core's metadata and store.
+    pub fn new(
+        metadata: Metadata<E, X>,
+        store: CoreStore<D, E, X>,
+        executor: X,
+        admission: Admission,
+    ) -> Core<D, E, X> {
+        Core { inner: Rc::new(CoreInner { metadata, store, executor, admission }) }
+    }
+
+    /// The metadata beneath.
+    pub fn metadata(&self) -> &Metadata<E, X> {
+        &self.inner.metadata
+    }
+
+    /// The store beneath.
+    pub fn store(&self) -> &CoreStore<D, E, X> {
+        &self.inner.store
+    }
+}
+
+impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
+    type Permit = Permit;
+    type Object = Opened<D, E, X>;
+
+    fn admit(&self, len_bytes: Option<u64>) -> Result<Permit, OpError> {
+        self.inner.admission.write(len_bytes)
+    }
+
+    fn admit_read(&self, len_bytes: u64) -> Result<Permit, OpError> {
+        self.inner.admission.read(len_bytes)
+    }
+
+    async fn create_bucket(&self, bucket: BucketName, owner: String) -> Result<(), OpError> {
+        match self.inner.metadata.create_bucket(bucket.as_str(), &owner).await {
+            Ok(_) => Ok(()),
+            Err(Failure::Refused(Refusal::BucketExists { owner: other })) if other == owner => {
+                Err(OpError::BucketAlreadyOwnedByYou)
+            }
+            Err(failure) => Err(of_failure(failure)),
+        }
+    }
+
+    async fn head_bucket(&self, bucket: BucketName) -> Result<BucketInfo, OpError> {
+        let record = self.inner.metadata.bucket(bucket.as_str()).await.map_err(of_failure)?;
+        Ok(bucket_info(bucket, record))
+    }
+
+    async fn list_buckets(&self, list: ListBuckets) -> Result<BucketPage, OpError> {
+        let limit = list.max_buckets.min(BUCKETS_MAX);
+        if limit == 0 {
+            return Ok(BucketPage { buckets: Vec::new(), next: None });
+        }
+        let metadata = &self.inner.metadata;
+        let found = metadata.list_buckets(list.owner.as_deref(), &list.prefix, &list.after, limit + 1).await;
+        let mut found = found.map_err(of_failure)?;
+        let is_truncated = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| is_truncated).map(|last| last.name.clone());
+        let info = |NamedBucket { name, record }| Ok(bucket_info(BucketName::parse(&name)?, record));
+        let buckets = found.into_iter().map(info).collect::<Result<_, OpError>>()?;
+        Ok(BucketPage { buckets, next })
+    }
+
+    async fn delete_bucket(&self, bucket: BucketName) -> Result<(), OpError> {
+        self.inner.metadata.delete_bucket(bucket.as_str()).await.map_err(of_failure)
+    }
+
+    async fn put_object(&self, put: PutObject, body: &mut impl BodySource) -> Result<Written, OpError> {
+        put_object(&self.inner, put, body).await
+    }
+
+    async fn head_object(&self, bucket: BucketName, key: ObjectKey) -> Result<ObjectInfo, OpError> {
+        let record = self.inner.metadata.object(bucket.as_str(), key.as_bytes()).await;
+        Ok(object_info(record.map_err(of_failure)?))
+    }
+
+    async fn open_object(&self, bucket: BucketName, key: ObjectKey) -> Result<Opened<D, E, X>, OpError> {
+        open_object(&self.inner, &bucket, &key).await
+    }
+
+    async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<(), OpError> {
+        let (metadata, key) = (&self.inner.metadata, delete.key.as_bytes());
+        let deleted = metadata.delete_object(bucket.as_str(), key, &delete.condition).await;
+        deleted.map(drop).map_err(of_failure)
+    }
+
+    async fn delete_objects(
+        &self,
+        bucket: BucketName,
+        deletes: Vec<DeleteEntry>,
+    ) -> Result<Vec<Result<(), OpError>>, OpError> {
+        assert!(deletes.len() <= PAGE_MAX, "HTTP parses no more");
+        let deletes: Vec<_> =
+            deletes.into_iter().map(|delete| (delete.key.to_bytes(), delete.condition)).collect();
+        let results = self.inner.metadata.delete_objects(bucket.as_str(), &deletes).await;
+        let results = results.map_err(of_failure)?;
+        Ok(results.into_iter().map(|result| result.map(drop).map_err(of_failure)).collect())
+    }
+
+    async fn copy_object(
+        &self,
+        copy: CopyObject,
+        source_check: impl Fn(&ObjectInfo) -> Result<(), OpError> + 'static,
+    ) -> Result<Written, OpError> {
+        if let Some(headers) = &copy.replace_headers {
+            check_headers(headers)?;
+        }
+        let request = Copy {
+            source_bucket: copy.source_bucket.as_str(),
+            source_key: copy.source_key.as_bytes(),
+            bucket: copy.bucket.as_str(),
+            key: copy.key.as_bytes(),
+            replace_headers: copy.replace_headers,
+            storage_class: copy.storage_class,
+            condition: copy.condition,
+        };
+        let check = |source: &ObjectRecord| source_check(&object_info(source.clone()));
+        let copied = self.inner.metadata.copy_object(request, check).await;
+        Ok(written(copied.map_err(of_conditional)??))
+    }
+
+    async fn list_objects(&self, list: ListObjects) -> Result<ObjectPage, OpError> {
+        let query = ListQuery {
+            prefix: &list.prefix,
+            delimiter: list.delimiter.as_deref(),
+            limit: list.max_keys.min(PAGE_MAX),
+        };
+        let page = self.inner.metadata.list_objects(list.bucket.as_str(), query, &list.after).await;
+        let page = page.map_err(of_failure)?;
+        let next = last_entry(&page).filter(|_| page.is_truncated);
+        let objects = page.items.into_iter().map(|(key, listed)| listed_object(key, listed)).collect();
+        Ok(ObjectPage { objects, common_prefixes: page.common_prefixes, next })
+    }
+
+    async fn create_upload(&self, create: CreateUpload) -> Result<UploadInfo, OpError> {
+        self.inner.create_upload(create).await
+    }
+
+    async fn put_part(&self, put: PutPart, body: &mut impl BodySource) -> Result<PartInfo, OpError> {
+        self.inner.put_part(put, body).await
+    }
+
+    async fn list_parts(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        upload: UploadId,
+        after: u16,
+        max_parts: usize,
+    ) -> Result<PartPage, OpError> {
+        self.inner.list_parts(&bucket, &key, upload, after, max_parts).await
+    }
+
+    async fn list_uploads(&self, list: ListUploads) -> Result<UploadPage, OpError> {
+        self.inner.list_uploads(list).await
+    }
+
+    async fn complete_upload(&self, complete: CompleteUpload) -> Result<Written, OpError> {
+        self.inner.complete_upload(complete).await
+    }
+
+    async fn abort_upload(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        upload: UploadId,
+    ) -> Result<(), OpError> {
+        self.inner.abort_upload(&bucket, &key, upload).await
+    }
+}
+
+fn bucket_info(name: BucketName, record: BucketRecord) -> BucketInfo {
+    BucketInfo { name, owner: record.owner, created_ms: record.created_ms }
+}
+
+/// The greater of the last key and the last common prefix.
+pub(crate) fn last_entry<I>(page: &Page<I>) -> Option<Bytes> {
+    let last_key = page.items.last().map(|(key, _)| key.clone());
+    last_key.max(page.common_prefixes.last().cloned())
+}
+
+fn listed_object(key: Bytes, listed: ListedRecord) -> ListedObject {
+    ListedObject {
+        key,
+        size_bytes: listed.size_bytes,
+        etag: listed.etag,
+        modified_ms: listed.modified_ms,
+        checksum: listed.checksums.first().map(|checksum| (checksum.algorithm, checksum.kind)),
+        storage_class: listed.storage_class,
+    }
+}
+
+pub(crate) fn object_info(record: ObjectRecord) -> ObjectInfo {
+    let listed = record.listed;
+    ObjectInfo {
+        size_bytes: listed.size_bytes,
+        etag: listed.etag,
+        modified_ms: listed.modified_ms,
+        headers: record.headers,
+        checksums: listed.checksums,
+        storage_class: listed.storage_class,
+        part_count: listed.etag.part_count,
+    }
+}
+
+pub(crate) fn written(record: ObjectRecord) -> Written {
+    let listed = record.listed;
+    Written {
+        etag: listed.etag,
+        checksum: listed.checksums.into_iter().next(),
+        size_bytes: listed.size_bytes,
+        modified_ms: listed.modified_ms,
+    }
+}

@@ -1,0 +1,275 @@
+//! Multipart uploads: S3's rules of parts and completions over the schema's transactions.
+//! Invariants: a part is never inline; the rules of a completion are decided inside its transaction, on the parts as
+//! they are then.
+//! Not here: the transactions (`fdb_schema::schema`), checksums of parts (`checksum`).
+
+use bytes::Bytes;
+use fdb_schema::Engine;
+use fdb_schema::schema::{
+    Composed, ListQuery, NewPart, NewUpload, PartRecord, UploadKey, UploadPath, UploadRecord,
+};
+use shardstore::Evidence;
+use shardstore_reactor::{Drive, Executor};
+
+use super::api::{
+    BodySource, BucketName, ChecksumAlgorithm, ChecksumKind, CompleteUpload, CompletedPart, CreateUpload,
+    ETag, ListUploads, ObjectKey, OpError, PAGE_MAX, PART_MIN_BYTES, PARTS_MAX, PartInfo, PartPage, PutPart,
+    UploadId, UploadInfo, UploadPage, Written,
+};
+use super::checksum::{checksum_of_parts, etag_of_parts};
+use super::core::{CoreInner, last_entry};
+use super::error::{of_conditional, of_failure, of_put};
+use super::write::{Received, check_headers, check_length, receive};
+
+impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
+    pub(crate) async fn create_upload(&self, create: CreateUpload) -> Result<UploadInfo, OpError> {
+        check_headers(&create.headers)?;
+        let (algorithm, kind) = upload_checksum(create.checksum)?;
+        let new = NewUpload {
+            bucket: create.bucket.as_str(),
+            key: create.key.as_bytes(),
+            initiator: &create.initiator,
+            algorithm,
+            kind,
+            checksum_named: create.checksum.is_some(),
+            storage_class: create.storage_class,
+            headers: create.headers,
+        };
+        let (upload, record) = self.metadata.create_upload(new).await.map_err(of_failure)?;
+        Ok(upload_info(upload, create.key.to_bytes(), record))
+    }
+
+    pub(crate) async fn put_part(
+        &self,
+        put: PutPart,
+        body: &mut impl BodySource,
+    ) -> Result<PartInfo, OpError> {
+        let part_number = put.part_number;
+        if !(1..=PARTS_MAX).contains(&part_number) {
+            return Err(OpError::PartNumberOutOfRange);
+        }
+        check_length(put.len_bytes)?;
+        let path = path(&put.bucket, &put.key, put.upload);
+        let upload = self.metadata.upload(path).await.map_err(of_failure)?;
+        body.want_checksum(upload.algorithm);
+        let (received, summary) = receive(&self.store, put.len_bytes, 0, body).await?;
+        let given = summary.checksum.as_ref().map(|checksum| checksum.algorithm);
+        if upload.checksum_named && given != Some(upload.algorithm) {
+            return Err(OpError::ChecksumKindUnsupported);
+        }
+        let evidence = self.evidence(received).await?;
+        let crc32c = evidence.crc32c();
+        let new = NewPart { part_number, md5: summary.md5, checksum: summary.checksum };
+        let record = self.metadata.put_part(path, new, evidence, crc32c).await.map_err(of_failure)?;
+        Ok(part_info((part_number, record)))
+    }
+
+    /// Parts have data rows even when they are empty.
+    async fn evidence(&self, received: Received) -> Result<Evidence, OpError> {
+        match received {
+            Received::Stored(evidence) => Ok(evidence),
+            Received::Inline(bytes) => {
+                assert!(bytes.is_empty(), "parts are never inline");
+                self.store.put(Some(0)).map_err(of_put)?.finish().await.map_err(of_put)
+            }
+        }
+    }
+
+    pub(crate) async fn list_parts(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        upload: UploadId,
+        after: u16,
+        max_parts: usize,
+    ) -> Result<PartPage, OpError> {
+        let limit = max_parts.min(PAGE_MAX);
+        let asked = if limit == 0 { 0 } else { limit + 1 };
+        let found = self.metadata.list_parts(path(bucket, key, upload), after, asked).await;
+        let (record, mut parts) = found.map_err(of_failure)?;
+        let is_truncated = parts.len() > limit;
+        parts.truncate(limit);
+        let next = parts.last().filter(|_| is_truncated).map(|(number, _)| *number);
+        let upload = upload_info(UploadKey(upload.0), key.to_bytes(), record);
+        Ok(PartPage { upload, parts: parts.into_iter().map(part_info).collect(), next })
+    }
+
+    pub(crate) async fn list_uploads(&self, list: ListUploads) -> Result<UploadPage, OpError> {
+        let query = ListQuery {
+            prefix: &list.prefix,
+            delimiter: list.delimiter.as_deref(),
+            limit: list.max_uploads.min(PAGE_MAX),
+        };
+        let after_upload = list.after_upload.map(|upload| UploadKey(upload.0));
+        let page = self
+            .metadata
+            .list_uploads(list.bucket.as_str(), query, &list.after_key, after_upload)
+            .await
+            .map_err(of_failure)?;
+        let last = last_entry(&page).filter(|_| page.is_truncated);
+        let last_upload = page.items.last().map(|(key, (upload, _))| (key.clone(), UploadId(upload.0)));
+        let next = last.map(|entry| {
+            let upload = last_upload.filter(|(key, _)| *key == entry).map(|(_, upload)| upload);
+            (entry, upload)
+        });
+        let uploads =
+            page.items.into_iter().map(|(key, (upload, record))| upload_info(upload, key, record)).collect();
+        Ok(UploadPage { uploads, common_prefixes: page.common_prefixes, next })
+    }
+
+    pub(crate) async fn complete_upload(&self, complete: CompleteUpload) -> Result<Written, OpError> {
+        let part_numbers = part_numbers(&complete.parts)?;
+        let path = path(&complete.bucket, &complete.key, complete.upload);
+        let compose = |upload: &UploadRecord, parts: &[(u16, PartRecord)]| compose(&complete, upload, parts);
+        let condition = &complete.condition;
+        let completed = self.metadata.complete_upload(path, &part_numbers, condition, compose).await;
+        let completed = completed.map_err(of_conditional)??;
+        Ok(Written {
+            etag: completed.etag,
+            checksum: completed.checksums.into_iter().next(),
+            size_bytes: completed.size_bytes,
+            modified_ms: completed.modified_ms,
+        })
+    }
+
+    pub(crate) async fn abort_upload(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        upload: UploadId,
+    ) -> Result<(), OpError> {
+        self.metadata.abort_upload(path(bucket, key, upload)).await.map_err(of_failure)
+    }
+}
+
+fn path<'a>(bucket: &'a BucketName, key: &'a ObjectKey, upload: UploadId) -> UploadPath<'a> {
+    UploadPath { bucket: bucket.as_str(), key: key.as_bytes(), upload: UploadKey(upload.0) }
+}
+
+/// CRC64NVME covers the whole object only, SHA only the parts' checksums; the other CRCs can do both.
+fn upload_checksum(
+    named: Option<(ChecksumAlgorithm, Option<ChecksumKind>)>,
+) -> Result<(ChecksumAlgorithm, ChecksumKind), OpError> {
+    let Some((algorithm, kind)) = named else {
+        return Ok((ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject));
+    };
+    let (default, other) = match algorithm {
+        ChecksumAlgorithm::Crc64Nvme => (ChecksumKind::FullObject, None),
+        ChecksumAlgorithm::Crc32 | ChecksumAlgorithm::Crc32c => {
+            (ChecksumKind::Composite, Some(ChecksumKind::FullObject))
+        }
+        ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256 => (ChecksumKind::Composite, None),
+    };
+    match kind {
+        None => Ok((algorithm, default)),
+        Some(kind) if kind == default || Some(kind) == other => Ok((algorithm, kind)),
+        Some(_) => Err(OpError::ChecksumKindUnsupported),
+    }
+}
+
+/// The listed part numbers, if they are a list that a completion may have.
+fn part_numbers(parts: &[CompletedPart]) -> Result<Vec<u16>, OpError> {
+    if parts.is_empty() || parts.len() > usize::from(PARTS_MAX) {
+        return Err(OpError::BadPartList);
+    }
+    let numbers: Vec<u16> = parts.iter().map(|part| part.part_number).collect();
+    if numbers.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return Err(OpError::InvalidPartOrder);
+    }
+    Ok(numbers)
+}
+
+/// Decides a completion's rules on the parts as they are, and names the object.
+fn compose(
+    complete: &CompleteUpload,
+    upload: &UploadRecord,
+    parts: &[(u16, PartRecord)],
+) -> Result<Composed, OpError> {
+    let mut size_bytes = 0u64;
+    for (index, (listed, (_, part))) in complete.parts.iter().zip(parts).enumerate() {
+        check_part(listed, part)?;
+        size_bytes += part.size_bytes;
+        if index + 1 < parts.len() && part.size_bytes < PART_MIN_BYTES {
+            let part_number = listed.part_number;
+            return Err(OpError::EntityTooSmall { part_number, size_bytes: part.size_bytes });
+        }
+    }
+    if complete.size_bytes.is_some_and(|expected| expected != size_bytes) {
+        return Err(OpError::ObjectSizeMismatch);
+    }
+    let checksum = checksum_of_parts(upload.algorithm, upload.kind, parts);
+    if let (Some(given), Some(computed)) = (&complete.checksum, &checksum) {
+        let is_comparable = given.algorithm == computed.algorithm && given.kind == computed.kind;
+        if is_comparable && given.value != computed.value {
+            return Err(OpError::CompletionChecksumMismatch);
+        }
+    }
+    Ok(Composed { etag: etag_of_parts(parts), checksums: checksum.into_iter().collect() })
+}
+
+fn check_part(listed: &CompletedPart, part: &PartRecord) -> Result<(), OpError> {
+    let tag_matches = ETag::parse(&listed.etag) == Some(ETag::whole(part.md5));
+    let checksum_matches = match (&listed.checksum, &part.checksum) {
+        (Some(listed), Some(part)) => listed.algorithm != part.algorithm || listed.value == part.value,
+        (Some(_), None) => false,
+        (None, _) => true,
+    };
+    if tag_matches && checksum_matches {
+        Ok(())
+    } else {
+        Err(OpError::InvalidPart { part_number: listed.part_number })
+    }
+}
+
+fn upload_info(upload: UploadKey, key: Bytes, record: UploadRecord) -> UploadInfo {
+    UploadInfo {
+        upload: UploadId(upload.0),
+        key,
+        initiator: record.initiator,
+        initiated_ms: record.initiated_ms,
+        checksum: (record.algorithm, record.kind),
+        checksum_named: record.checksum_named,
+        storage_class: record.storage_class,
+    }
+}
+
+fn part_info((part_number, record): (u16, PartRecord)) -> PartInfo {
+    PartInfo {
+        part_number,
+        etag: ETag::whole(record.md5),
+        size_bytes: record.size_bytes,
+        modified_ms: record.modified_ms,
+        checksum: record.checksum,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn only_the_kinds_that_s3_has_are_taken() {
+        use ChecksumAlgorithm::{Crc32, Crc64Nvme, Sha256};
+        use ChecksumKind::{Composite, FullObject};
+        assert_eq!(upload_checksum(None), Ok((Crc64Nvme, FullObject)));
+        assert_eq!(upload_checksum(Some((Crc32, None))), Ok((Crc32, Composite)));
+        assert_eq!(upload_checksum(Some((Crc32, Some(FullObject)))), Ok((Crc32, FullObject)));
+        assert_eq!(upload_checksum(Some((Crc64Nvme, None))), Ok((Crc64Nvme, FullObject)));
+        let unsupported = Err(OpError::ChecksumKindUnsupported);
+        assert_eq!(upload_checksum(Some((Crc64Nvme, Some(Composite)))), unsupported);
+        assert_eq!(upload_checksum(Some((Sha256, Some(FullObject)))), unsupported);
+    }
+
+    #[test]
+    fn part_lists_are_ascending_and_not_empty() {
+        let list = |numbers: &[u16]| {
+            let part = |n: &u16| CompletedPart { part_number: *n, etag: String::new(), checksum: None };
+            part_numbers(&numbers.iter().map(part).collect::<Vec<_>>())
+        };
+        assert_eq!(list(&[]), Err(OpError::BadPartList));
+        assert_eq!(list(&[1, 1]), Err(OpError::InvalidPartOrder));
+        assert_eq!(list(&[2, 1]), Err(OpError::InvalidPartOrder));
+        assert_eq!(list(&[3, 7]), Ok(vec![3, 7]));
+    }
+}

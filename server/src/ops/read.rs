@@ -1,0 +1,189 @@
+//! Bodies on their way out: an object opened at one moment, its bytes read as slowly as its client likes.
+//! Invariants: between the snapshot and the hold the core is in an epoch, after it the hold keeps the bytes; a range
+//! is resolved a stretch at a time, so that memory does not follow the size of the object.
+//! Not here: pages, parity, cache (`shardstore`); conditions and range syntax (`s3`).
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use fdb_schema::Engine;
+use fdb_schema::schema::{DataExtent, Place};
+use shardstore::{HoldGuard, ObjectReader, ReadError};
+use shardstore_format::DataId;
+use shardstore_reactor::{Drive, Executor};
+
+use super::api::{BodyReader, BucketName, ObjectInfo, ObjectKey, OpError, OpenedObject};
+use super::core::{CoreInner, object_info};
+use super::error::{of_failure, of_read};
+
+/// Extents that are resolved at a time: 256 x 48 bytes a read.
+const EXTENTS_AT_A_TIME: usize = 256;
+/// Attempts at a stretch whose volumes are always gone when the store looks: compaction is never that fast.
+const STALE_MAX: u32 = 8;
+
+/// An object opened for reading.
+pub struct Opened<D: Drive, E: Engine, X: Executor> {
+    core: Rc<CoreInner<D, E, X>>,
+    info: ObjectInfo,
+    data: DataId,
+    bytes: OpenedBytes,
+}
+
+enum OpenedBytes {
+    Inline(Bytes),
+    Rows {
+        /// All extents, or none.
+        hint: Vec<DataExtent>,
+        hold: HoldGuard,
+    },
+}
+
+pub(crate) async fn open_object<D: Drive, E: Engine, X: Executor>(
+    core: &Rc<CoreInner<D, E, X>>,
+    bucket: &BucketName,
+    key: &ObjectKey,
+) -> Result<Opened<D, E, X>, OpError> {
+    let epoch = core.store.enter_epoch();
+    let found = core.metadata.object_and_inline(bucket.as_str(), key.as_bytes()).await;
+    let (mut record, inline) = found.map_err(of_failure)?;
+    let bytes = match (inline, std::mem::replace(&mut record.place, Place::Inline)) {
+        (Some(bytes), _) => OpenedBytes::Inline(bytes),
+        (None, Place::Rows { hint }) => OpenedBytes::Rows { hint, hold: core.store.hold(record.data) },
+        (None, Place::Inline) => return Err(OpError::Damaged("inline bytes were not read".to_owned())),
+    };
+    drop(epoch);
+    let data = record.data;
+    Ok(Opened { core: Rc::clone(core), info: object_info(record), data, bytes })
+}
+
+impl<D: Drive, E: Engine, X: Executor> OpenedObject for Opened<D, E, X> {
+    type Reader = Reader<D, E, X>;
+
+    fn info(&self) -> &ObjectInfo {
+        &self.info
+    }
+
+    async fn part_range(&self, part_number: u16) -> Result<Range<u64>, OpError> {
+        if self.info.part_count.is_none() {
+            let whole = 0..self.info.size_bytes;
+            return if part_number == 1 { Ok(whole) } else { Err(OpError::NoSuchPart { part_count: 1 }) };
+        }
+        let found = self.core.metadata.part_range(self.data, part_number).await;
+        let (range, part_count) = found.map_err(of_failure)?;
+        range.ok_or(OpError::NoSuchPart { part_count })
+    }
+
+    fn read(self, range: Range<u64>) -> Reader<D, E, X> {
+        assert!(range.start <= range.end && range.end <= self.info.size_bytes);
+        let state = match self.bytes {
+            OpenedBytes::Inline(bytes) => {
+                let at = |offset: u64| usize::try_from(offset).expect("inline bytes are few");
+                ReaderState::Inline(bytes.slice(at(range.start)..at(range.end)))
+            }
+            OpenedBytes::Rows { hint, hold } => {
+                let stretch = None;
+                ReaderState::Rows(Box::new(Rows { range, hint, hold, stretch, stale_count: 0 }))
+            }
+        };
+        Reader { core: self.core, data: self.data, state }
+    }
+}
+
+/// The bytes of a range, in order.
+pub struct Reader<D: Drive, E: Engine, X: Executor> {
+    core: Rc<CoreInner<D, E, X>>,
+    data: DataId,
+    state: ReaderState<D, X>,
+}
+
+enum ReaderState<D: Drive, X: Executor> {
+    Inline(Bytes),
+    Rows(Box<Rows<D, X>>),
+    Ended,
+}
+
+struct Rows<D: Drive, X: Executor> {
+    /// What is left to return.
+    range: Range<u64>,
+    hint: Vec<DataExtent>,
+    /// Dropped with the reader: the bytes may be swept then.
+    #[expect(dead_code, reason = "held for its drop")]
+    hold: HoldGuard,
+    stretch: Option<ObjectReader<D, X>>,
+    stale_count: u32,
+}
+
+impl<D: Drive, E: Engine, X: Executor> BodyReader for Reader<D, E, X> {
+    async fn next(&mut self) -> Option<Result<Vec<Bytes>, OpError>> {
+        match &mut self.state {
+            ReaderState::Ended => None,
+            ReaderState::Inline(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.state = ReaderState::Ended;
+                (!bytes.is_empty()).then(|| Ok(vec![bytes]))
+            }
+            ReaderState::Rows(rows) => {
+                let next = rows.next(&self.core, self.data).await;
+                if !matches!(next, Some(Ok(_))) {
+                    self.state = ReaderState::Ended;
+                }
+                next
+            }
+        }
+    }
+}
+
+impl<D: Drive, X: Executor> Rows<D, X> {
+    async fn next<E: Engine>(
+        &mut self,
+        core: &CoreInner<D, E, X>,
+        data: DataId,
+    ) -> Option<Result<Vec<Bytes>, OpError>> {
+        while self.range.start < self.range.end {
+            let stretch = match &mut self.stretch {
+                Some(stretch) => stretch,
+                None => match self.open_stretch(core, data).await {
+                    Ok(stretch) => self.stretch.insert(stretch),
+                    Err(error) => return Some(Err(error)),
+                },
+            };
+            match stretch.next().await {
+                Some(Ok(slices)) => {
+                    let len: usize = slices.iter().map(Bytes::len).sum();
+                    self.range.start += u64::try_from(len).expect("usize fits");
+                    self.stale_count = 0;
+                    return Some(Ok(slices));
+                }
+                // The next stretch: with a hint there is none, so resolve what is left.
+                None => self.hint.clear(),
+                Some(Err(ReadError::Stale(_))) if self.stale_count < STALE_MAX => {
+                    self.stale_count += 1;
+                    self.hint.clear();
+                }
+                Some(Err(error)) => return Some(Err(of_read(error))),
+            }
+            self.stretch = None;
+        }
+        None
+    }
+
+    /// Begins to read at the start of what is left: by the hint, else by the data rows.
+    async fn open_stretch<E: Engine>(
+        &mut self,
+        core: &CoreInner<D, E, X>,
+        data: DataId,
+    ) -> Result<ObjectReader<D, X>, OpError> {
+        let (extents, start_bytes, end_bytes) = if self.hint.is_empty() {
+            let range = self.range.clone();
+            let resolved = core.metadata.resolve(data, range, EXTENTS_AT_A_TIME).await.map_err(of_failure)?;
+            let end_bytes = resolved.end_bytes();
+            (resolved.extents, resolved.start_bytes, end_bytes)
+        } else {
+            (self.hint.clone(), 0, u64::MAX)
+        };
+        let within = self.range.start - start_bytes..self.range.end.min(end_bytes) - start_bytes;
+        let extents = extents.into_iter().map(|item| (item.extent, item.crc32c)).collect();
+        Ok(core.store.open_read(extents, within))
+    }
+}

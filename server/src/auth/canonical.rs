@@ -74,10 +74,34 @@ pub(super) fn encode(bytes: &[u8], keep_slash: bool, out: &mut Vec<u8>) {
     }
 }
 
+/// Bytes that stand for themselves in every canonical form.
+const UNRESERVED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0usize;
+    while byte < 256 {
+        // The index is below 256, so its first byte is all of it.
+        let letter = byte.to_le_bytes()[0];
+        table[byte] = letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+};
+
+/// Appends the canonical form of one name or value of a query.
+fn push_component(raw: &[u8], decoded: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), BadEscape> {
+    if raw.iter().all(|&byte| UNRESERVED[usize::from(byte)]) {
+        out.extend_from_slice(raw);
+        return Ok(());
+    }
+    decoded.clear();
+    decode(raw, true, decoded)?;
+    encode(decoded, false, out);
+    Ok(())
+}
+
 /// Appends the canonical path.
 pub(super) fn push_path(raw_path: &str, out: &mut Vec<u8>) -> Result<(), BadEscape> {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~');
-    if raw_path.bytes().all(|byte| plain(&byte)) {
+    if raw_path.bytes().all(|byte| UNRESERVED[usize::from(byte)] || byte == b'/') {
         out.extend_from_slice(raw_path.as_bytes());
         return Ok(());
     }
@@ -95,19 +119,14 @@ pub(super) fn push_query(raw_query: &str, omit: Option<&str>, out: &mut Vec<u8>)
     let mut text = Vec::with_capacity(raw_query.len() + 16);
     let mut pairs: SmallVec<[(usize, usize, usize); 16]> = SmallVec::new();
     let mut decoded = Vec::new();
-    for pair in raw_query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if omit == Some(name) {
+    for (name, value) in query_pairs(raw_query) {
+        if omit.is_some_and(|omit| omit.as_bytes() == name) {
             continue;
         }
         let start = text.len();
-        decoded.clear();
-        decode(name.as_bytes(), true, &mut decoded)?;
-        encode(&decoded, false, &mut text);
+        push_component(name, &mut decoded, &mut text)?;
         let middle = text.len();
-        decoded.clear();
-        decode(value.as_bytes(), true, &mut decoded)?;
-        encode(&decoded, false, &mut text);
+        push_component(value, &mut decoded, &mut text)?;
         pairs.push((start, middle, text.len()));
     }
     pairs.sort_by(|a, b| (&text[a.0..a.1], &text[a.1..a.2]).cmp(&(&text[b.0..b.1], &text[b.1..b.2])));
@@ -146,19 +165,64 @@ pub(super) fn push_header(head: &RequestHead, name: &str, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// The first value of a query parameter, decoded.
-pub(super) fn query_value<'q>(raw_query: &'q str, name: &str) -> Option<Result<Cow<'q, str>, BadEscape>> {
-    raw_query.split('&').find_map(|pair| {
-        let (field, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (field == name).then(|| {
-            if !value.bytes().any(|byte| byte == b'%' || byte == b'+') {
-                return Ok(Cow::Borrowed(value));
-            }
-            let mut decoded = Vec::with_capacity(value.len());
-            decode(value.as_bytes(), true, &mut decoded)?;
-            String::from_utf8(decoded).map(Cow::Owned).map_err(|_| BadEscape)
-        })
+/// Names and values as sent; a parameter without `=` has an empty value.
+fn query_pairs(raw_query: &str) -> impl Iterator<Item = (&[u8], &[u8])> {
+    raw_query.as_bytes().split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
+        match pair.iter().position(|&byte| byte == b'=') {
+            Some(at) => (&pair[..at], &pair[at + 1..]),
+            None => (pair, &pair[pair.len()..]),
+        }
     })
+}
+
+/// A value of a query, decoded.
+pub(super) fn decode_value(raw: &[u8]) -> Result<Cow<'_, str>, BadEscape> {
+    if !raw.iter().any(|&byte| byte == b'%' || byte == b'+') {
+        return std::str::from_utf8(raw).map(Cow::Borrowed).map_err(|_| BadEscape);
+    }
+    let mut decoded = Vec::with_capacity(raw.len());
+    decode(raw, true, &mut decoded)?;
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| BadEscape)
+}
+
+/// The parameters of signatures in a query as sent, found in one pass; of equal names the first counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SignedQuery<'q> {
+    pub(super) algorithm: Option<&'q [u8]>,
+    pub(super) credential: Option<&'q [u8]>,
+    pub(super) date: Option<&'q [u8]>,
+    pub(super) expires: Option<&'q [u8]>,
+    pub(super) signed_headers: Option<&'q [u8]>,
+    pub(super) signature: Option<&'q [u8]>,
+    pub(super) security_token: Option<&'q [u8]>,
+    pub(super) content_sha256: Option<&'q [u8]>,
+    pub(super) v2_access_key: Option<&'q [u8]>,
+    pub(super) v2_expires: Option<&'q [u8]>,
+    pub(super) v2_signature: Option<&'q [u8]>,
+}
+
+impl<'q> SignedQuery<'q> {
+    pub(super) fn read(raw_query: &'q str) -> SignedQuery<'q> {
+        let mut found = SignedQuery::default();
+        for (name, value) in query_pairs(raw_query) {
+            let place = match name {
+                b"X-Amz-Algorithm" => &mut found.algorithm,
+                b"X-Amz-Credential" => &mut found.credential,
+                b"X-Amz-Date" => &mut found.date,
+                b"X-Amz-Expires" => &mut found.expires,
+                b"X-Amz-SignedHeaders" => &mut found.signed_headers,
+                b"X-Amz-Signature" => &mut found.signature,
+                b"X-Amz-Security-Token" | b"x-amz-security-token" => &mut found.security_token,
+                b"X-Amz-Content-Sha256" => &mut found.content_sha256,
+                b"AWSAccessKeyId" => &mut found.v2_access_key,
+                b"Expires" => &mut found.v2_expires,
+                b"Signature" => &mut found.v2_signature,
+                _ => continue,
+            };
+            place.get_or_insert(value);
+        }
+        found
+    }
 }
 
 #[cfg(test)]

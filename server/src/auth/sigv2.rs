@@ -8,7 +8,7 @@ use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::canonical::{decode, query_value};
+use super::canonical::{SignedQuery, decode, decode_value};
 use super::identity::Secret;
 use super::sigv4::{AuthError, SignedTime};
 use crate::http::RequestHead;
@@ -83,25 +83,23 @@ impl Claim {
     }
 
     /// `?AWSAccessKeyId=&Expires=&Signature=`.
-    pub(super) fn from_query(head: &RequestHead, query: &str) -> Result<Claim, AuthError> {
-        let need = |name: &str| -> Result<String, AuthError> {
-            let value = query_value(query, name).transpose().map_err(|_| AuthError::BadEscape)?;
-            value.map(Cow::into_owned).ok_or(AuthError::QueryMalformed(
+    pub(super) fn from_query(head: &RequestHead, query: &SignedQuery<'_>) -> Result<Claim, AuthError> {
+        let need = |raw: Option<&[u8]>| -> Result<String, AuthError> {
+            let raw = raw.ok_or(AuthError::QueryMalformed(
                 "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
-            ))
+            ))?;
+            decode_value(raw).map(Cow::into_owned).map_err(|_| AuthError::BadEscape)
         };
-        if head.header("x-amz-security-token").is_some()
-            || query_value(query, "x-amz-security-token").is_some()
-        {
+        if head.header("x-amz-security-token").is_some() || query.security_token.is_some() {
             return Err(AuthError::SessionToken);
         }
-        let time_text = need("Expires")?;
+        let time_text = need(query.v2_expires)?;
         let expires_s = time_text
             .parse()
             .map_err(|_| AuthError::QueryMalformed("Invalid date (should be seconds since epoch)"))?;
         Ok(Claim {
-            access_key: need("AWSAccessKeyId")?,
-            signature: need("Signature")?,
+            access_key: need(query.v2_access_key)?,
+            signature: need(query.v2_signature)?,
             expires_s: Some(expires_s),
             time: None,
             time_text,

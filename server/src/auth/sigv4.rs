@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use smallvec::SmallVec;
 use time::{Date, OffsetDateTime, PrimitiveDateTime, Time};
 
-use super::canonical::{push_header, push_path, push_query, query_value};
+use super::canonical::{SignedQuery, decode_value, push_header, push_path, push_query};
 use super::chunk_signer::write_hex;
 use crate::http::RequestHead;
 
@@ -282,25 +282,23 @@ impl<'h> Claim<'h> {
     ///
     /// # Errors
     /// [`AuthError`], by what is wrong.
-    pub(super) fn from_query(head: &'h RequestHead, query: &'h str) -> Result<Claim<'h>, AuthError> {
-        let value = |name: &str| -> Result<Option<Cow<'h, str>>, AuthError> {
-            query_value(query, name).transpose().map_err(|_| AuthError::BadEscape)
-        };
-        let need = |name: &str| -> Result<Cow<'h, str>, AuthError> {
-            value(name)?.ok_or(AuthError::QueryMalformed(
+    pub(super) fn from_query(head: &'h RequestHead, query: &SignedQuery<'h>) -> Result<Claim<'h>, AuthError> {
+        let need = |raw: Option<&'h [u8]>| -> Result<Cow<'h, str>, AuthError> {
+            let raw = raw.ok_or(AuthError::QueryMalformed(
                 "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
                  X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
-            ))
+            ))?;
+            decode_value(raw).map_err(|_| AuthError::BadEscape)
         };
-        if need("X-Amz-Algorithm")? != ALGORITHM {
+        if need(query.algorithm)? != ALGORITHM {
             return Err(AuthError::QueryMalformed("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
         }
-        let credential = need("X-Amz-Credential")?;
+        let credential = need(query.credential)?;
         let scope = ScopeSpans::parse(&credential).map_err(AuthError::QueryMalformed)?;
-        let time = SignedTime::parse_basic(&need("X-Amz-Date")?).ok_or(AuthError::QueryMalformed(
+        let time = SignedTime::parse_basic(&need(query.date)?).ok_or(AuthError::QueryMalformed(
             "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"",
         ))?;
-        let expires_s: i64 = need("X-Amz-Expires")?
+        let expires_s: i64 = need(query.expires)?
             .parse()
             .map_err(|_| AuthError::QueryMalformed("X-Amz-Expires should be a number"))?;
         let expires_s = match u64::try_from(expires_s) {
@@ -318,19 +316,22 @@ impl<'h> Claim<'h> {
         if !time.as_str().starts_with(scope.date(&credential)) {
             return Err(AuthError::QueryMalformed("Invalid credential date: it is not that of X-Amz-Date."));
         }
-        if value("X-Amz-Security-Token")?.is_some() || head.header("x-amz-security-token").is_some() {
+        if query.security_token.is_some() || head.header("x-amz-security-token").is_some() {
             return Err(AuthError::SessionToken);
         }
         let payload_text = match head.header_str("x-amz-content-sha256") {
             Some(text) => Cow::Borrowed(text),
-            None => value("X-Amz-Content-Sha256")?.unwrap_or(Cow::Borrowed("UNSIGNED-PAYLOAD")),
+            None => match query.content_sha256 {
+                Some(raw) => decode_value(raw).map_err(|_| AuthError::BadEscape)?,
+                None => Cow::Borrowed("UNSIGNED-PAYLOAD"),
+            },
         };
         let payload = PayloadHash::parse(&payload_text).ok_or(AuthError::BadContentSha256)?;
         let claim = Claim {
             credential,
             scope,
-            signed_headers: need("X-Amz-SignedHeaders")?,
-            signature: need("X-Amz-Signature")?,
+            signed_headers: need(query.signed_headers)?,
+            signature: need(query.signature)?,
             time,
             expires_s: Some(expires_s),
             payload,

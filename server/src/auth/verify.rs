@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, hmac};
 
-use super::canonical::query_value;
+use super::canonical::SignedQuery;
 use super::chunk_signer::{ChunkSigner, write_hex};
 use super::identity::{Credentials, Identity, Secret};
 use super::sigv2;
@@ -96,11 +96,10 @@ impl<C: Credentials> Verifier<C> {
         host_bucket: Option<&str>,
         now_ms: u64,
     ) -> Result<Authenticated, AuthError> {
-        let query = head.raw_query().unwrap_or_default();
+        let query = head.raw_query().map(SignedQuery::read).unwrap_or_default();
         let authorization = head.header("authorization");
-        let presigned_v4 =
-            query.contains("X-Amz-") && (has(query, "X-Amz-Algorithm") || has(query, "X-Amz-Signature"));
-        let presigned_v2 = query.contains("AWSAccessKeyId=") && has(query, "Signature");
+        let presigned_v4 = query.algorithm.is_some() || query.signature.is_some();
+        let presigned_v2 = query.v2_access_key.is_some() && query.v2_signature.is_some();
         match (authorization, presigned_v4, presigned_v2) {
             (None, false, false) => Err(AuthError::Anonymous),
             (Some(text), false, false) => {
@@ -111,9 +110,9 @@ impl<C: Credentials> Verifier<C> {
                 }
                 self.verify_v4(head, &Claim::from_header(head, text)?, now_ms)
             }
-            (None, true, false) => self.verify_v4(head, &Claim::from_query(head, query)?, now_ms),
+            (None, true, false) => self.verify_v4(head, &Claim::from_query(head, &query)?, now_ms),
             (None, false, true) => {
-                self.verify_v2(head, sigv2::Claim::from_query(head, query)?, host_bucket, now_ms)
+                self.verify_v2(head, sigv2::Claim::from_query(head, &query)?, host_bucket, now_ms)
             }
             _ => Err(AuthError::Ambiguous),
         }
@@ -210,10 +209,6 @@ impl<C: Credentials> Verifier<C> {
         let identity = Identity::AccessKey(Arc::from(claim.access_key.as_str()));
         Ok(Authenticated { identity, body: BodySignature::Unsigned })
     }
-}
-
-fn has(query: &str, name: &str) -> bool {
-    query_value(query, name).is_some()
 }
 
 fn check_time(claim: &Claim<'_>, now_ms: u64) -> Result<(), AuthError> {

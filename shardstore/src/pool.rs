@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use shardstore_format::{
     DriveId, DriveIdentity, FormatPhase, IDENTITY_MAX_BYTES, IdentityError, LABEL_MAX_BYTES, MEMBERS_MAX,
     Member, PoolId, Profile, SHARDS_MAX,
 };
-use shardstore_reactor::{Drive, Executor, IoError};
+use shardstore_reactor::{Drive, Executor, IoError, WRITE_DEADLINE};
 
 use crate::table::SEGMENTS_DIR;
 
@@ -325,7 +325,13 @@ pub async fn open_pool<D: Drive, X: Executor>(
         return Err(OpenError::TooManyDrives(drives.len()));
     }
     let looked = join_all(drives.into_iter().map(|drive| async move {
-        let found = look(&drive).await;
+        let found = {
+            let looking = std::pin::pin!(look(&drive));
+            match select(looking, std::pin::pin!(executor.sleep(WRITE_DEADLINE))).await {
+                Either::Left((found, _)) => found,
+                Either::Right(_) => Ok(Found::Broken(format!("{} does not answer", drive.label()))),
+            }
+        };
         (drive, found)
     }));
     let mut given = Vec::new();

@@ -89,6 +89,18 @@ impl MemoryCatalog {
         self.rows.borrow().volumes.len()
     }
 
+    /// Every data id becomes garbage, also those whose put was never acknowledged.
+    pub fn delete_all(&self) {
+        let mut rows = self.rows.borrow_mut();
+        rows.garbage = rows.data.keys().copied().collect();
+    }
+
+    /// Volumes that metadata still calls open: their seal was refused.
+    pub fn open_volumes(&self) -> usize {
+        let rows = self.rows.borrow();
+        rows.volumes.values().filter(|(record, _)| record.state == VolumeState::Open).count()
+    }
+
     pub fn garbage_count(&self) -> usize {
         self.rows.borrow().garbage.len()
     }

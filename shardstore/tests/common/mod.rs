@@ -118,16 +118,24 @@ impl World {
         self.drives = self.drives.iter().map(SimDrive::reopen).collect();
     }
 
+    /// `kill -9`: what was written stays.
+    pub fn kill(&mut self) {
+        self.sim.kill_process();
+        self.drives = self.drives.iter().map(SimDrive::reopen).collect();
+    }
+
     pub fn used_bytes(&self) -> u64 {
         let spaces = self.drives.iter().map(|drive| self.sim.block_on(drive.space()).unwrap());
         spaces.map(|space| space.total_bytes - space.free_bytes).sum()
     }
 }
 
-/// The bytes of an object.
+/// The bytes of an object: a random pattern whose period, a prime, fits no page or sector.
 pub fn content(seed: u64, len: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len as usize];
-    fastrand::Rng::with_seed(seed ^ 0x5eed).fill(&mut bytes);
+    let mut pattern = vec![0; 4099];
+    fastrand::Rng::with_seed(seed ^ 0x5eed).fill(&mut pattern);
+    let mut bytes = pattern.repeat(len as usize / pattern.len() + 1);
+    bytes.truncate(len as usize);
     bytes
 }
 

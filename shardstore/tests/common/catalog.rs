@@ -15,7 +15,7 @@ use shardstore_sim::SimExecutor;
 
 /// Rows of the catalog, shared by all cores and kept over crashes.
 #[derive(Default)]
-pub struct Rows {
+pub(crate) struct Rows {
     next_volume: u64,
     volumes: BTreeMap<VolumeId, (VolumeRecord, i64)>,
     owners: BTreeMap<(VolumeId, u32, u32), OwnerRow>,
@@ -24,18 +24,18 @@ pub struct Rows {
 }
 
 #[derive(Clone)]
-pub struct MemoryCatalog {
-    pub rows: Rc<RefCell<Rows>>,
+pub(crate) struct MemoryCatalog {
+    pub(crate) rows: Rc<RefCell<Rows>>,
     executor: SimExecutor,
     retries_per_mille: Rc<Cell<u16>>,
 }
 
 impl MemoryCatalog {
-    pub fn new(rows: &Rc<RefCell<Rows>>, executor: SimExecutor) -> MemoryCatalog {
+    pub(crate) fn new(rows: &Rc<RefCell<Rows>>, executor: SimExecutor) -> MemoryCatalog {
         MemoryCatalog { rows: Rc::clone(rows), executor, retries_per_mille: Rc::default() }
     }
 
-    pub fn refuse_some(&self, per_mille: u16) {
+    pub(crate) fn refuse_some(&self, per_mille: u16) {
         self.retries_per_mille.set(per_mille);
     }
 
@@ -54,7 +54,7 @@ impl MemoryCatalog {
     }
 
     /// The commit of an object: owner rows and live bytes, in one step.
-    pub async fn commit(&self, data_id: DataId, extents: &[Extent]) {
+    pub(crate) async fn commit(&self, data_id: DataId, extents: &[Extent]) {
         self.delay().await;
         let mut rows = self.rows.borrow_mut();
         for extent in extents {
@@ -74,47 +74,47 @@ impl MemoryCatalog {
     }
 
     /// The commit of a delete: the data id becomes garbage.
-    pub async fn delete(&self, data_id: DataId) {
+    pub(crate) async fn delete(&self, data_id: DataId) {
         self.delay().await;
         let mut rows = self.rows.borrow_mut();
         assert!(rows.data.contains_key(&data_id));
         rows.garbage.insert(data_id);
     }
 
-    pub fn executor(&self) -> &SimExecutor {
+    pub(crate) fn executor(&self) -> &SimExecutor {
         &self.executor
     }
 
-    pub fn volume_count(&self) -> usize {
+    pub(crate) fn volume_count(&self) -> usize {
         self.rows.borrow().volumes.len()
     }
 
     /// Every data id becomes garbage, also those whose put was never acknowledged.
-    pub fn delete_all(&self) {
+    pub(crate) fn delete_all(&self) {
         let mut rows = self.rows.borrow_mut();
         rows.garbage = rows.data.keys().copied().collect();
     }
 
     /// Volumes that metadata still calls open: their seal was refused.
-    pub fn open_volumes(&self) -> usize {
+    pub(crate) fn open_volumes(&self) -> usize {
         let rows = self.rows.borrow();
         rows.volumes.values().filter(|(record, _)| record.state == VolumeState::Open).count()
     }
 
-    pub fn garbage_count(&self) -> usize {
+    pub(crate) fn garbage_count(&self) -> usize {
         self.rows.borrow().garbage.len()
     }
 
-    pub fn records(&self) -> Vec<VolumeRecord> {
+    pub(crate) fn records(&self) -> Vec<VolumeRecord> {
         self.rows.borrow().volumes.values().map(|(record, _)| record.clone()).collect()
     }
 
     /// Metadata goes back in time: the counter as it was.
-    pub fn set_next_volume(&self, next: u64) {
+    pub(crate) fn set_next_volume(&self, next: u64) {
         self.rows.borrow_mut().next_volume = next;
     }
 
-    pub fn forget_record(&self, volume: VolumeId) {
+    pub(crate) fn forget_record(&self, volume: VolumeId) {
         self.rows.borrow_mut().volumes.remove(&volume);
     }
 }

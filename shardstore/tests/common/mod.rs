@@ -8,7 +8,7 @@
     reason = "shared by several test files"
 )]
 
-pub mod catalog;
+pub(crate) mod catalog;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,44 +26,44 @@ use shardstore_sim::{Sim, SimDrive, SimExecutor};
 
 use catalog::{MemoryCatalog, Rows};
 
-pub type TestStore = Store<SimDrive, SimExecutor, MemoryCatalog>;
+pub(crate) type TestStore = Store<SimDrive, SimExecutor, MemoryCatalog>;
 
-pub const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
-pub const STEP_BYTES: u64 = 256 * 1024;
+pub(crate) const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+pub(crate) const STEP_BYTES: u64 = 256 * 1024;
 
 /// What the catalog's data record of an object says.
 #[derive(Clone, Debug)]
-pub struct Stored {
-    pub data_id: DataId,
-    pub extents: Vec<(Extent, Option<u32>)>,
-    pub len: u64,
+pub(crate) struct Stored {
+    pub(crate) data_id: DataId,
+    pub(crate) extents: Vec<(Extent, Option<u32>)>,
+    pub(crate) len: u64,
     /// Seed of its bytes.
-    pub content: u64,
+    pub(crate) content: u64,
 }
 
 /// The machine.
-pub struct World {
-    pub sim: Sim,
-    pub drives: Vec<SimDrive>,
-    pub rows: Rc<RefCell<Rows>>,
-    pub redundancy: Option<Profile>,
+pub(crate) struct World {
+    pub(crate) sim: Sim,
+    pub(crate) drives: Vec<SimDrive>,
+    pub(crate) rows: Rc<RefCell<Rows>>,
+    pub(crate) redundancy: Option<Profile>,
     next_data_id: Rc<Cell<u64>>,
-    pub segment_bytes: u64,
-    pub step_bytes: u64,
+    pub(crate) segment_bytes: u64,
+    pub(crate) step_bytes: u64,
 }
 
 /// One run of the process.
 #[derive(Clone)]
-pub struct Process {
-    pub shared: Arc<StoreShared>,
+pub(crate) struct Process {
+    pub(crate) shared: Arc<StoreShared>,
     /// One store a core.
-    pub cores: Vec<TestStore>,
-    pub catalog: MemoryCatalog,
+    pub(crate) cores: Vec<TestStore>,
+    pub(crate) catalog: MemoryCatalog,
     next_data_id: Rc<Cell<u64>>,
 }
 
 impl World {
-    pub fn new(seed: u64, drives: usize, redundancy: Option<Profile>) -> World {
+    pub(crate) fn new(seed: u64, drives: usize, redundancy: Option<Profile>) -> World {
         let sim = Sim::new(seed);
         let drives = (0..drives).map(|index| sim.drive(&format!("/d{index}"), 1 << 30)).collect();
         World {
@@ -77,16 +77,16 @@ impl World {
         }
     }
 
-    pub fn executor(&self) -> SimExecutor {
+    pub(crate) fn executor(&self) -> SimExecutor {
         self.sim.executor()
     }
 
-    pub async fn open_pool(&self) -> Result<Pool<SimDrive>, OpenError> {
+    pub(crate) async fn open_pool(&self) -> Result<Pool<SimDrive>, OpenError> {
         let options = PoolOptions { redundancy: self.redundancy };
         open_pool(self.drives.clone(), options, &self.executor()).await
     }
 
-    pub fn options(&self, cores: usize) -> StoreOptions {
+    pub(crate) fn options(&self, cores: usize) -> StoreOptions {
         let mut options = StoreOptions::new(BufPool::new(512 << 20), 8 << 20, cores);
         options.segment_bytes = self.segment_bytes;
         options.growth_step_bytes = self.step_bytes;
@@ -94,12 +94,12 @@ impl World {
     }
 
     /// Starts the process on what the drives hold.
-    pub async fn start(&self, cores: usize) -> Process {
+    pub(crate) async fn start(&self, cores: usize) -> Process {
         self.try_start(cores).await.unwrap()
     }
 
     /// As [`World::start`], for starts that should be refused.
-    pub async fn try_start(&self, cores: usize) -> Result<Process, RecoverError> {
+    pub(crate) async fn try_start(&self, cores: usize) -> Result<Process, RecoverError> {
         let pool = self.open_pool().await.unwrap();
         let shared = StoreShared::new(&pool, self.options(cores));
         let catalog = MemoryCatalog::new(&self.rows, self.executor());
@@ -113,25 +113,25 @@ impl World {
     }
 
     /// Power loss; the next [`World::start`] finds what was durable.
-    pub fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.sim.crash();
         self.drives = self.drives.iter().map(SimDrive::reopen).collect();
     }
 
     /// `kill -9`: what was written stays.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.sim.kill_process();
         self.drives = self.drives.iter().map(SimDrive::reopen).collect();
     }
 
-    pub fn used_bytes(&self) -> u64 {
+    pub(crate) fn used_bytes(&self) -> u64 {
         let spaces = self.drives.iter().map(|drive| self.sim.block_on(drive.space()).unwrap());
         spaces.map(|space| space.total_bytes - space.free_bytes).sum()
     }
 }
 
 /// The bytes of an object: a random pattern whose period, a prime, fits no page or sector.
-pub fn content(seed: u64, len: u64) -> Vec<u8> {
+pub(crate) fn content(seed: u64, len: u64) -> Vec<u8> {
     let mut pattern = vec![0; 4099];
     fastrand::Rng::with_seed(seed ^ 0x5eed).fill(&mut pattern);
     let mut bytes = pattern.repeat(len as usize / pattern.len() + 1);
@@ -140,12 +140,12 @@ pub fn content(seed: u64, len: u64) -> Vec<u8> {
 }
 
 impl Process {
-    pub fn store(&self) -> &TestStore {
+    pub(crate) fn store(&self) -> &TestStore {
         &self.cores[0]
     }
 
     /// Puts an object on a core and commits it; the body comes in pieces of `piece` bytes.
-    pub async fn put_on(
+    pub(crate) async fn put_on(
         &self,
         core: usize,
         seed: u64,
@@ -168,11 +168,11 @@ impl Process {
         Ok(Stored { data_id, extents, len, content: seed })
     }
 
-    pub async fn put(&self, seed: u64, len: u64) -> Result<Stored, PutError> {
+    pub(crate) async fn put(&self, seed: u64, len: u64) -> Result<Stored, PutError> {
         self.put_on(0, seed, len, Some(len), 100_000).await
     }
 
-    pub async fn get_on(
+    pub(crate) async fn get_on(
         &self,
         core: usize,
         stored: &Stored,
@@ -189,12 +189,12 @@ impl Process {
         Ok(bytes)
     }
 
-    pub async fn get(&self, stored: &Stored) -> Result<Vec<u8>, ReadError> {
+    pub(crate) async fn get(&self, stored: &Stored) -> Result<Vec<u8>, ReadError> {
         self.get_on(0, stored, 0..stored.len).await
     }
 
     /// Reads an object whole and compares.
-    pub async fn check(&self, stored: &Stored) {
+    pub(crate) async fn check(&self, stored: &Stored) {
         let bytes = self.get(stored).await;
         let bytes = bytes.unwrap_or_else(|error| panic!("{error} reading {stored:?}"));
         assert!(bytes == content(stored.content, stored.len), "wrong bytes of {stored:?}");
@@ -202,4 +202,4 @@ impl Process {
 }
 
 /// Objects by name, as acknowledged.
-pub type Model = BTreeMap<u32, Stored>;
+pub(crate) type Model = BTreeMap<u32, Stored>;

@@ -1,0 +1,231 @@
+//! The start rules of drives: what is formatted, what is recognised, what is refused and with which sentence.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::World;
+use shardstore::{MasterKeyError, OpenError, default_redundancy, read_master_key, write_master_key};
+use shardstore_format::{DriveIdentity, FormatPhase, Profile};
+use shardstore_reactor::{Drive, DriveFile, OpenMode};
+use shardstore_sim::SimDrive;
+
+async fn refusal(world: &World) -> String {
+    match world.open_pool().await {
+        Ok(_) => panic!("it opened"),
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn identity_of(drive: &SimDrive) -> DriveIdentity {
+    DriveIdentity::decode(&drive.read_small("identity/drive", 1 << 20).await.unwrap()).unwrap()
+}
+
+#[test]
+fn blank_drives_are_formatted_with_the_redundancy_of_their_number() {
+    for (drives, k, m) in
+        [(1, 1, 0), (2, 1, 1), (3, 2, 1), (4, 2, 2), (5, 3, 2), (6, 4, 2), (11, 4, 2), (12, 8, 4)]
+    {
+        let world = World::new(1, drives, None);
+        world.sim.block_on(async {
+            let pool = world.open_pool().await.unwrap();
+            assert!(pool.is_new());
+            assert_eq!(pool.profile(), Profile { k, m });
+            assert_eq!(pool.profile(), default_redundancy(drives));
+            let again = world.open_pool().await.unwrap();
+            assert!(!again.is_new());
+            assert_eq!((again.id(), again.profile()), (pool.id(), pool.profile()));
+            let ids = |pool: &shardstore::Pool<SimDrive>| {
+                pool.members().iter().map(|member| member.id).collect::<Vec<_>>()
+            };
+            assert_eq!(ids(&again), ids(&pool));
+        });
+    }
+}
+
+#[test]
+fn drives_given_in_another_order_keep_their_places() {
+    let mut world = World::new(2, 4, None);
+    let before = world.sim.block_on(world.open_pool()).unwrap();
+    world.drives.reverse();
+    let after = world.sim.block_on(world.open_pool()).unwrap();
+    for (left, right) in before.members().iter().zip(after.members()) {
+        assert_eq!((left.id, &left.label), (right.id, &right.label));
+    }
+}
+
+#[test]
+fn up_to_m_drives_may_be_missing_and_are_named_and_more_are_refused() {
+    let mut world = World::new(3, 6, None);
+    world.sim.block_on(world.open_pool()).unwrap();
+    world.drives.truncate(4);
+    let pool = world.sim.block_on(world.open_pool()).unwrap();
+    assert_eq!(pool.missing(), ["/d4", "/d5"]);
+    world.drives.truncate(3);
+    let sentence = world.sim.block_on(refusal(&world));
+    assert_eq!(sentence, "3 drives are missing (/d3, /d4, /d5) and parity mends at most 2: bring them back");
+}
+
+#[test]
+fn an_empty_directory_in_a_formed_pool_is_a_missing_drive_and_is_not_formatted() {
+    let mut world = World::new(4, 6, None);
+    world.sim.block_on(world.open_pool()).unwrap();
+    wipe(&mut world, 2);
+    let pool = world.sim.block_on(world.open_pool()).unwrap();
+    assert_eq!(pool.missing(), ["/d2"]);
+    assert!(pool.notes()[0].contains("/d2 is empty and counts as a missing drive"), "{:?}", pool.notes());
+    assert!(world.sim.block_on(world.drives[2].list("")).unwrap().is_empty());
+    wipe(&mut world, 3);
+    wipe(&mut world, 4);
+    let sentence = world.sim.block_on(refusal(&world));
+    assert!(sentence.starts_with("3 drives are missing"), "{sentence}");
+    assert!(sentence.contains("/d3 is empty: is it mounted?"), "{sentence}");
+}
+
+fn wipe(world: &mut World, index: usize) {
+    world.drives[index].wipe();
+    world.drives[index] = world.drives[index].reopen();
+}
+
+#[test]
+fn a_damaged_or_unreadable_identity_counts_as_a_missing_drive() {
+    let world = World::new(5, 4, None);
+    world.sim.block_on(async {
+        world.open_pool().await.unwrap();
+        assert!(world.drives[0].corrupt("identity/drive", 30));
+        world.drives[1].vanish();
+        let pool = world.open_pool().await.unwrap();
+        assert_eq!(pool.missing(), ["/d0", "/d1"]);
+        assert_eq!(pool.notes().len(), 2);
+        assert!(world.drives[2].corrupt("identity/drive", 30));
+        assert!(matches!(world.open_pool().await.err(), Some(OpenError::TooManyMissing { .. })));
+        assert!(world.drives[3].corrupt("identity/drive", 30));
+        assert!(matches!(world.open_pool().await.err(), Some(OpenError::NothingReadable { .. })));
+    });
+}
+
+#[test]
+fn drives_of_two_pools_are_refused() {
+    let mut world = World::new(6, 2, None);
+    world.sim.block_on(world.open_pool()).unwrap();
+    let first = std::mem::replace(
+        &mut world.drives,
+        vec![world.sim.drive("/e0", 1 << 30), world.sim.drive("/e1", 1 << 30)],
+    );
+    world.sim.block_on(world.open_pool()).unwrap();
+    world.drives[1] = first[1].clone();
+    let sentence = world.sim.block_on(refusal(&world));
+    assert_eq!(sentence, "/d1 belongs to another pool than /e0: start each pool with its own drives");
+}
+
+#[test]
+fn the_same_drive_given_twice_is_refused() {
+    let mut world = World::new(7, 2, None);
+    world.sim.block_on(world.open_pool()).unwrap();
+    world.drives[1] = world.drives[0].clone();
+    let sentence = world.sim.block_on(refusal(&world));
+    assert!(sentence.starts_with("/d0 and /d0 are the same drive"), "{sentence}");
+}
+
+#[test]
+fn a_directory_with_something_else_in_it_is_never_formatted() {
+    let world = World::new(8, 1, None);
+    world.sim.block_on(async {
+        world.drives[0].create_dir("lost+found").await.unwrap();
+        let photos = world.drives[0].open("photos.tar", OpenMode::CreateNew).await.unwrap();
+        photos.sync().await.unwrap();
+        let sentence = refusal(&world).await;
+        assert!(sentence.contains("is not empty (it holds \"photos.tar\")"), "{sentence}");
+        world.drives[0].remove("photos.tar").await.unwrap();
+        assert!(world.open_pool().await.unwrap().is_new());
+    });
+}
+
+#[test]
+fn a_version_from_the_future_is_refused_by_name() {
+    let world = World::new(9, 1, None);
+    world.sim.block_on(async {
+        world.open_pool().await.unwrap();
+        let mut bytes = identity_of(&world.drives[0]).await.encode();
+        bytes.truncate(bytes.len() - 4);
+        bytes[8] = 7;
+        let crc = shardstore_erasure::checksum::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        world.drives[0].write_small("identity/drive", bytes).await.unwrap();
+        let sentence = refusal(&world).await;
+        assert!(sentence.contains("later version of basalt (identity version 7)"), "{sentence}");
+    });
+}
+
+#[test]
+fn redundancy_that_does_not_fit_or_differs_is_refused() {
+    let mut world = World::new(10, 3, Some(Profile { k: 4, m: 2 }));
+    let sentence = world.sim.block_on(refusal(&world));
+    assert!(sentence.starts_with("redundancy 4+2 needs 6 drives"), "{sentence}");
+    world.redundancy = Some(Profile { k: 1, m: 2 });
+    world.sim.block_on(world.open_pool()).unwrap();
+    world.redundancy = Some(Profile { k: 2, m: 1 });
+    let sentence = world.sim.block_on(refusal(&world));
+    assert!(sentence.contains("formed with redundancy 1+2 and 2+1 is asked for"), "{sentence}");
+    world.redundancy = None;
+    assert_eq!(world.sim.block_on(world.open_pool()).unwrap().profile(), Profile { k: 1, m: 2 });
+}
+
+#[test]
+fn a_formatting_cut_off_at_any_point_is_resumed() {
+    for seed in 0..60 {
+        let mut world = World::new(seed, 6, None);
+        let polls = 1 + seed * 7;
+        drop(world.sim.run(async { world.open_pool().await.map(drop) }, polls));
+        world.crash();
+        world.sim.block_on(async {
+            let pool = world.open_pool().await.unwrap_or_else(|error| panic!("seed={seed}: {error}"));
+            assert_eq!(pool.members().len(), 6);
+            assert!(pool.missing().is_empty(), "{:?}", pool.missing());
+            for drive in &world.drives {
+                assert_eq!(identity_of(drive).await.phase, FormatPhase::Ready);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_formatting_cut_off_is_not_resumed_with_other_drives() {
+    let mut world = World::new(11, 3, None);
+    world.sim.block_on(async {
+        world.open_pool().await.unwrap();
+        for drive in &world.drives[..2] {
+            let identity = DriveIdentity { phase: FormatPhase::Forming, ..identity_of(drive).await };
+            drive.write_small("identity/drive", identity.encode()).await.unwrap();
+        }
+    });
+    world.drives.truncate(2);
+    let sentence = world.sim.block_on(refusal(&world));
+    assert!(sentence.contains("began with /d0, /d1, /d2"), "{sentence}");
+    world.drives.push(world.sim.drive("/d2", 1 << 30));
+    assert!(world.sim.block_on(world.open_pool()).unwrap().missing().is_empty());
+}
+
+#[test]
+fn the_master_key_lies_on_every_drive_and_copies_must_agree() {
+    let world = World::new(12, 3, None);
+    world.sim.block_on(async {
+        let pool = world.open_pool().await.unwrap();
+        assert_eq!(read_master_key(&pool).await.unwrap(), None);
+        write_master_key(&pool, [7; 32]).await.unwrap();
+        world.drives[0].remove("identity/master.key").await.unwrap();
+        assert!(world.drives[1].corrupt("identity/master.key", 40));
+        assert_eq!(read_master_key(&pool).await.unwrap(), Some([7; 32]));
+        for drive in &world.drives {
+            let bytes = drive.read_small("identity/master.key", 4096).await.unwrap();
+            assert_eq!(shardstore_format::MasterKeyFile::decode(&bytes).unwrap().key, [7; 32]);
+            assert!(drive.corrupt("identity/master.key", 40));
+        }
+        let lost = read_master_key(&pool).await.unwrap_err();
+        assert!(matches!(lost, MasterKeyError::Unreadable { .. }), "{lost}");
+        write_master_key(&pool, [8; 32]).await.unwrap();
+        let file = shardstore_format::MasterKeyFile { pool: pool.id(), key: [9; 32] };
+        world.drives[2].write_small("identity/master.key", file.encode()).await.unwrap();
+        let differ = read_master_key(&pool).await.unwrap_err();
+        assert!(matches!(differ, MasterKeyError::Differ { .. }), "{differ}");
+    });
+}

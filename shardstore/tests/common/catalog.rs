@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use shardstore::{Catalog, CatalogError, OwnerRow, VolumeUsage};
 use shardstore_format::{DataId, Extent, Layout, VolumeId, VolumeRecord, VolumeState};
-use shardstore_reactor::{Clock, Executor};
+use shardstore_reactor::Executor;
 use shardstore_sim::SimExecutor;
 
 /// Rows of the catalog, shared by all cores and kept over crashes.
@@ -24,14 +24,14 @@ pub(crate) struct Rows {
 }
 
 #[derive(Clone)]
-pub(crate) struct MemoryCatalog {
+pub(crate) struct MemoryCatalog<X = SimExecutor> {
     pub(crate) rows: Rc<RefCell<Rows>>,
-    executor: SimExecutor,
+    executor: X,
     retries_per_mille: Rc<Cell<u16>>,
 }
 
-impl MemoryCatalog {
-    pub(crate) fn new(rows: &Rc<RefCell<Rows>>, executor: SimExecutor) -> MemoryCatalog {
+impl<X: Executor> MemoryCatalog<X> {
+    pub(crate) fn new(rows: &Rc<RefCell<Rows>>, executor: X) -> MemoryCatalog<X> {
         MemoryCatalog { rows: Rc::clone(rows), executor, retries_per_mille: Rc::default() }
     }
 
@@ -81,7 +81,7 @@ impl MemoryCatalog {
         rows.garbage.insert(data_id);
     }
 
-    pub(crate) fn executor(&self) -> &SimExecutor {
+    pub(crate) fn executor(&self) -> &X {
         &self.executor
     }
 
@@ -119,7 +119,7 @@ impl MemoryCatalog {
     }
 }
 
-impl Catalog for MemoryCatalog {
+impl<X: Executor> Catalog for MemoryCatalog<X> {
     async fn allocate_volume_ids(&self, count: u64) -> Result<VolumeId, CatalogError> {
         self.transaction(|rows| {
             rows.next_volume += count;

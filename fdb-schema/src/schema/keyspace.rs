@@ -109,6 +109,11 @@ pub(crate) fn counter(counter: Counter) -> Vec<u8> {
     key(Prefix::Counter, &[&[counter as u8]])
 }
 
+/// The key of the volume counter, for the engine that takes ids of runs from it: 8 bytes little-endian.
+pub fn volume_counter_key() -> Vec<u8> {
+    counter(Counter::Volume)
+}
+
 pub(crate) fn identity(name: &[u8]) -> Vec<u8> {
     key(Prefix::Identity, &[name])
 }

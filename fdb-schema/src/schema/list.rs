@@ -1,6 +1,6 @@
 //! Listing of objects and uploads: prefix, delimiter, marker, page.
 //! Invariants: an entry is a key or a common prefix, and every entry of a page sorts after the marker; a common prefix
-//! costs one seek however much is under it; a page reads at most about twice the rows that it shows, plus one batch.
+//! costs one seek however much is under it; a page without common prefixes reads one row more than it shows.
 //! Not here: how pages and tokens look to a client (`server`).
 
 use bytes::Bytes;
@@ -208,19 +208,20 @@ async fn walk<T: Transaction, K: Kind>(
                     range.begin = kind.starting_with(&key[..len]).end;
                     page.common_prefixes.push(key.slice(..len));
                 }
-                None => {
-                    range.begin = successor(row.key.to_vec());
-                    page.items.push((key, kind.item_of(row)?));
-                }
+                None => page.items.push((key, kind.item_of(row)?)),
             }
         }
         if is_last {
             break;
         }
+        let after_batch = batch.last().map(|row| successor(row.key.to_vec()));
+        range.begin = range.begin.max(after_batch.unwrap_or_default());
+        // One row more than the page still holds says whether it is the last.
+        let left_rows = query.limit - page.items.len() - page.common_prefixes.len() + 1;
         batch_rows = if skipped * 2 > batch.len() {
             (batch_rows / 4).max(BATCH_MIN_ROWS)
         } else {
-            (batch_rows * 2).min(BATCH_MAX_ROWS)
+            (batch_rows * 2).min(left_rows).min(BATCH_MAX_ROWS)
         };
     }
     Ok(page)

@@ -25,7 +25,7 @@ pub use bucket::{NamedBucket, Usage};
 pub use codec::{DecodeError, DecodeReason};
 pub use data::Resolved;
 pub use error::{Failure, Refusal};
-pub use keyspace::{BucketId, UploadKey};
+pub use keyspace::{BucketId, UploadKey, volume_counter_key};
 pub use list::{ListQuery, Page};
 pub use object::{Copy, DeleteCondition, NewBytes, NewObject, WriteCondition};
 pub use record::{

@@ -140,7 +140,6 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         bucket: BucketName,
         deletes: Vec<DeleteEntry>,
     ) -> Result<Vec<Result<(), OpError>>, OpError> {
-        assert!(deletes.len() <= PAGE_MAX, "HTTP parses no more");
         let deletes: Vec<_> =
             deletes.into_iter().map(|delete| (delete.key.to_bytes(), delete.condition)).collect();
         let results = self.inner.metadata.delete_objects(bucket.as_str(), &deletes).await;

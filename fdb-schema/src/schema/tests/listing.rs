@@ -131,6 +131,39 @@ fn pages_follow_each_other_without_a_gap_or_a_repetition() {
 }
 
 #[test]
+fn a_listing_costs_what_its_page_costs_however_much_is_under_a_prefix() {
+    world(5, async |world| {
+        for name in ["a/1", "b/1", "big/", "c/1", "d", "e/1", "f/1"] {
+            world.put_inline(name.as_bytes(), b"").await;
+        }
+        let bucket = world.metadata.bucket("b").await.unwrap().id;
+        let value = world.metadata.object("b", b"d").await.unwrap().encode();
+        for page in 0..20 {
+            let mut txn = world.engine.begin();
+            for number in 0..5_000 {
+                let key = format!("big/{:06}", page * 5_000 + number);
+                crate::Transaction::set(&mut txn, &keyspace::object(bucket, key.as_bytes()), &value);
+            }
+            crate::Transaction::commit(txn).await.unwrap();
+        }
+        let cost = async |query: ListQuery<'_>, after: &[u8]| {
+            world.engine.rows_read.set(0);
+            let page = world.metadata.list_objects("b", query, after).await.unwrap();
+            (page.items.len() + page.common_prefixes.len(), world.engine.rows_read.get())
+        };
+        let rolled = ListQuery { prefix: b"", delimiter: Some(b"/"), limit: 1_000 };
+        let (entries, rows) = cost(rolled, b"").await;
+        assert_eq!(entries, 7);
+        assert!(rows <= 100, "{rows} rows for 7 entries");
+        let flat = ListQuery { prefix: b"big/", delimiter: Some(b"/"), limit: 1_000 };
+        let (entries, rows) = cost(flat, b"big/050000").await;
+        assert_eq!((entries, rows), (1_000, 1_001));
+        let (entries, rows) = cost(ListQuery { delimiter: None, ..flat }, b"big/050000").await;
+        assert_eq!((entries, rows), (1_000, 1_001));
+    });
+}
+
+#[test]
 fn uploads_list_by_key_then_by_start_with_both_markers() {
     world(3, async |world| {
         let mut started = Vec::new();

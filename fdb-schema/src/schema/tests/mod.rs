@@ -11,6 +11,7 @@ mod uploads;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use shardstore_format::{
@@ -54,7 +55,7 @@ const VOLUMES: u64 = 3;
 impl World {
     async fn new(executor: SimExecutor, outcomes: Outcomes) -> World {
         let inner = MemoryEngine::new(executor.clone());
-        let engine = Paused { inner, executor: executor.clone() };
+        let engine = Paused { inner, executor: executor.clone(), rows_read: Rc::default() };
         let metadata = Metadata::open(engine.clone(), executor, outcomes).await.unwrap();
         metadata.create_bucket("b", "root").await.unwrap();
         let first = metadata.allocate_volume_ids(VOLUMES).await.unwrap();

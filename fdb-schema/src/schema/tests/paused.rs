@@ -1,5 +1,8 @@
-//! An engine that pauses at every read and commit, so that transactions of one test really interleave.
+//! An engine that pauses at every read and commit, so that transactions of one test really interleave, and counts
+//! the rows that it returns.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,18 +15,24 @@ use crate::{Engine, EngineError, Isolation, RangeRead, Row, Transaction, Version
 pub(super) struct Paused<E, X> {
     pub(super) inner: E,
     pub(super) executor: X,
+    pub(super) rows_read: Rc<Cell<usize>>,
 }
 
 pub(super) struct PausedTxn<T, X> {
     inner: T,
     executor: X,
+    rows_read: Rc<Cell<usize>>,
 }
 
 impl<E: Engine, X: Executor> Engine for Paused<E, X> {
     type Txn = PausedTxn<E::Txn, X>;
 
     fn begin(&self) -> Self::Txn {
-        PausedTxn { inner: self.inner.begin(), executor: self.executor.clone() }
+        PausedTxn {
+            inner: self.inner.begin(),
+            executor: self.executor.clone(),
+            rows_read: Rc::clone(&self.rows_read),
+        }
     }
 }
 
@@ -40,7 +49,9 @@ impl<T: Transaction, X: Executor> Transaction for PausedTxn<T, X> {
 
     async fn range(&self, read: RangeRead) -> Result<Vec<Row>, EngineError> {
         pause(&self.executor).await;
-        self.inner.range(read).await
+        let rows = self.inner.range(read).await?;
+        self.rows_read.set(self.rows_read.get() + rows.len());
+        Ok(rows)
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) {

@@ -1,5 +1,10 @@
 //! Space and time: everything deleted comes back, and everything acknowledged outlives the process.
 
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use shardstore_reactor::Clock;
+
 use super::objects::entry;
 use super::*;
 
@@ -37,6 +42,50 @@ fn after_random_work_deletes_and_sweeps_nothing_is_left() {
             assert_eq!((usage.objects, usage.bytes), (0, 0), "seed={seed}");
         });
     }
+}
+
+#[test]
+fn a_client_that_vanishes_at_any_moment_leaves_all_or_nothing_and_no_space() {
+    machine(1, 6, async |machine| {
+        let mut numbers = fastrand::Rng::with_seed(1);
+        let mut ended = [0, 0];
+        for step in 0..60 {
+            let bytes = noise(step, [900, 50_000, 2_500_000][numbers.usize(..3)]);
+            let patience = machine.executor.sleep(Duration::from_micros(numbers.u64(..3_000)));
+            let mut body = Body::whole(&bytes);
+            let put = std::pin::pin!(machine.core.put_object(put("k", &bytes), &mut body));
+            let is_done = matches!(select(put, std::pin::pin!(patience)).await, Either::Left(_));
+            match machine.get_whole("k").await {
+                Ok(got) => assert!(got == bytes, "step {step}"),
+                Err(error) => {
+                    assert_eq!(error, OpError::NoSuchKey);
+                    assert!(!is_done, "step {step}: acknowledged and not there");
+                }
+            }
+            ended[usize::from(is_done)] += 1;
+            machine.core.delete_object(bucket(), entry("k")).await.unwrap();
+        }
+        assert!(ended.iter().all(|count| *count > 5), "both kinds are seen: {ended:?}");
+        // Writes under way go on without their client.
+        machine.executor.sleep(Duration::from_secs(1)).await;
+        machine.clean().await;
+        assert_eq!(machine.space().await, (0, 0));
+    });
+}
+
+#[test]
+fn background_work_gives_space_back_by_itself() {
+    machine(2, 6, async |machine| {
+        machine.core.spawn_background(true);
+        machine.put("k", &noise(2, 2_000_000)).await;
+        machine.core.delete_object(bucket(), entry("k")).await.unwrap();
+        // Sweeping takes seconds; the open volume is sealed after ten minutes without an append.
+        machine.executor.sleep(Duration::from_secs(10)).await;
+        assert_eq!(machine.space().await.0, 0);
+        machine.executor.sleep(Duration::from_secs(700)).await;
+        assert_eq!(machine.space().await, (0, 0));
+        machine.core.store().shared().stop();
+    });
 }
 
 #[test]

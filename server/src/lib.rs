@@ -1,6 +1,12 @@
 //! The basalt binary: S3 over HTTP on the storage engine.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod auth;
+pub mod banner;
+pub mod config;
 pub mod http;
+pub mod keys;
 pub mod ops;
+pub mod s3;
+pub mod startup;

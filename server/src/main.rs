@@ -1,3 +1,79 @@
-//! The basalt binary.
+//! The `basalt` binary: reads the command line, sets up logs, and hands over to the library.
+//! Not here: everything else (`server::startup`, `server::config`).
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+use server::config::{Cli, Command, Config, Options};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Version => print(&version_text()),
+        Command::CheckConfig(options) => load(&options).and_then(|config| print(&check_text(&config))),
+        Command::Serve(options) => {
+            init_logs();
+            load(&options)
+                .and_then(|config| server::startup::serve(config).map_err(|error| error.to_string()))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            // Where stderr is gone too there is nobody to tell.
+            drop(writeln!(std::io::stderr(), "basalt: {sentence}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(options: &Options) -> Result<Config, String> {
+    Config::load(options, &|name| std::env::var(name).ok()).map_err(|error| error.to_string())
+}
+
+/// Structured lines on stderr; `BASALT_LOG` filters them, such as `info,access=debug`.
+fn init_logs() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BASALT_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,access=off"));
+    tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn version_text() -> String {
+    format!(
+        "basalt {}\nerasure kernel: {}\n{}\n",
+        env!("CARGO_PKG_VERSION"),
+        shardstore_erasure::Kernel::detect().name(),
+        shardstore_reactor::flags_in_use()
+    )
+}
+
+fn check_text(config: &Config) -> String {
+    let redundancy = config.redundancy.unwrap_or_else(|| shardstore::default_redundancy(config.drives.len()));
+    let drives: Vec<String> = config.drives.iter().map(|drive| drive.display().to_string()).collect();
+    format!(
+        "the configuration is valid\n  listen        {}\n  admin-listen  {}\n  cores         {:?}\n  drives        {}\n  \
+         redundancy    {}+{}\n  region        {}\n  domain        {}\n  memory        {} MiB\n",
+        config.listen,
+        config.admin_listen,
+        config.cpus,
+        drives.join(" "),
+        redundancy.k,
+        redundancy.m,
+        config.region,
+        config.domain.as_deref().unwrap_or("none"),
+        config.memory_bytes >> 20
+    )
+}
+
+fn print(text: &str) -> Result<(), String> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|source| format!("cannot write to standard output: {source}"))
+}

@@ -1,0 +1,144 @@
+//! The admin listener: `/healthz`, `/readyz`, `/metrics`.
+//! Invariants: it answers from the moment the process has its ports until it ends; it runs on a thread of its own, so
+//! rendering metrics delays no request.
+//! Not here: the signed admin API (a later version); what is measured (beside what it measures).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
+use shardstore_reactor::{Executor, Stream};
+
+use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Response, Service};
+
+/// Where the process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Recovering; nothing is served.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Finishing what is under way.
+    Stopping,
+}
+
+/// What the probes answer from; shared by all threads.
+#[derive(Debug)]
+pub struct Status {
+    phase: AtomicU8,
+    /// Sentences for the operator: missing drives, refused writes.
+    notes: ArcSwap<Vec<String>>,
+}
+
+impl Default for Status {
+    fn default() -> Status {
+        Status { phase: AtomicU8::new(0), notes: ArcSwap::from_pointee(Vec::new()) }
+    }
+}
+
+impl Status {
+    /// Enters a phase.
+    pub fn enter(&self, phase: Phase) {
+        let value = match phase {
+            Phase::Starting => 0,
+            Phase::Ready => 1,
+            Phase::Stopping => 2,
+        };
+        self.phase.store(value, Ordering::Release);
+    }
+
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Stopping,
+        }
+    }
+
+    /// Replaces the sentences.
+    pub fn set_notes(&self, notes: Vec<String>) {
+        self.notes.store(Arc::new(notes));
+    }
+
+    fn ready_text(&self) -> (u16, String) {
+        let (status, word) = match self.phase() {
+            Phase::Starting => (503, "starting"),
+            Phase::Ready => (200, "ready"),
+            Phase::Stopping => (503, "stopping"),
+        };
+        let notes: String = self.notes.load().iter().map(|note| format!("{note}\n")).collect();
+        (status, format!("{word}\n{notes}"))
+    }
+}
+
+/// Answers the admin listener's requests.
+pub struct AdminService {
+    status: Arc<Status>,
+    metrics: PrometheusHandle,
+}
+
+impl AdminService {
+    /// A service over the process's status and metrics.
+    pub fn new(status: Arc<Status>, metrics: PrometheusHandle) -> Rc<AdminService> {
+        Rc::new(AdminService { status, metrics })
+    }
+
+    fn answer(&self, method: Method, path: &str) -> Response<()> {
+        if !matches!(method, Method::Get | Method::Head) {
+            return text(405, "only GET and HEAD\n").with_header("Allow", "GET, HEAD");
+        }
+        match path {
+            "/healthz" | "/health" => text(200, "ok\n"),
+            "/readyz" => {
+                let (status, body) = self.status.ready_text();
+                text(status, &body)
+            }
+            "/metrics" => {
+                let body = self.metrics.render();
+                Response::new(200).with_bytes("text/plain; version=0.0.4; charset=utf-8", body.into_bytes())
+            }
+            _ => text(404, "not found: there are /healthz, /readyz and /metrics\n"),
+        }
+    }
+}
+
+fn text(status: u16, body: &str) -> Response<()> {
+    Response::new(status).with_bytes("text/plain; charset=utf-8", body.as_bytes().to_vec())
+}
+
+impl<E: Executor> Service<E> for AdminService {
+    type Source = ();
+
+    async fn serve<S: Stream>(
+        &self,
+        _ids: &RequestIds,
+        head: &RequestHead,
+        _body: &mut RequestBody<'_, S, E>,
+    ) -> Response<()> {
+        self.answer(head.method(), head.raw_path())
+    }
+
+    fn refuse(&self, _ids: &RequestIds, why: Arrival) -> Response<()> {
+        match why {
+            Arrival::BadHead(error) => text(error.status(), "bad request\n"),
+            Arrival::SlowHead => text(408, "request timeout\n"),
+            Arrival::TooManyConnections => text(503, "too many connections\n"),
+            Arrival::PayloadFailed => text(500, "internal error\n"),
+        }
+    }
+}
+
+/// How often idle histograms are trimmed.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Trims the histograms for ever.
+pub async fn keep_metrics(executor: impl Executor, metrics: PrometheusHandle) {
+    loop {
+        executor.sleep(UPKEEP_INTERVAL).await;
+        metrics.run_upkeep();
+    }
+}

@@ -1,0 +1,459 @@
+//! From a checked configuration to a serving process, and back down again.
+//! Invariants: no core serves before recovery ended; every refusal is one [`StartError`] sentence; a stop seals what is
+//! open and finishes what is under way, within [`STOP_DEADLINE`].
+//! Order: ports, directories, locks, drives, metadata, root credentials, recovery, cores, screen.
+//! Not here: what a core does for a request (`s3`, `ops`); drives' rules (`shardstore::open_pool`).
+
+mod budget;
+mod credentials;
+mod drives;
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use fdb_schema::engine::embedded::{self, Embedded, EmbeddedConfig, EmbeddedFactory, OpenReport};
+use fdb_schema::schema::{Metadata, Outcomes, volume_counter_key};
+use futures_channel::oneshot;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use shardstore::{Media, Pool, PoolOptions, Store, StoreShared, open_pool};
+use shardstore_reactor::{
+    Clock, CoreConfig, CoreExecutor, CoreHandle, Drive, Executor, Net, RealDrive, RealDriveFactory, RealNet,
+    flags_in_use, probe, spawn_core,
+};
+
+use self::budget::Budget;
+use self::drives::{LockedDrives, lock_drives};
+use crate::admin::{AdminService, Phase, Status, keep_metrics};
+use crate::auth::{Credentials, Secret};
+use crate::banner::{Screen, facts_from_text, facts_to_text};
+use crate::config::{Config, RootCredentials};
+use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, serve_listener};
+use crate::keys::MasterKey;
+use crate::ops::{Admission, Core, MetadataRuns, StoreCatalog};
+use crate::s3::handlers::{S3Config, S3Service};
+
+/// A stop waits this long for requests under way; then it ends anyway, and they were not acknowledged.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// Where the facts of the last start lie on a drive.
+const STARTED_PATH: &str = "identity/started";
+/// The facts are ten short lines.
+const STARTED_MAX_BYTES: usize = 16 * 1024;
+
+/// Why the process did not start: one sentence for the operator.
+#[derive(Debug)]
+pub struct StartError(pub String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn refused(source: impl std::fmt::Display) -> StartError {
+    StartError(source.to_string())
+}
+
+type Engine = Embedded<MetadataRuns<RealDrive, CoreExecutor>, CoreExecutor>;
+type CoreOps = Core<RealDrive, Engine, CoreExecutor>;
+
+/// The one access key that there is, so far.
+#[derive(Clone)]
+struct RootOnly {
+    access_key: Arc<str>,
+    secret: Secret,
+}
+
+impl Credentials for RootOnly {
+    fn secret(&self, access_key: &str) -> Option<Secret> {
+        (*self.access_key == *access_key).then(|| self.secret.clone())
+    }
+}
+
+/// What the metadata thread found and every core needs.
+#[derive(Clone)]
+struct Booted {
+    pool: Pool<RealDriveFactory>,
+    shared: Arc<StoreShared>,
+    metadata: EmbeddedFactory,
+    report: OpenReport,
+    before: Vec<(String, String)>,
+}
+
+/// What a core is given.
+#[derive(Clone)]
+struct CorePlan {
+    index: usize,
+    config: Config,
+    budget: Budget,
+    booted: Booted,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`StartError`]: nothing was served.
+pub fn serve(mut config: Config) -> Result<(), StartError> {
+    probe().map_err(refused)?;
+    confine_to(&config.cpus)?;
+    raise_file_limit();
+    config.listen = free_port("listen", config.listen)?;
+    config.admin_listen = free_port("admin-listen", config.admin_listen)?;
+    let locked = lock_drives(&config.drives)?;
+    let metrics = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|source| StartError(format!("metrics cannot be set up: {source}")))?;
+    let status = Arc::new(Status::default());
+    let budget = Budget::new(config.memory_bytes, config.cpus.len());
+    let mut signals =
+        signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
+            .map_err(|source| StartError(format!("signals cannot be caught: {source}")))?;
+    spawn_admin(&config, Arc::clone(&status), metrics)?;
+
+    let (metadata_thread, booted) = boot(&config, &budget, &locked)?;
+    let mut running = Running { cores: Vec::new(), metadata_thread, booted: booted.clone() };
+    let plan = CorePlan { index: 0, config: config.clone(), budget, booted: booted.clone() };
+    let first = spawn_first_core(plan.clone(), &mut running)?;
+    for index in 1..config.cpus.len() {
+        spawn_other_core(CorePlan { index, ..plan.clone() }, &first.credentials, &mut running)?;
+    }
+    status.set_notes(booted.pool.missing().iter().map(|label| format!("missing drive: {label}")).collect());
+    status.enter(Phase::Ready);
+    print_screen(&config, &booted, &first);
+
+    let signal = signals.forever().next();
+    tracing::info!(signal, "stopping: finishing what is under way");
+    status.enter(Phase::Stopping);
+    running.stop();
+    drop(locked);
+    Ok(())
+}
+
+/// The threads of the process and how to end them.
+struct Running {
+    cores: Vec<(CoreHandle<()>, oneshot::Sender<()>)>,
+    metadata_thread: CoreHandle<()>,
+    booted: Booted,
+}
+
+impl Running {
+    fn stop(self) {
+        let (handles, stops): (Vec<_>, Vec<_>) = self.cores.into_iter().unzip();
+        for stop in stops {
+            // A core that ended already needs no telling.
+            drop(stop.send(()));
+        }
+        handles.into_iter().for_each(CoreHandle::join);
+        self.booted.shared.stop();
+        self.booted.metadata.stop();
+        self.metadata_thread.join();
+    }
+}
+
+fn confine_to(cpus: &[usize]) -> Result<(), StartError> {
+    let mut set = rustix::thread::CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu);
+    }
+    rustix::thread::sched_setaffinity(None, &set)
+        .map_err(|source| StartError(format!("this process cannot be confined to its --cores: {source}")))
+}
+
+/// Connections and segments are file descriptors: takes what the hard limit allows.
+fn raise_file_limit() {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(source) = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit) {
+        tracing::warn!(%source, "the limit of open files stays as it is");
+    }
+}
+
+/// Every core listens on the same port with SO_REUSEPORT, which would join another server's port in silence: binding
+/// it alone first shows whether somebody has it.
+fn free_port(option: &str, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    TcpListener::bind(address).and_then(|listener| listener.local_addr()).map_err(|source| {
+        let reason = match source.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                "another process listens there; stop it or choose another".to_owned()
+            }
+            std::io::ErrorKind::AddrNotAvailable => {
+                "no interface has that address; choose one of this machine's".to_owned()
+            }
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE".to_owned(),
+            _ => source.to_string(),
+        };
+        StartError(format!("cannot listen on --{option} {address}: {reason}"))
+    })
+}
+
+fn spawn_admin(config: &Config, status: Arc<Status>, metrics: PrometheusHandle) -> Result<(), StartError> {
+    let address = config.admin_listen;
+    let (sender, receiver) = mpsc::channel();
+    let thread = spawn_core(CoreConfig::new(None, "admin"), move |executor| async move {
+        let listening = RealNet.listen(address).await;
+        let listener = match listening {
+            Ok(listener) => listener,
+            Err(source) => return drop(sender.send(Err(source))),
+        };
+        drop(sender.send(Ok(())));
+        executor.spawn(keep_metrics(executor.clone(), metrics.clone()));
+        let context = CoreContext::new(executor, ConnectionLimits::default(), AcceptLimits::default());
+        serve_listener(listener, context, AdminService::new(status, metrics)).await;
+    });
+    thread.map_err(refused)?;
+    match receiver.recv() {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(source)) => Err(StartError(format!("cannot listen on --admin-listen {address}: {source}"))),
+        Err(_) => Err(StartError("the admin thread ended at its start".to_owned())),
+    }
+}
+
+/// Starts the metadata thread, which recognises the drives, opens the engine and then runs its commits.
+fn boot(
+    config: &Config,
+    budget: &Budget,
+    locked: &LockedDrives,
+) -> Result<(CoreHandle<()>, Booted), StartError> {
+    let (sender, receiver) = mpsc::channel();
+    let (config, budget, factories) = (config.clone(), budget.clone(), locked.factories());
+    // With one core the thread shares its CPU; with more it goes where there is room.
+    let cpu = (config.cpus.len() == 1).then(|| config.cpus[0]);
+    let thread = spawn_core(CoreConfig::new(cpu, "metadata"), move |executor| async move {
+        match open_everything(&config, &budget, &factories, &executor).await {
+            Ok((booted, commits)) => {
+                drop(sender.send(Ok(booted)));
+                commits.run().await;
+            }
+            Err(error) => drop(sender.send(Err(error))),
+        }
+    })
+    .map_err(refused)?;
+    let booted =
+        receiver.recv().map_err(|_| StartError("the metadata thread ended at its start".to_owned()))??;
+    Ok((thread, booted))
+}
+
+type Commits = embedded::EmbeddedCore<RealDrive, MetadataRuns<RealDrive, CoreExecutor>, CoreExecutor>;
+
+async fn open_everything(
+    config: &Config,
+    budget: &Budget,
+    factories: &[RealDriveFactory],
+    executor: &CoreExecutor,
+) -> Result<(Booted, Commits), StartError> {
+    let drives: Vec<RealDrive> = factories.iter().map(RealDriveFactory::on_core).collect();
+    let options = PoolOptions { redundancy: config.redundancy };
+    let pool = open_pool(drives, options, executor).await.map_err(refused)?;
+    let shared = StoreShared::new(&pool, budget.store_options());
+    let media = Media::new(Arc::clone(&shared), &pool, executor.clone(), config.cpus.len());
+    let runs = MetadataRuns::new(media);
+    let log_drives: Vec<_> =
+        pool.members().iter().filter_map(|member| Some((member.id, member.drive.clone()?))).collect();
+    let log_members = usize::from(pool.profile().m) + 1;
+    let mut engine_config = EmbeddedConfig::new(log_members, volume_counter_key());
+    engine_config.freeze_memory_bytes = budget.memtable_bytes;
+    let before = facts_of_last_start(&pool).await;
+    let (metadata, commits, report) =
+        embedded::open(engine_config, log_drives, pool.id(), runs, executor.clone(), budget.bufs())
+            .await
+            .map_err(refused)?;
+    let find = |drive: &RealDrive| factories.iter().find(|factory| factory.label() == drive.label()).cloned();
+    let booted = Booted { pool: pool.with_drives(find), shared, metadata, report, before };
+    Ok((booted, commits))
+}
+
+async fn facts_of_last_start(pool: &Pool<RealDrive>) -> Vec<(String, String)> {
+    for drive in pool.members().iter().filter_map(|member| member.drive.as_ref()) {
+        if let Ok(text) = drive.read_small(STARTED_PATH, STARTED_MAX_BYTES).await {
+            return facts_from_text(&text);
+        }
+    }
+    Vec::new()
+}
+
+/// What the first core tells of its start.
+struct First {
+    credentials: RootCredentials,
+    made_credentials: bool,
+    notes: Vec<String>,
+}
+
+fn spawn_first_core(plan: CorePlan, running: &mut Running) -> Result<First, StartError> {
+    let (sender, receiver) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel();
+    let config = CoreConfig::new(Some(plan.config.cpus[plan.index]), "core-0");
+    let handle = spawn_core(config, move |executor| async move {
+        match first_start(&plan, &executor).await {
+            Ok((ops, first)) => {
+                let credentials = first.credentials.clone();
+                serve_core(&plan, ops, &credentials, stopped, executor, |listening| {
+                    drop(sender.send(listening.map(|()| first)));
+                })
+                .await;
+            }
+            Err(error) => drop(sender.send(Err(error))),
+        }
+    })
+    .map_err(refused)?;
+    let first = receiver.recv().map_err(|_| StartError("core 0 ended at its start".to_owned()))??;
+    running.cores.push((handle, stop));
+    Ok(first)
+}
+
+fn spawn_other_core(
+    plan: CorePlan,
+    credentials: &RootCredentials,
+    running: &mut Running,
+) -> Result<(), StartError> {
+    let (sender, receiver) = mpsc::channel();
+    let (stop, stopped) = oneshot::channel();
+    let credentials = credentials.clone();
+    let config = CoreConfig::new(Some(plan.config.cpus[plan.index]), &format!("core-{}", plan.index));
+    let handle = spawn_core(config, move |executor| async move {
+        match core_ops(&plan, &executor).await {
+            Ok(ops) => {
+                serve_core(&plan, ops, &credentials, stopped, executor, |listening| {
+                    drop(sender.send(listening));
+                })
+                .await;
+            }
+            Err(error) => drop(sender.send(Err(error))),
+        }
+    })
+    .map_err(refused)?;
+    receiver.recv().map_err(|_| StartError("a core ended at its start".to_owned()))??;
+    running.cores.push((handle, stop));
+    Ok(())
+}
+
+async fn core_ops(plan: &CorePlan, executor: &CoreExecutor) -> Result<CoreOps, StartError> {
+    let pool = plan.booted.pool.with_drives(|factory| Some(factory.on_core()));
+    let media = Media::new(Arc::clone(&plan.booted.shared), &pool, executor.clone(), plan.index);
+    let engine = plan.booted.metadata.handle(MetadataRuns::new(media.clone()), executor.clone());
+    let metadata = Metadata::open(engine, executor.clone(), Outcomes::Known)
+        .await
+        .map_err(|source| StartError(format!("metadata cannot be written: {source}")))?;
+    let store = Store::new(&media, StoreCatalog::new(metadata.clone()));
+    let admission = Admission::new(plan.budget.admission(), pool.profile());
+    Ok(Core::new(metadata, store, executor.clone(), admission))
+}
+
+/// What one core does for all: credentials, then recovery of the volumes.
+async fn first_start(plan: &CorePlan, executor: &CoreExecutor) -> Result<(CoreOps, First), StartError> {
+    let ops = core_ops(plan, executor).await?;
+    let pool = plan.booted.pool.with_drives(|factory| Some(factory.on_core()));
+    let (credentials, made_credentials) =
+        credentials::settle(&pool, ops.metadata(), plan.config.root.as_ref()).await?;
+    let runs: Vec<_> = plan.booted.metadata.run_volumes().into_iter().map(|run| run.record).collect();
+    let report = ops.store().recover(&runs).await.map_err(refused)?;
+    tracing::info!(
+        volumes = report.volumes,
+        sealed = report.sealed,
+        removed = report.removed,
+        orphans = report.orphans,
+        replayed_records = plan.booted.report.replayed_records,
+        replayed_bytes = plan.booted.report.replayed_bytes,
+        term = plan.booted.report.term,
+        "recovered"
+    );
+    let mut notes: Vec<String> = pool.notes().to_vec();
+    notes.extend(plan.booted.report.notes.iter().cloned());
+    let before = &plan.booted.before;
+    let first = First { credentials, made_credentials, notes };
+    let screen = screen(&plan.config, &plan.booted, &first);
+    remember(&pool, &screen, before).await;
+    Ok((ops, first))
+}
+
+/// Keeps the facts of this start on every drive, for the next one to compare with.
+async fn remember(pool: &Pool<RealDrive>, screen: &Screen, before: &[(String, String)]) {
+    let text = facts_to_text(&screen.facts());
+    if facts_from_text(&text) == before {
+        return;
+    }
+    for drive in pool.members().iter().filter_map(|member| member.drive.as_ref()) {
+        if let Err(error) = drive.write_small(STARTED_PATH, text.clone()).await {
+            tracing::warn!(drive = drive.label(), %error, "the facts of this start were not kept");
+        }
+    }
+}
+
+/// Serves on one core until told to stop.
+async fn serve_core(
+    plan: &CorePlan,
+    ops: CoreOps,
+    credentials: &RootCredentials,
+    stopped: oneshot::Receiver<()>,
+    executor: CoreExecutor,
+    listening: impl FnOnce(Result<(), StartError>),
+) {
+    let address = plan.config.listen;
+    let listener = match RealNet.listen(address).await {
+        Ok(listener) => listener,
+        Err(source) => {
+            return listening(Err(StartError(format!("cannot listen on --listen {address}: {source}"))));
+        }
+    };
+    ops.spawn_background(plan.index == 0);
+    let root = RootOnly {
+        access_key: Arc::from(credentials.access_key.as_str()),
+        secret: Secret::new(&credentials.secret_key),
+    };
+    let s3 = S3Config {
+        region: plan.config.region.clone(),
+        domains: plan.config.domain.iter().cloned().collect(),
+        account: credentials.access_key.clone(),
+    };
+    let service = Rc::new(S3Service::new(ops.clone(), root, s3));
+    let context = CoreContext::new(executor.clone(), ConnectionLimits::default(), plan.budget.accept());
+    listening(Ok(()));
+    let serving = serve_listener(listener, Rc::clone(&context), service);
+    let stopping = async {
+        // Told, or the main thread is gone: both mean stop.
+        drop(stopped.await);
+        context.deadlines.stop();
+        executor.sleep(STOP_DEADLINE).await;
+    };
+    futures_util::future::select(std::pin::pin!(serving), std::pin::pin!(stopping)).await;
+    ops.store().shut_down().await;
+}
+
+fn screen(config: &Config, booted: &Booted, first: &First) -> Screen {
+    let present = booted.pool.members().iter().filter(|member| member.drive.is_some());
+    Screen {
+        drives: present.map(|member| member.label.clone()).collect(),
+        missing: booted.pool.missing().into_iter().map(str::to_owned).collect(),
+        profile: booted.pool.profile(),
+        cpus: config.cpus.clone(),
+        ring_flags: flags_in_use(),
+        kernel: shardstore_erasure::Kernel::detect().name().to_owned(),
+        memory_bytes: config.memory_bytes,
+        listen: config.listen,
+        admin_listen: config.admin_listen,
+        region: config.region.clone(),
+        access_key: first.credentials.access_key.clone(),
+        new_secret_key: first.made_credentials.then(|| first.credentials.secret_key.clone()),
+        notes: first.notes.clone(),
+    }
+}
+
+fn print_screen(config: &Config, booted: &Booted, first: &First) {
+    let screen = screen(config, booted, first);
+    let text = if booted.pool.is_new() || first.made_credentials || booted.before.is_empty() {
+        screen.first()
+    } else {
+        screen.later(&booted.before)
+    };
+    let mut stdout = std::io::stdout().lock();
+    if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
+        tracing::warn!("the start screen could not be printed");
+    }
+    for label in booted.pool.missing() {
+        tracing::warn!(drive = label, "drive is missing: its shards are rebuilt from parity while reading");
+    }
+}

@@ -1,0 +1,96 @@
+//! The master key and the root credentials, found or made at start.
+//! Invariants: a key is made only for a pool that has sealed nothing yet; it is on every drive before it seals
+//! anything; root credentials lie in metadata, sealed.
+//! Not here: sealing (`keys`), who may do what (`auth`).
+
+use fdb_schema::schema::Metadata;
+use shardstore::{Pool, read_master_key, write_master_key};
+use shardstore_reactor::{Drive, Executor};
+
+use super::{MasterKey, StartError, refused};
+use crate::config::RootCredentials;
+use crate::keys::random_name;
+
+/// What the sealed form is bound to.
+const ROOT_PURPOSE: &str = "root credentials";
+/// 20 signs of 5 bits: as long as AWS's access keys.
+const ACCESS_KEY_CHARS: usize = 20;
+/// 40 signs of 5 bits: 200 bits.
+const SECRET_KEY_CHARS: usize = 40;
+
+/// The root credentials that count from now on, and whether they were made just now.
+pub(super) async fn settle<D: Drive, E: fdb_schema::Engine, X: Executor>(
+    pool: &Pool<D>,
+    metadata: &Metadata<E, X>,
+    chosen: Option<&RootCredentials>,
+) -> Result<(RootCredentials, bool), StartError> {
+    let unreadable = |source: &dyn std::fmt::Display| {
+        StartError(format!("the root credentials cannot be read from metadata: {source}"))
+    };
+    let stored = metadata.root_credentials().await.map_err(|source| unreadable(&source))?;
+    let key = master_key(pool, stored.is_some()).await?;
+    let opened = stored.map(|sealed| open(&key, &sealed)).transpose();
+    if let Some(chosen) = chosen {
+        let is_same = matches!(&opened, Ok(Some(stored)) if stored == chosen);
+        if !is_same {
+            let sealed = seal(&key, chosen);
+            metadata.set_root_credentials(sealed.into()).await.map_err(|source| unreadable(&source))?;
+        }
+        return Ok((chosen.clone(), false));
+    }
+    if let Some(stored) = opened? {
+        return Ok((stored, false));
+    }
+    let made = RootCredentials {
+        access_key: random_name(ACCESS_KEY_CHARS),
+        secret_key: random_name(SECRET_KEY_CHARS),
+    };
+    let sealed = seal(&key, &made);
+    metadata.set_root_credentials(sealed.into()).await.map_err(|source| unreadable(&source))?;
+    Ok((made, true))
+}
+
+fn seal(key: &MasterKey, credentials: &RootCredentials) -> Vec<u8> {
+    let text = format!("{}\n{}", credentials.access_key, credentials.secret_key);
+    key.seal(ROOT_PURPOSE, text.as_bytes())
+}
+
+fn open(key: &MasterKey, sealed: &[u8]) -> Result<RootCredentials, StartError> {
+    let refusal = |what: &dyn std::fmt::Display| {
+        StartError(format!(
+            "the root credentials cannot be opened ({what}); give the right key by BASALT_MASTER_KEY_FILE, or new \
+             credentials by BASALT_ROOT_ACCESS_KEY and BASALT_ROOT_SECRET_KEY"
+        ))
+    };
+    let opened = key.open(ROOT_PURPOSE, sealed).map_err(|source| refusal(&source))?;
+    let text = String::from_utf8(opened).map_err(|_| refusal(&"they are not text"))?;
+    let (access_key, secret_key) = text.split_once('\n').ok_or_else(|| refusal(&"they are incomplete"))?;
+    Ok(RootCredentials { access_key: access_key.to_owned(), secret_key: secret_key.to_owned() })
+}
+
+/// From `BASALT_MASTER_KEY_FILE`, else from any drive, else new; copied to every drive that lacks it unless the
+/// operator keeps it in a file.
+async fn master_key<D: Drive>(pool: &Pool<D>, has_sealed: bool) -> Result<MasterKey, StartError> {
+    if let Some(path) = std::env::var_os("BASALT_MASTER_KEY_FILE") {
+        let name = std::path::Path::new(&path).display();
+        let text = std::fs::read(&path).map_err(|source| {
+            StartError(format!("BASALT_MASTER_KEY_FILE {name} cannot be read: {source}"))
+        })?;
+        return MasterKey::parse(&text)
+            .map_err(|source| StartError(format!("BASALT_MASTER_KEY_FILE {name} is refused: {source}")));
+    }
+    let found = read_master_key(pool).await.map_err(refused)?;
+    if let Some(key) = found {
+        return Ok(MasterKey::from_bytes(key));
+    }
+    if has_sealed {
+        return Err(StartError(
+            "no drive has the master key (identity/master.key) though secrets are sealed under it; restore the file on \
+             one drive, or give the key by BASALT_MASTER_KEY_FILE"
+                .to_owned(),
+        ));
+    }
+    let key = crate::keys::random_bytes();
+    write_master_key(pool, key).await.map_err(refused)?;
+    Ok(MasterKey::from_bytes(key))
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_channel::{mpsc, oneshot};
 use futures_util::future::{Either, select};
 use shardstore_format::DriveId;
-use shardstore_reactor::{AlignedBuf, Clock, Drive, DriveFile, Executor, IoError, PendingWrite};
+use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, IoError, PendingWrite};
 
 use super::latency::Latency;
 

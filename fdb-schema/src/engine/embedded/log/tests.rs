@@ -126,18 +126,18 @@ fn records_of_every_size_come_back_whole_and_too_long_ones_are_refused() {
     let mut world = World::new(2, 2, 2);
     let (log, _) = world.open(&[0, 1]);
     let sizes = [0, 1, 4032, 4033, 70_000, 1 << 20, (1 << 20) + 5_000, 5 << 20];
-    for (index, size) in sizes.into_iter().enumerate() {
-        let half = Bytes::from(vec![index as u8; size / 2]);
-        let rest = Bytes::from(vec![index as u8; size - size / 2]);
-        assert_eq!(world.sim.block_on(log.append(vec![half, rest])), Ok(index as u64 + 1));
+    for (fill, size) in (1u8..).zip(sizes) {
+        let half = Bytes::from(vec![fill; size / 2]);
+        let rest = Bytes::from(vec![fill; size - size / 2]);
+        assert_eq!(world.sim.block_on(log.append(vec![half, rest])), Ok(u64::from(fill)));
     }
     let long = Bytes::from(vec![0; super::RECORD_MAX_BYTES + 1]);
     assert_eq!(world.sim.block_on(log.append(vec![long])), Err(LogError::TooLarge));
     assert_eq!(world.append(&log, "after"), Ok(sizes.len() as u64 + 1));
     world.crash();
     let (_, recovered) = world.open(&[0, 1]);
-    for (index, size) in sizes.into_iter().enumerate() {
-        assert_eq!(recovered.records[index].payload, vec![index as u8; size]);
+    for (fill, (size, record)) in (1u8..).zip(sizes.into_iter().zip(&recovered.records)) {
+        assert_eq!(record.payload, vec![fill; size]);
     }
 }
 

@@ -22,6 +22,8 @@ use crate::run_store::RunWriter;
 /// The most payload that a run may have: a volume of one data segment of 256 MiB, less its page headers and a reserve
 /// for index and filter. Flushes (64 MiB) and compactions (64 MiB outputs) stay far below.
 pub const RUN_MAX_BYTES: u64 = 192 * 1024 * 1024;
+/// Hashes kept in one piece and put into the filter in one step: 128 KiB, 0.2 ms.
+const HASH_PIECE_KEYS: usize = 16 * 1024;
 /// A page's payload holds exactly four full blocks.
 const BLOCK_MAX_BYTES: usize = PAGE_BYTES / 4;
 #[expect(clippy::cast_possible_truncation, reason = "a constant of 65,472")]
@@ -35,7 +37,8 @@ pub struct RunBuilder<W> {
     volume: VolumeId,
     block: BlockBuilder,
     index: Index,
-    hashes: Vec<u64>,
+    /// Hashes of all keys, in pieces, so that no growth copies them all.
+    hashes: Vec<Vec<u64>>,
     /// Payload not yet given to the writer; the writer has `appended_bytes`.
     pending: Vec<u8>,
     appended_bytes: u64,
@@ -83,7 +86,12 @@ impl<W: RunWriter> RunBuilder<W> {
             self.first_key = Bytes::copy_from_slice(key);
         }
         self.block.add(key, value);
-        self.hashes.push(hash_key(key));
+        if self.hashes.last().is_none_or(|piece| piece.len() == HASH_PIECE_KEYS) {
+            self.hashes.push(Vec::with_capacity(HASH_PIECE_KEYS));
+        }
+        if let Some(piece) = self.hashes.last_mut() {
+            piece.push(hash_key(key));
+        }
         self.rows += 1;
         self.tombstones += u64::from(value.is_none());
         Ok(())
@@ -104,7 +112,19 @@ impl<W: RunWriter> RunBuilder<W> {
     ///
     /// # Errors
     /// [`TreeError::Store`]: the run is lost; begin another.
-    pub async fn finish(mut self, versions: RangeInclusive<u64>) -> Result<Arc<Run>, TreeError> {
+    pub async fn finish(self, versions: RangeInclusive<u64>) -> Result<Arc<Run>, TreeError> {
+        self.finish_paced(versions, &mut async |_| {}).await
+    }
+
+    /// The same, calling `pace` between steps of less than a millisecond.
+    ///
+    /// # Errors
+    /// [`TreeError::Store`]: the run is lost; begin another.
+    pub(crate) async fn finish_paced(
+        mut self,
+        versions: RangeInclusive<u64>,
+        pace: &mut impl AsyncFnMut(u64),
+    ) -> Result<Arc<Run>, TreeError> {
         assert!(self.rows > 0);
         assert!(!versions.is_empty());
         let last_key = Bytes::copy_from_slice(self.block.last_key());
@@ -113,7 +133,11 @@ impl<W: RunWriter> RunBuilder<W> {
             self.index.push(&last_key, place);
         }
         self.append_full_pages().await?;
-        let filter = Filter::build(&self.hashes);
+        let mut filter = Filter::for_keys(self.hashes.iter().map(Vec::len).sum());
+        for hashes in std::mem::take(&mut self.hashes) {
+            filter.insert(&hashes);
+            pace(8 * hashes.len() as u64).await;
+        }
         let index_part = self.append_part(|builder, out| {
             encode_bounds(&builder.first_key, &last_key, out);
             builder.index.encode(out);

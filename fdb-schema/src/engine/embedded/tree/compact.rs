@@ -56,7 +56,7 @@ pub async fn write_runs<R: RunStore, S: SortedSource>(
             pace(std::mem::take(&mut passed_bytes)).await;
         }
     }
-    builder.finish(versions).await.map(Some)
+    builder.finish_paced(versions, &mut pace).await.map(Some)
 }
 
 /// Merges the inputs of `compaction` as `levels` had them when it was picked; returns what takes their place.
@@ -92,7 +92,7 @@ pub async fn compact<R: RunStore>(
             if (overlap.pass(key) || full)
                 && let Some(open) = builder.take()
             {
-                outputs.push(open.finish(versions.clone()).await?);
+                outputs.push(open.finish_paced(versions.clone(), &mut pace).await?);
                 overlap.begin_output();
             }
             if builder.is_none() {
@@ -109,7 +109,7 @@ pub async fn compact<R: RunStore>(
         }
     }
     if let Some(open) = builder {
-        outputs.push(open.finish(versions).await?);
+        outputs.push(open.finish_paced(versions, &mut pace).await?);
     }
     Ok(outputs)
 }

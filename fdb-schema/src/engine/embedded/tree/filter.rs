@@ -26,16 +26,19 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    pub(crate) fn build(hashes: &[u64]) -> Filter {
-        let group_count = (hashes.len() * BITS_PER_KEY).div_ceil(GROUP_BITS).max(1);
-        let mut filter = Filter { groups: vec![[0; GROUP_WORDS]; group_count] };
+    /// An empty filter with room for `key_count` keys.
+    pub(crate) fn for_keys(key_count: usize) -> Filter {
+        let group_count = (key_count * BITS_PER_KEY).div_ceil(GROUP_BITS).max(1);
+        Filter { groups: vec![[0; GROUP_WORDS]; group_count] }
+    }
+
+    pub(crate) fn insert(&mut self, hashes: &[u64]) {
         for &hash in hashes {
-            let index = filter.group_of(hash);
-            for (word, mask) in filter.groups[index].iter_mut().zip(masks(hash)) {
+            let index = self.group_of(hash);
+            for (word, mask) in self.groups[index].iter_mut().zip(masks(hash)) {
                 *word |= mask;
             }
         }
-        filter
     }
 
     /// False: surely absent.
@@ -92,7 +95,8 @@ mod tests {
     fn present_keys_always_pass_and_absent_ones_pass_one_time_in_fifty_at_most() {
         let hash = |n: u32| hash_key(&n.to_be_bytes());
         let hashes: Vec<u64> = (0..20_000).map(hash).collect();
-        let filter = Filter::build(&hashes);
+        let mut filter = Filter::for_keys(hashes.len());
+        filter.insert(&hashes);
         let mut bytes = Vec::new();
         filter.encode(&mut bytes);
         let filter = Filter::decode(&bytes).unwrap();

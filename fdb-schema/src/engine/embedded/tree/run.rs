@@ -1,11 +1,12 @@
 //! A finished run: its index and filter in memory, its blocks read through the store.
-//! Invariants: immutable, `Send` and `Sync`; holds no store, so every core reads it through its own; a block is
-//! served only after its CRC matched.
+//! Invariants: immutable, `Send` and `Sync`; holds no store, so every core reads it through its own; no row of a block
+//! is served before the block's CRC has matched once.
 //! Memory: see `index`, and 1.25 bytes a row for the filter; [`Run::memory_bytes`] says the sum.
 
 use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -40,6 +41,9 @@ pub(crate) struct RunParts {
 pub struct Run {
     volume: RunVolume,
     parts: RunParts,
+    /// A bit a block: its CRC matched once in this process. Later reads rely on the store, which verifies every page
+    /// that it reads from a drive; a CRC over 16 KiB of a cached page would cost more than the read.
+    checked: Vec<AtomicU64>,
 }
 
 impl std::fmt::Debug for Run {
@@ -51,7 +55,8 @@ impl std::fmt::Debug for Run {
 impl Run {
     pub(crate) fn from_parts(volume: RunVolume, parts: RunParts) -> Run {
         assert!(parts.first_key <= parts.last_key);
-        Run { volume, parts }
+        let words = parts.index.block_count().div_ceil(64);
+        Run { volume, parts, checked: (0..words).map(|_| AtomicU64::new(0)).collect() }
     }
 
     /// Reads footer, index and filter of the run in `volume`: about 2 % of its bytes.
@@ -74,7 +79,7 @@ impl Run {
         let filter = Filter::decode(&bytes)
             .ok_or_else(|| damaged(footer.filter.offset_bytes, "the filter is not whole groups"))?;
         let parts = RunParts { footer, index, filter, first_key, last_key };
-        Ok(Arc::new(Run { volume, parts }))
+        Ok(Arc::new(Run::from_parts(volume, parts)))
     }
 
     /// The newest value of `key` in this run: `None` if the run lacks it, `Some(None)` for a tombstone.
@@ -109,8 +114,13 @@ impl Run {
         let offset_bytes = u64::from(place.offset_bytes);
         BLOCK_READS.set(BLOCK_READS.get() + 1);
         let bytes = store.read(&self.volume, offset_bytes, place.len_bytes as usize).await?;
-        Block::parse(bytes, self.volume.record.id, offset_bytes)
-            .map_err(|malformed| self.damaged(index, malformed))
+        let (word, bit) = (&self.checked[index / 64], 1 << (index % 64));
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            Block::check(&bytes, self.volume.record.id, offset_bytes)
+                .map_err(|malformed| self.damaged(index, malformed))?;
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        Block::parse(bytes).map_err(|malformed| self.damaged(index, malformed))
     }
 
     pub(crate) fn damaged(&self, block_index: usize, Malformed(what): Malformed) -> TreeError {

@@ -47,10 +47,8 @@ impl Model {
         assert!(self.rolls.contains(&roll), "{roll:?} is none of {:?}", self.rolls);
         let fixed_next = self.fixed.len() as u64 + 1;
         assert!(recovered.next_sequence >= fixed_next, "lost {}..{fixed_next}", recovered.next_sequence);
-        let mut sequence = roll.1;
-        for (number, payload) in payloads(recovered) {
+        for (sequence, (number, payload)) in (roll.1..).zip(payloads(recovered)) {
             assert_eq!(number, sequence);
-            sequence += 1;
             let index = usize::try_from(number).unwrap() - 1;
             if let Some(fixed) = self.fixed.get(index).filter(|fixed| !fixed.is_empty()) {
                 assert_eq!(*fixed, payload, "record {number}");
@@ -156,8 +154,9 @@ fn disturb(drives: &[(DriveId, SimDrive)], lying: Option<usize>, rng: &mut fastr
         3 => drive.vanish(),
         4 => drive.slow_by(rng.u64(1..30)),
         _ => {
-            if let Some(lying) = lying {
-                drives[lying].1.set_faults(Faults {
+            let lying = drives.iter().find(|(drive, _)| lying.is_some_and(|lying| *drive == id(lying)));
+            if let Some((_, lying)) = lying {
+                lying.set_faults(Faults {
                     bit_flip_per_mille: 100,
                     lost_write_per_mille: 50,
                     misdirected_write_per_mille: 20,
@@ -178,20 +177,23 @@ fn history(seed: u64) {
     model.borrow_mut().rolls = vec![(None, 1)];
     // Drives that alone hold what was served, until a full set does.
     let mut fragile: Vec<usize> = Vec::new();
+    // Drives that were wiped since the log was last on a full set: they are lost as long.
+    let mut wiped: Vec<usize> = Vec::new();
     for _ in 0..rng.usize(2..6) {
         // Up to m drives are lost; one that lies is one of them.
-        let lost_max = set_size - 1 - usize::from(lying.is_some());
-        let mut losable: Vec<usize> =
-            world.all().into_iter().filter(|drive| !fragile.contains(drive)).collect();
-        rng.shuffle(&mut losable);
-        losable.truncate(if fragile.is_empty() { rng.usize(..=lost_max) } else { 0 });
-        let present: Vec<usize> = if rng.bool() {
-            losable.iter().for_each(|&drive| world.drives[drive].wipe());
+        let lost_max = set_size - 1 - usize::from(lying.is_some()) - wiped.len();
+        let keep = |drive: &usize| fragile.contains(drive) || wiped.contains(drive) || lying == Some(*drive);
+        let mut lost: Vec<usize> = world.all().into_iter().filter(|drive| !keep(drive)).collect();
+        rng.shuffle(&mut lost);
+        lost.truncate(if fragile.is_empty() { rng.usize(..=lost_max) } else { 0 });
+        let mut present = world.all();
+        if rng.bool() {
+            lost.iter().for_each(|&drive| world.drives[drive].wipe());
             world.reopen();
-            world.all()
+            wiped.extend(lost);
         } else {
-            world.all().into_iter().filter(|drive| !losable.contains(drive)).collect()
-        };
+            present.retain(|drive| !lost.contains(drive));
+        }
         let listed = world.listed(&present);
         // A crash may come while it opens as well.
         let opening = open(listed.clone(), set_size, world.sim.executor());
@@ -200,6 +202,9 @@ fn history(seed: u64) {
             let (log, recovered) = opened.unwrap();
             model.borrow_mut().check(&recovered);
             fragile = if recovered.writable { Vec::new() } else { present.clone() };
+            if recovered.writable {
+                wiped.clear();
+            }
             let life = life(log, Rc::clone(&model), listed, lying, rng.fork());
             let polls_max = rng.u64(..4_000);
             world.sim.run(life, polls_max);

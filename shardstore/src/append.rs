@@ -327,10 +327,11 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             }
             VolumeClass::Packed | VolumeClass::Run => sectors_in(step_bytes),
         };
-        let Some((from, sectors)) = open.begin_growth(needed_sectors.max(sectors_in(step_bytes)), step)
-        else {
-            return;
-        };
+        // One step ahead while little is written, so that a fresh pool stays small; then two, since a step of
+        // zeros takes about as long as a busy core needs to fill one.
+        let steps = if open.next_sector() > sectors_in(step_bytes) { 2 } else { 1 };
+        let ahead_sectors = needed_sectors.max(steps * sectors_in(step_bytes));
+        let Some((from, sectors)) = open.begin_growth(ahead_sectors, step) else { return };
         let (store, open) = (Rc::clone(self), Rc::clone(open));
         self.media.executor.spawn(async move {
             let result = store.grow(class, &open, from, sectors).await;
@@ -416,6 +417,8 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
 
     async fn commit_seal(&self, open: &OpenVolume<D::File>) {
         let end_sector = open.frontier_sector();
+        // First the room, durably: once a volume is sealed nobody looks for unwritten steps in it again.
+        self.cut(open, end_sector).await;
         let mut wait = RETRY_WAIT;
         loop {
             match self.catalog.seal_volume(open.volume.id, end_sector).await {
@@ -432,18 +435,25 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
                 }
             }
         }
+        open.volume.set_state(VolumeState::Sealed { end_sector });
+    }
+
+    async fn cut(&self, open: &OpenVolume<D::File>, end_sector: u32) {
         let end_bytes = sector_offset_bytes(end_sector);
         let shards = open.files.iter().zip(&open.volume.drives);
         let cuts = shards.filter_map(|(file, member)| {
             let member = member.filter(|member| self.media.drive(*member).is_some())?;
-            Some(self.media.bounded(member, file.set_len(end_bytes)))
+            let cut = async move {
+                file.set_len(end_bytes).await?;
+                file.sync().await
+            };
+            Some(self.media.bounded(member, cut))
         });
         for result in join_all(cuts).await {
             if let Err(error) = result {
                 tracing::warn!(volume = open.volume.id.0, %error, "unwritten steps could not be freed");
             }
         }
-        open.volume.set_state(VolumeState::Sealed { end_sector });
     }
 
     fn end_seal(&self) {

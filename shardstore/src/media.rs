@@ -17,7 +17,7 @@ use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode, WRITE_
 use crate::epoch::{CoreEpochs, EpochGuard, HoldGuard};
 use crate::health::DriveState;
 use crate::options::OPEN_FILES_MAX;
-use crate::page_read::Loads;
+use crate::page_read::{Hedges, Loads};
 use crate::pool::Pool;
 use crate::shared::StoreShared;
 use crate::table::Volume;
@@ -41,6 +41,7 @@ pub(crate) struct MediaInner<D: Drive, X> {
     files: RefCell<Cache<(VolumeId, usize), D::File>>,
     codecs: RefCell<HashMap<Profile, Codec>>,
     pub(crate) loads: Loads,
+    pub(crate) hedges: Hedges,
     pub(crate) epochs: Rc<CoreEpochs>,
 }
 
@@ -58,6 +59,7 @@ impl<D: Drive, X: Executor> Media<D, X> {
             files: RefCell::new(Cache::new(OPEN_FILES_MAX)),
             codecs: RefCell::new(HashMap::new()),
             loads: Loads::default(),
+            hedges: Hedges::default(),
             epochs,
         };
         Media { inner: Rc::new(inner) }

@@ -180,6 +180,11 @@ impl<F> OpenVolume<F> {
         self.state.borrow().frontier_sector
     }
 
+    /// The append point.
+    pub(crate) fn next_sector(&self) -> u32 {
+        self.state.borrow().next_sector
+    }
+
     /// Payload appended so far, and when last.
     pub(crate) fn appended(&self) -> (u64, MonotonicTime) {
         let state = self.state.borrow();

@@ -31,6 +31,8 @@ pub(crate) const FLUSHES_IN_FLIGHT_MAX: usize = 4;
 pub(crate) const READ_AHEAD_BYTES: u64 = 2 * 1024 * 1024;
 /// A page that takes longer is rebuilt from the others while it is waited for: 50 times a slow NVMe read.
 pub(crate) const SLOW_READ: Duration = Duration::from_millis(50);
+/// Rebuilds per core at a time that only slowness called for: x k pages of 64 KiB, 32 MiB at k = 8.
+pub(crate) const HEDGES_MAX: usize = 64;
 /// Open files per core for reading, beyond those of open volumes.
 pub(crate) const OPEN_FILES_MAX: usize = 2048;
 

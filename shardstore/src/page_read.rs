@@ -3,7 +3,7 @@
 //! pages that did; a page that several readers of a core want at once is read once.
 //! Not here: which pages an object needs (`read`), writing repaired pages back.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, WRITE_DEADLINE}
 
 use crate::cache::{CacheKey, Verified};
 use crate::media::MediaInner;
-use crate::options::{SLOW_READ, in_memory, sector_offset_bytes};
+use crate::options::{HEDGES_MAX, SLOW_READ, in_memory, sector_offset_bytes};
 use crate::shared::count;
 use crate::table::Volume;
 use crate::wait::answer;
@@ -102,6 +102,28 @@ impl Drop for LoadTurn<'_> {
     }
 }
 
+/// Rebuilds under way only because a page was slow; bounded, so that load does not breed load.
+#[derive(Default)]
+pub(crate) struct Hedges(Cell<usize>);
+
+struct HedgeTurn<'a>(&'a Hedges);
+
+impl Hedges {
+    fn turn(&self) -> Option<HedgeTurn<'_>> {
+        let count = self.0.get();
+        (count < HEDGES_MAX).then(|| {
+            self.0.set(count + 1);
+            HedgeTurn(self)
+        })
+    }
+}
+
+impl Drop for HedgeTurn<'_> {
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get() - 1);
+    }
+}
+
 enum Turn<'a> {
     Mine(LoadTurn<'a>),
     Theirs(oneshot::Receiver<Result<Verified, Fault>>),
@@ -145,6 +167,14 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
                 return self.rebuild_page(&place).await;
             }
             Either::Right(((), fetch)) => fetch,
+        };
+        let Some(_turn) = self.hedges.turn() else {
+            // Everything is slow: asking other drives for k pages in place of one would make it slower.
+            return match slow.await {
+                Ok(verified) => Ok(verified.bytes),
+                Err(Fault::Overloaded) => Err(LoadError::Overloaded),
+                Err(Fault::Unreachable | Fault::Corrupt) => self.rebuild_page(&place).await,
+            };
         };
         let rebuild = std::pin::pin!(self.rebuild_page(&place));
         match select(slow, rebuild).await {

@@ -163,10 +163,15 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         )
         .await;
         let mut files = Vec::with_capacity(made.len());
+        // What was not made here is not removed here: a file that exists already may be worth something.
+        let mut made_on = vec![None; placement.members.len()];
         let mut failure = None;
-        for (result, member) in made.into_iter().zip(&placement.members) {
+        for (shard, (result, member)) in made.into_iter().zip(&placement.members).enumerate() {
             match result {
-                Ok(file) => files.push(file),
+                Ok(file) => {
+                    files.push(file);
+                    made_on[shard] = Some(*member);
+                }
                 Err(IoError::NoSpace) => failure = Some(PutError::NoSpace),
                 Err(IoError::AlreadyExists) => {
                     let drive = &self.shared.drives.slots()[*member].label;
@@ -180,8 +185,8 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             }
         }
         if let Some(error) = failure {
-            // A file that was there before belongs to nobody either: its id is new.
-            self.remove_files(volume, &placement.members.iter().copied().map(Some).collect::<Vec<_>>()).await;
+            drop(files);
+            self.remove_files(volume, &made_on).await;
             return Err(error);
         }
         let segments =

@@ -118,6 +118,9 @@ impl<D: Drive, X: Executor> ObjectReader<D, X> {
     ///
     /// What is in the cache comes at once; else it waits for the first piece and takes what else is there.
     pub async fn next(&mut self) -> Option<Result<Vec<Bytes>, ReadError>> {
+        if !self.has_begun && self.failed.is_none() && self.extents.len() > 1 {
+            self.look_for_stale();
+        }
         let mut ready = Vec::new();
         self.fill(&mut ready);
         std::future::poll_fn(|cx| self.poll_window(cx, &mut ready)).await;
@@ -126,6 +129,22 @@ impl<D: Drive, X: Executor> ObjectReader<D, X> {
         }
         self.has_begun = true;
         Some(Ok(ready))
+    }
+
+    /// Looks for volumes that are gone among all extents of the range, so that the caller hears of it before it
+    /// has sent a byte.
+    fn look_for_stale(&mut self) {
+        let mut left = self.left_bytes.saturating_add(self.offset_bytes);
+        for (extent, _) in &self.extents[self.extent_index.min(self.extents.len())..] {
+            if left == 0 {
+                return;
+            }
+            if !self.media.shared.volumes.contains(extent.volume) {
+                let volume = extent.volume;
+                return self.fail(ReadError::Stale(volume));
+            }
+            left = left.saturating_sub(extent.len_bytes);
+        }
     }
 
     /// Takes what has arrived in order; polls what has not, so that it begins.

@@ -12,7 +12,7 @@ use crate::media::MediaInner;
 use crate::options::{VOLUMES_BATCH, sector_offset_bytes};
 use crate::place::remove_segment;
 use crate::store::{Store, StoreInner};
-use crate::table::{SEGMENTS_DIR, parse_segment_name};
+use crate::table::{SEGMENTS_DIR, parse_segment_name, segment_path};
 
 /// What was found at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +92,10 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         for run in runs {
             self.shared().know_volume(run);
         }
+        // Before anything is cut or removed: metadata that went back would take live bytes for dead.
+        let found = self.inner.media.list_segments().await;
+        let next = self.inner.catalog.next_volume_id().await?;
+        self.inner.media.refuse_beyond(&found, next)?;
         let mut from = VolumeId(0);
         loop {
             let usages = self.inner.catalog.volumes(from, VOLUMES_BATCH).await?;
@@ -101,9 +105,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
                 self.inner.recover_volume(usage, &mut report).await?;
             }
         }
-        // Read after the volumes: whatever is being made meanwhile is listed as opening.
-        let next = self.inner.catalog.next_volume_id().await?;
-        report.orphans = self.inner.media.free_orphans(next).await?;
+        report.orphans = self.inner.media.free_orphans(found).await;
         Ok(report)
     }
 }
@@ -155,7 +157,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let cuts = members.iter().enumerate().map(|(shard, member)| async move {
             let Some(member) = *member else { return Ok(()) };
             let Some(drive) = self.drive(member) else { return Ok(()) };
-            let path = crate::table::segment_path(record.id, shard);
+            let path = segment_path(record.id, shard);
             let cut = async {
                 let file = match drive.open(&path, OpenMode::ReadWrite).await {
                     Err(IoError::NotFound) => return Ok(()),
@@ -175,9 +177,9 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         }
     }
 
-    /// Removes segment files that no record names; `next` is the first id that was not given out.
-    async fn free_orphans(&self, next: VolumeId) -> Result<usize, RecoverError> {
-        let mut orphans = 0;
+    /// All segment files on the drives that answer.
+    async fn list_segments(&self) -> Vec<FoundSegment> {
+        let mut found = Vec::new();
         for (member, drive) in self.healthy_drives() {
             let names = match self.bounded(member, drive.list(SEGMENTS_DIR)).await {
                 Ok(names) => names,
@@ -188,31 +190,57 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
                 }
             };
             for name in names {
-                let Some((volume, shard)) = parse_segment_name(&name) else {
-                    tracing::warn!(drive = drive.label(), name, "a file that is no segment was left alone");
-                    continue;
-                };
-                if self.is_named(volume, shard, member) {
-                    continue;
-                }
-                let file = format!("{SEGMENTS_DIR}/{name}");
-                if volume >= next {
-                    return Err(RecoverError::MetadataWentBack { drive: drive.label().into(), file, next });
-                }
-                match self.bounded(member, remove_segment(drive, &file)).await {
-                    Ok(()) => orphans += 1,
-                    Err(error) => tracing::warn!(drive = drive.label(), file, %error, "orphan not removed"),
+                match parse_segment_name(&name) {
+                    Some((volume, shard)) => found.push(FoundSegment { member, volume, shard }),
+                    None => {
+                        tracing::warn!(
+                            drive = drive.label(),
+                            name,
+                            "a file that is no segment is left alone"
+                        );
+                    }
                 }
             }
         }
-        Ok(orphans)
+        found
     }
 
-    fn is_named(&self, volume: VolumeId, shard: usize, member: usize) -> bool {
-        if self.shared.opening.contains(volume) {
+    /// Refuses files whose id was not given out: `next` is the first such id.
+    fn refuse_beyond(&self, found: &[FoundSegment], next: VolumeId) -> Result<(), RecoverError> {
+        let beyond = found.iter().find(|segment| segment.volume >= next && !self.is_named(segment));
+        beyond.map_or(Ok(()), |segment| {
+            let drive = self.shared.drives.slots()[segment.member].label.clone();
+            let file = segment_path(segment.volume, segment.shard);
+            Err(RecoverError::MetadataWentBack { drive, file, next })
+        })
+    }
+
+    /// Removes segment files that no record names.
+    async fn free_orphans(&self, found: Vec<FoundSegment>) -> usize {
+        let mut orphans = 0;
+        for segment in found.iter().filter(|segment| !self.is_named(segment)) {
+            let Some(drive) = self.drive(segment.member) else { continue };
+            let file = segment_path(segment.volume, segment.shard);
+            match self.bounded(segment.member, remove_segment(drive, &file)).await {
+                Ok(()) => orphans += 1,
+                Err(error) => tracing::warn!(drive = drive.label(), file, %error, "orphan not removed"),
+            }
+        }
+        orphans
+    }
+
+    fn is_named(&self, segment: &FoundSegment) -> bool {
+        if self.shared.opening.contains(segment.volume) {
             return true;
         }
-        let known = self.shared.volumes.get(volume);
-        known.is_some_and(|known| known.drives.get(shard).copied().flatten() == Some(member))
+        let known = self.shared.volumes.get(segment.volume);
+        known.is_some_and(|known| known.drives.get(segment.shard).copied().flatten() == Some(segment.member))
     }
+}
+
+/// A segment file that lies on a drive.
+struct FoundSegment {
+    member: usize,
+    volume: VolumeId,
+    shard: usize,
 }

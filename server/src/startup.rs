@@ -146,7 +146,7 @@ impl Running {
         let (handles, stops): (Vec<_>, Vec<_>) = self.cores.into_iter().unzip();
         for stop in stops {
             // A core that ended already needs no telling.
-            drop(stop.send(()));
+            stop.send(()).unwrap_or_default();
         }
         handles.into_iter().for_each(CoreHandle::join);
         self.booted.shared.stop();
@@ -415,7 +415,7 @@ async fn serve_core(
     let serving = serve_listener(listener, Rc::clone(&context), service);
     let stopping = async {
         // Told, or the main thread is gone: both mean stop.
-        drop(stopped.await);
+        stopped.await.unwrap_or_default();
         context.deadlines.stop();
         executor.sleep(STOP_DEADLINE).await;
     };

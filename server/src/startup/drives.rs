@@ -30,7 +30,7 @@ pub(super) fn lock_drives(paths: &[PathBuf]) -> Result<LockedDrives, StartError>
     for path in paths {
         make_directory(path)?;
         factories.push(RealDriveFactory::open(path).map_err(refused)?);
-        locks.push(try_lock_exclusive(&path.join("lock")).map_err(refused)?);
+        locks.push(try_lock_exclusive(path).map_err(refused)?);
     }
     refuse_same_directory(paths)?;
     Ok(LockedDrives { factories, locks })

@@ -1,4 +1,4 @@
-//! One process per drive: an exclusive flock on a file.
+//! One process per drive: an exclusive flock on its directory, which leaves no trace there, or on a file.
 //! Invariants: the kernel lets go when the process ends, however it ends; a lock is never waited for.
 //! Not here: what the file holds. Blocks; for start-up only.
 
@@ -44,13 +44,14 @@ pub struct FileLock {
     fd: OwnedFd,
 }
 
-/// Locks `path`, which is created if it is missing.
+/// Locks `path`: a directory as it is, a file that is created if it is missing.
 ///
 /// # Errors
 /// [`LockError`], whose text tells the operator what to do.
 pub fn try_lock_exclusive(path: &Path) -> Result<FileLock, LockError> {
     let device = |errno: Errno| LockError::Device(path.into(), errno.into());
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let kind = if path.is_dir() { OFlags::DIRECTORY } else { OFlags::RDWR | OFlags::CREATE };
+    let flags = kind | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).map_err(device)?;
     match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(FileLock { fd }),
@@ -62,6 +63,17 @@ pub fn try_lock_exclusive(path: &Path) -> Result<FileLock, LockError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_locked_directory_holds_nothing_new() {
+        let path = std::env::temp_dir().join(format!("basalt-lock-dir-{}", std::process::id()));
+        std::fs::create_dir(&path).expect("a new directory");
+        let first = try_lock_exclusive(&path).expect("nobody holds it");
+        assert!(try_lock_exclusive(&path).is_err());
+        assert_eq!(std::fs::read_dir(&path).expect("it is there").count(), 0);
+        drop(first);
+        std::fs::remove_dir(&path).expect("it is empty");
+    }
 
     #[test]
     fn the_second_holder_is_refused_until_the_first_lets_go() {

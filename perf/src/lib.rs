@@ -1,1 +1,2 @@
 //! Micro-benchmarks and their record.
+#![forbid(unsafe_code)]

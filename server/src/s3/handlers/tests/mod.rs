@@ -271,7 +271,7 @@ fn a_body_that_is_not_what_was_said_stores_nothing() {
 }
 
 #[test]
-fn signed_chunks_and_trailers_are_taken_off() {
+fn signed_aws_chunked_framing_and_trailers_are_taken_off() {
     with_client(|mut client| async move {
         let crc = "x-amz-checksum-crc32c:4waSgw==\n";
         let mut put = call("PUT", "/bkt/k")

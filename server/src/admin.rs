@@ -4,11 +4,10 @@
 //! Not here: the signed admin API (a later version); what is measured (beside what it measures).
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shardstore_reactor::{Executor, Stream};
 
@@ -25,18 +24,20 @@ pub enum Phase {
     Stopping,
 }
 
-/// What the probes answer from; shared by all threads.
-#[derive(Debug)]
-pub struct Status {
-    phase: AtomicU8,
+/// What is read when somebody asks; called on the admin thread, so it must not wait.
+pub trait Live: Send + Sync {
+    /// Sets the metrics that nobody counts as they happen.
+    fn publish(&self);
+
     /// Sentences for the operator: missing drives, refused writes.
-    notes: ArcSwap<Vec<String>>,
+    fn notes(&self) -> Vec<String>;
 }
 
-impl Default for Status {
-    fn default() -> Status {
-        Status { phase: AtomicU8::new(0), notes: ArcSwap::from_pointee(Vec::new()) }
-    }
+/// What the probes answer from; shared by all threads.
+#[derive(Default)]
+pub struct Status {
+    phase: AtomicU8,
+    live: OnceLock<Box<dyn Live>>,
 }
 
 impl Status {
@@ -59,9 +60,15 @@ impl Status {
         }
     }
 
-    /// Replaces the sentences.
-    pub fn set_notes(&self, notes: Vec<String>) {
-        self.notes.store(Arc::new(notes));
+    /// Answers from `live` from now on; there is one for the life of the process.
+    pub fn set_live(&self, live: impl Live + 'static) {
+        assert!(self.live.set(Box::new(live)).is_ok(), "a process starts once");
+    }
+
+    fn publish(&self) {
+        if let Some(live) = self.live.get() {
+            live.publish();
+        }
     }
 
     fn ready_text(&self) -> (u16, String) {
@@ -70,7 +77,8 @@ impl Status {
             Phase::Ready => (200, "ready"),
             Phase::Stopping => (503, "stopping"),
         };
-        let notes: String = self.notes.load().iter().map(|note| format!("{note}\n")).collect();
+        let notes = self.live.get().map(|live| live.notes()).unwrap_or_default();
+        let notes: String = notes.into_iter().map(|note| note + "\n").collect();
         (status, format!("{word}\n{notes}"))
     }
 }
@@ -98,6 +106,7 @@ impl AdminService {
                 text(status, &body)
             }
             "/metrics" => {
+                self.status.publish();
                 let body = self.metrics.render();
                 Response::new(200).with_bytes("text/plain; version=0.0.4; charset=utf-8", body.into_bytes())
             }

@@ -339,9 +339,10 @@ fn expand_drives(patterns: &[String]) -> Result<Vec<PathBuf>, ConfigError> {
     if drives.len() > DRIVES_MAX {
         return refuse(format!("{} drives are named; one process serves at most {DRIVES_MAX}", drives.len()));
     }
-    let distinct = drives.iter().collect::<std::collections::BTreeSet<_>>().len();
-    if distinct != drives.len() {
-        return refuse("a directory is named twice; each drive must be a directory of its own");
+    let mut seen = std::collections::BTreeSet::new();
+    if let Some(twice) = drives.iter().find(|drive| !seen.insert(drive.as_path())) {
+        let path = twice.display();
+        return refuse(format!("{path} is named twice; each drive must be a directory of its own"));
     }
     Ok(drives)
 }

@@ -7,6 +7,7 @@
 mod budget;
 mod credentials;
 mod drives;
+mod gauges;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -27,6 +28,7 @@ use shardstore_reactor::{
 
 use self::budget::Budget;
 use self::drives::{LockedDrives, lock_drives};
+use self::gauges::Gauges;
 use crate::admin::{AdminService, Phase, Status, keep_metrics};
 use crate::auth::{Credentials, Secret};
 use crate::banner::{Screen, facts_from_text, facts_to_text};
@@ -38,6 +40,10 @@ use crate::s3::handlers::{S3Config, S3Service};
 
 /// A stop waits this long for requests under way; then it ends anyway, and they were not acknowledged.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// The kernel takes down the io_uring of a process that ended a little later than the process, and its listeners with
+/// it: 6 ms were seen on an idle machine. A port is given two seconds before it counts as taken.
+const PORT_TRIES: u32 = 100;
+const PORT_TRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Where the facts of the last start lie on a drive.
 const STARTED_PATH: &str = "identity/started";
 /// The facts are ten short lines.
@@ -116,13 +122,13 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
     spawn_admin(&config, Arc::clone(&status), metrics)?;
 
     let (metadata_thread, booted) = boot(&config, &budget, &locked)?;
+    status.set_live(Gauges::new(Arc::clone(&booted.shared), booted.metadata.clone(), budget.bufs()));
     let mut running = Running { cores: Vec::new(), metadata_thread, booted: booted.clone() };
     let plan = CorePlan { index: 0, config: config.clone(), budget, booted: booted.clone() };
     let first = spawn_first_core(plan.clone(), &mut running)?;
     for index in 1..config.cpus.len() {
         spawn_other_core(CorePlan { index, ..plan.clone() }, &first.credentials, &mut running)?;
     }
-    status.set_notes(booted.pool.missing().iter().map(|label| format!("missing drive: {label}")).collect());
     status.enter(Phase::Ready);
     print_screen(&config, &booted, &first);
 
@@ -176,7 +182,20 @@ fn raise_file_limit() {
 /// Every core listens on the same port with SO_REUSEPORT, which would join another server's port in silence: binding
 /// it alone first shows whether somebody has it.
 fn free_port(option: &str, address: SocketAddr) -> Result<SocketAddr, StartError> {
-    TcpListener::bind(address).and_then(|listener| listener.local_addr()).map_err(|source| {
+    let mut bound = TcpListener::bind(address);
+    for _ in 0..PORT_TRIES {
+        match &bound {
+            Err(source) if source.kind() == std::io::ErrorKind::AddrInUse => {}
+            _ => break,
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "no core runs yet, and nothing tells when a port is free"
+        )]
+        std::thread::sleep(PORT_TRY_INTERVAL);
+        bound = TcpListener::bind(address);
+    }
+    bound.and_then(|listener| listener.local_addr()).map_err(|source| {
         let reason = match source.kind() {
             std::io::ErrorKind::AddrInUse => {
                 "another process listens there; stop it or choose another".to_owned()

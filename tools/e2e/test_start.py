@@ -33,6 +33,12 @@ def run(*words, env=None, timeout=20):
     )
 
 
+def asked(server, path):
+    """What the admin listener says."""
+    with urllib.request.urlopen(server.admin + path, timeout=5) as answer:
+        return answer.read().decode()
+
+
 def fails_to_start(server, *said):
     """Starts `server`, expects a quick end with one sentence that holds all of `said`; the sentence."""
     done = subprocess.run(
@@ -53,7 +59,7 @@ def test_version_and_check_config(tmp_path):
     assert done.returncode == 0
     assert re.search(r"\d+\.\d+\.\d+", done.stdout)
     good = tmp_path / "good.toml"
-    good.write_text('listen = "127.0.0.1:9000"\nregion = "eu-north-1"\n')
+    good.write_text('listen = "127.0.0.1:9000"\nregion = "eu-north-1"\ndrives = ["./data"]\n')
     assert run("check-config", "--config", good).returncode == 0
     bad = tmp_path / "bad.toml"
     bad.write_text('listten = "127.0.0.1:9000"\n')
@@ -120,12 +126,12 @@ def test_braces_expand_to_drives(new_server):
     server.drives = [server.root / "d{1...3}"]
     server.start()
     s3 = s3_client(server)
-    s3.create_bucket(Bucket="b")
-    s3.put_object(Bucket="b", Key="k", Body=noise(MIB))
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="k", Body=noise(MIB))
     assert all(any((server.root / f"d{n}").iterdir()) for n in (1, 2, 3))
     server.drives = [server.root / f"d{n}" for n in (3, 1, 2)]  # the order of drives is not their identity
     server.restart()
-    assert s3.get_object(Bucket="b", Key="k")["Body"].read() == noise(MIB)
+    assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == noise(MIB)
 
 
 def test_the_admin_listener(new_server):
@@ -137,15 +143,20 @@ def test_the_admin_listener(new_server):
         text = answer.read().decode()
         assert answer.headers["Content-Type"].startswith("text/plain")
     for line in text.splitlines():
-        assert line.startswith("#") or re.fullmatch(r'[a-zA-Z_:][\w:]*(\{.*\})? [-+.\deEINnaf]+( \d+)?', line), line
-    assert re.search(r"^basalt_", text, re.M)
+        assert not line or line.startswith("#") or re.fullmatch(r'[a-zA-Z_:][\w:]*(\{.*\})? [-+.\deEINnaf]+( \d+)?', line), line
+    assert f'basalt_drive_healthy{{drive="{server.drives[0]}"}} 1' in text
+    for name in (
+        "basalt_s3_requests_total", "basalt_store_flushes_total", "basalt_metadata_commits_total", "basalt_cache_bytes",
+        "basalt_buffers_taken_bytes",
+    ):
+        assert re.search(rf"^{name}(\{{.*\}})? \d", text, re.M), name
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(server.admin + "/nothing")
     assert caught.value.code == 404
 
 
 def test_logs_carry_the_request_id(new_server):
-    server = new_server("logs")
+    server = new_server("logs", env={"BASALT_LOG": "info,access=info"})
     s3 = s3_client(server)
     try:
         s3.get_object(Bucket="no-such-bucket-of-ours", Key="k")
@@ -207,8 +218,8 @@ def test_a_drive_of_another_pool_is_refused(new_server):
 def test_up_to_m_missing_drives_are_named_and_more_are_refused(new_server):
     server = new_server("missing", drives=4, redundancy="2+2")
     s3 = s3_client(server)
-    s3.create_bucket(Bucket="b")
-    s3.put_object(Bucket="b", Key="k", Body=noise(5 * MIB))
+    s3.create_bucket(Bucket="bucket")
+    s3.put_object(Bucket="bucket", Key="k", Body=noise(5 * MIB))
     server.stop()
     away = server.root / "away"
     away.mkdir()
@@ -216,11 +227,13 @@ def test_up_to_m_missing_drives_are_named_and_more_are_refused(new_server):
         shutil.move(drive, away / drive.name)
         drive.mkdir()  # an unmounted mount point: an empty directory
     server.start()
-    assert s3.get_object(Bucket="b", Key="k")["Body"].read() == noise(5 * MIB)
+    assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == noise(5 * MIB)
     assert not any(server.drives[0].iterdir()), "an empty directory was formatted into a drive"
     said = server.log_path.read_text() + server.out_path.read_text()
     for drive in server.drives[:2]:
         assert str(drive) in said, "a missing drive is not named"
+        assert str(drive) in asked(server, "/readyz")
+        assert f'basalt_drive_healthy{{drive="{drive}"}} 0' in asked(server, "/metrics")
     server.stop()
     shutil.move(server.drives[2], away / server.drives[2].name)
     server.drives[2].mkdir()
@@ -229,7 +242,7 @@ def test_up_to_m_missing_drives_are_named_and_more_are_refused(new_server):
         drive.rmdir()
         shutil.move(away / drive.name, drive)
     server.start()
-    assert s3.get_object(Bucket="b", Key="k")["Body"].read() == noise(5 * MIB)
+    assert s3.get_object(Bucket="bucket", Key="k")["Body"].read() == noise(5 * MIB)
 
 
 def test_another_redundancy_than_the_pools_is_refused(new_server):

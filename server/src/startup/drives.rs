@@ -29,10 +29,12 @@ pub(super) fn lock_drives(paths: &[PathBuf]) -> Result<LockedDrives, StartError>
     let mut factories = Vec::new();
     for path in paths {
         make_directory(path)?;
+    }
+    refuse_same_directory(paths)?;
+    for path in paths {
         factories.push(RealDriveFactory::open(path).map_err(refused)?);
         locks.push(try_lock_exclusive(path).map_err(refused)?);
     }
-    refuse_same_directory(paths)?;
     Ok(LockedDrives { factories, locks })
 }
 

@@ -436,6 +436,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             }
         }
         open.volume.set_state(VolumeState::Sealed { end_sector });
+        count(&self.media.shared.counts.volumes_sealed, 1);
     }
 
     async fn cut(&self, open: &OpenVolume<D::File>, end_sector: u32) {

@@ -40,6 +40,11 @@ pub(crate) const OPEN_FILES_MAX: usize = 2048;
 pub(crate) const IDLE_SEAL: Duration = Duration::from_secs(600);
 /// How often background work looks for something to do.
 pub(crate) const BACKGROUND_PERIOD: Duration = Duration::from_secs(1);
+/// How often all volume rows are read for dead ones while data ids are swept or volumes sealed: at 100,000
+/// volumes a walk is 400 range reads.
+pub(crate) const WALK_PERIOD: Duration = Duration::from_secs(5);
+/// And otherwise.
+pub(crate) const WALK_IDLE_PERIOD: Duration = Duration::from_secs(60);
 /// Data ids that a sweep takes at a time.
 pub(crate) const SWEEP_BATCH: usize = 256;
 /// Volume records that are read at a time.

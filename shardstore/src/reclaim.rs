@@ -7,10 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use shardstore_format::{VolumeClass, VolumeId, VolumeState};
-use shardstore_reactor::{Drive, Executor};
+use shardstore_reactor::{Drive, Executor, MonotonicTime};
 
 use crate::catalog::{Catalog, CatalogError, VolumeUsage};
-use crate::options::{BACKGROUND_PERIOD, IDLE_SEAL, SWEEP_BATCH, VOLUMES_BATCH};
+use crate::options::{
+    BACKGROUND_PERIOD, IDLE_SEAL, SWEEP_BATCH, VOLUMES_BATCH, WALK_IDLE_PERIOD, WALK_PERIOD,
+};
 use crate::shared::count;
 use crate::store::{Store, StoreInner};
 
@@ -18,6 +20,12 @@ use crate::store::{Store, StoreInner};
 const EPOCH_POLL: Duration = Duration::from_millis(2);
 /// Steps of one sweep before others get their turn: a step is one transaction of bounded size.
 const SWEEP_STEPS_MAX: usize = 10_000;
+
+/// When volumes were last looked through for dead ones, and what had been swept and sealed by then.
+struct LastWalk {
+    at: MonotonicTime,
+    changes: u64,
+}
 
 /// What one sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,21 +65,31 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
     /// for all. Spawn it once a core.
     pub async fn run_background(self) {
         let is_sweeper = !self.shared().sweeper_taken.swap(true, Ordering::SeqCst);
+        let mut last_walk = LastWalk { at: self.inner.media.executor.now(), changes: 0 };
         while !self.shared().stopping.load(Ordering::SeqCst) {
             self.inner.media.executor.sleep(BACKGROUND_PERIOD).await;
-            if let Err(error) = self.upkeep(is_sweeper).await {
+            if let Err(error) = self.upkeep(is_sweeper, &mut last_walk).await {
                 tracing::debug!(%error, "upkeep was put off");
             }
         }
     }
 
-    async fn upkeep(&self, is_sweeper: bool) -> Result<(), CatalogError> {
+    async fn upkeep(&self, is_sweeper: bool, last_walk: &mut LastWalk) -> Result<(), CatalogError> {
         self.inner.media.notice_fenced();
         self.inner.media.close_stale_files();
         self.inner.seal_idle().await?;
-        if is_sweeper {
-            self.sweep_now().await?;
+        if !is_sweeper {
+            return Ok(());
+        }
+        self.sweep_now().await?;
+        let now = self.inner.media.executor.now();
+        let counts = &self.shared().counts;
+        let changes =
+            counts.data_ids_swept.load(Ordering::Relaxed) + counts.volumes_sealed.load(Ordering::Relaxed);
+        let is_due = if changes == last_walk.changes { WALK_IDLE_PERIOD } else { WALK_PERIOD };
+        if now.since(last_walk.at) >= is_due {
             self.reclaim_now().await?;
+            *last_walk = LastWalk { at: now, changes };
         }
         Ok(())
     }

@@ -123,7 +123,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
                 report.removed += 1;
                 let members = self.media.members_of(&record);
                 if self.media.remove_files(record.id, &members).await {
-                    self.catalog.forget_volume(record.id).await?;
+                    if_writable(self.catalog.forget_volume(record.id).await)?;
                 }
                 return Ok(());
             }
@@ -134,14 +134,25 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
                     None => Some(0),
                 };
                 let end_sector = end_sector.ok_or(RecoverError::DamagedOwner(record.id))?;
-                self.catalog.seal_volume(record.id, end_sector).await?;
+                let is_sealed = if_writable(self.catalog.seal_volume(record.id, end_sector).await)?;
                 record.state = VolumeState::Sealed { end_sector };
-                self.media.cut_files(&record, end_sector).await;
+                if is_sealed {
+                    self.media.cut_files(&record, end_sector).await;
+                }
             }
         }
         report.volumes += 1;
         self.media.shared.know_volume(&record);
         Ok(())
+    }
+}
+
+/// Whether a write of metadata was made; a pool with too few drives to log it serves reads, and puts nothing right.
+fn if_writable(done: Result<(), CatalogError>) -> Result<bool, CatalogError> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(CatalogError::ReadOnly) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

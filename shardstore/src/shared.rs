@@ -118,6 +118,7 @@ pub(crate) struct Counts {
     pub(crate) packed_extents: AtomicU64,
     pub(crate) runs_rewritten: AtomicU64,
     pub(crate) volumes_opened: AtomicU64,
+    pub(crate) volumes_sealed: AtomicU64,
     pub(crate) volumes_reclaimed: AtomicU64,
     pub(crate) data_ids_swept: AtomicU64,
 }

@@ -184,6 +184,39 @@ fn a_drive_lost_in_mid_append_loses_nothing() {
     }
 }
 
+#[test]
+fn what_is_acknowledged_is_whole_on_every_shard_also_when_a_write_failed() {
+    for seed in 0..12 {
+        let mut world = four_two(seed);
+        let stored = world.sim.block_on(async {
+            let process = world.start(1).await;
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut stored = Vec::new();
+            for round in 0..3 {
+                let lens: Vec<u64> =
+                    (0..12).map(|_| [700, 5_000, 90_000, 1_300_000][rng.usize(..4)]).collect();
+                let puts = (0..).zip(lens).map(|(put, len)| process.put(round * 100 + put, len));
+                let breaking = async {
+                    sleep(&process, Duration::from_micros(rng.u64(..3_000))).await;
+                    // The write is refused, what the drive held before it stays.
+                    world.drives[round as usize].fail_writes(u32::from(round > 0));
+                };
+                let (puts, ()) =
+                    futures_util::future::join(futures_util::future::join_all(puts), breaking).await;
+                stored.extend(puts.into_iter().map(Result::unwrap));
+            }
+            stored
+        });
+        world.kill();
+        world.sim.block_on(async {
+            let process = world.start(1).await;
+            let pool = world.open_pool().await.unwrap();
+            let pages = common::census::census(&pool, &process.catalog.records(), &stored).await;
+            assert!(pages > 100, "{pages} pages of {} objects", stored.len());
+        });
+    }
+}
+
 async fn sleep(process: &Process, time: Duration) {
     process.catalog.executor().sleep(time).await;
 }

@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod catalog;
+pub(crate) mod census;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

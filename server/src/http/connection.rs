@@ -1,6 +1,6 @@
 //! One connection: heads in, responses out, until either side ends it.
 //! Invariants: requests of a connection are served in order, one at a time; `100 Continue` is sent only when the
-//! service first asks for the body; a response whose payload fails part way is never finished; an idle
+//! service first asks for the body, and where it was due and not sent the connection ends; a response whose payload fails part way is never finished; an idle
 //! connection holds at most one buffer of [`IDLE_BUFFER_BYTES`].
 //! Not here: accepting (`accept`), what requests mean (`Service`).
 
@@ -491,18 +491,35 @@ impl<S: Stream, E: Executor> RequestBody<'_, S, E> {
         }
         loop {
             match self.frames.decode(&mut self.wire.buf)? {
-                Framed::Data(data) => return Ok(Some(data)),
-                Framed::End => return Ok(None),
+                Framed::Data(data) => {
+                    // The client did not wait: RFC 9110 10.1.1 lets the answer go unsaid.
+                    self.owes_continue = false;
+                    return Ok(Some(data));
+                }
+                Framed::End => {
+                    // An empty body too is waited for: botocore, which asks for every file, misreads the next answer
+                    // of a connection on which its 100 was left out.
+                    self.send_continue().await?;
+                    return Ok(None);
+                }
+                Framed::More if self.wire.buf.is_empty() => {
+                    self.send_continue().await?;
+                    self.fill().await?;
+                }
                 Framed::More => self.fill().await?,
             }
         }
     }
 
-    async fn fill(&mut self) -> Result<(), BodyError> {
-        if std::mem::take(&mut self.owes_continue) && self.wire.buf.is_empty() {
-            let line = Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n");
-            self.wire.write(vec![line]).await.map_err(|WireFailed| BodyError::Disconnected)?;
+    async fn send_continue(&mut self) -> Result<(), BodyError> {
+        if !std::mem::take(&mut self.owes_continue) {
+            return Ok(());
         }
+        let line = Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n");
+        self.wire.write(vec![line]).await.map_err(|WireFailed| BodyError::Disconnected)
+    }
+
+    async fn fill(&mut self) -> Result<(), BodyError> {
         // A short body gets room for itself and, pipelined, the next head.
         let want = self.frames.left_bytes().map_or(BODY_BUFFER_BYTES, |left| {
             usize::try_from(left).unwrap_or(BODY_BUFFER_BYTES).clamp(IDLE_BUFFER_BYTES, BODY_BUFFER_BYTES)
@@ -527,12 +544,13 @@ impl<S: Stream, E: Executor> RequestBody<'_, S, E> {
     }
 
     fn rest(&self) -> Rest {
-        if self.frames.is_end() && !self.failed {
-            return Rest::None;
-        }
-        // Whether a client that waits for 100 sends its body after a final status is not known.
+        // Whether a client that waits for 100 sends its body after a final status is not known, and botocore misreads
+        // what follows on that connection.
         if self.failed || self.owes_continue {
             return Rest::Refused;
+        }
+        if self.frames.is_end() {
+            return Rest::None;
         }
         match self.frames.left_bytes() {
             Some(left) if left <= DRAIN_BYTES_MAX => Rest::Drain,

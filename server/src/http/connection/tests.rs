@@ -202,6 +202,29 @@ fn continue_is_sent_when_the_body_is_asked_for_and_not_before() {
     });
 }
 
+/// An awscli sync of a tree with empty files hung: botocore expects 100 for those too, and takes the next status line
+/// of the connection for a header if it gets a final status instead.
+#[test]
+fn an_empty_body_is_continued_too_and_without_that_the_connection_ends() {
+    let world = World::new();
+    let (mut asked, mut refused) = (world.connect(), world.connect());
+    world.sim.block_on(async move {
+        let head = |path: &str| {
+            format!("PUT {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n")
+        };
+        asked.send(head("/echo"));
+        assert_eq!(asked.response(false).await.unwrap().status, 100);
+        assert_eq!(asked.response(false).await.unwrap().status, 200);
+        asked.send(GET);
+        assert_eq!(asked.response(false).await.unwrap().status, 200);
+
+        refused.send(head("/ignore"));
+        let seen = refused.response(false).await.unwrap();
+        assert_eq!((seen.status, seen.header("connection")), (403, Some("close")));
+        assert!(refused.ended().await);
+    });
+}
+
 #[test]
 fn a_small_unread_body_keeps_the_connection_and_a_large_one_ends_it() {
     let world = World::new();

@@ -234,6 +234,14 @@ enum AwsState {
     End,
 }
 
+/// What may end a line of aws-chunked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineEnd {
+    CrLf,
+    /// minio-go ends its trailers with a bare newline, which they are signed with.
+    CrLfOrLf,
+}
+
 impl<C: ChunkCheck> AwsChunkedDecoder<C> {
     /// A decoder for `payload_bytes` of payload. With a `check`, every chunk must carry a signature; with
     /// `signed_trailers`, so must the trailers.
@@ -278,13 +286,13 @@ impl<C: ChunkCheck> AwsChunkedDecoder<C> {
                     return self.take_data(input, left).map(Framed::Data);
                 }
                 AwsState::Size => {
-                    if !self.gather_line(input, LINE_BYTES_MAX)? {
+                    if !self.gather_line(input, LINE_BYTES_MAX, LineEnd::CrLf)? {
                         return Ok(Framed::More);
                     }
                     self.begin_chunk()?;
                 }
                 AwsState::DataEnd => {
-                    if !self.gather_line(input, 2)? {
+                    if !self.gather_line(input, 2, LineEnd::CrLf)? {
                         return Ok(Framed::More);
                     }
                     if !self.line.is_empty() {
@@ -294,7 +302,7 @@ impl<C: ChunkCheck> AwsChunkedDecoder<C> {
                     self.state = AwsState::Size;
                 }
                 AwsState::Trailers => {
-                    if !self.gather_line(input, TRAILER_BYTES_MAX)? {
+                    if !self.gather_line(input, TRAILER_BYTES_MAX, LineEnd::CrLfOrLf)? {
                         return Ok(Framed::More);
                     }
                     self.read_trailer_line()?;
@@ -336,7 +344,7 @@ impl<C: ChunkCheck> AwsChunkedDecoder<C> {
     }
 
     /// Moves input to `line` up to a line end; true when the line is whole (its end is dropped).
-    fn gather_line(&mut self, input: &mut Bytes, len_max: usize) -> Result<bool, BodyError> {
+    fn gather_line(&mut self, input: &mut Bytes, len_max: usize, end: LineEnd) -> Result<bool, BodyError> {
         let newline = input.iter().position(|&byte| byte == b'\n');
         let take = newline.map_or(input.len(), |at| at + 1);
         if self.line.len() + take > len_max {
@@ -350,6 +358,8 @@ impl<C: ChunkCheck> AwsChunkedDecoder<C> {
         self.line.pop();
         if self.line.last() == Some(&b'\r') {
             self.line.pop();
+        } else if end == LineEnd::CrLf {
+            return Err(BodyError::Malformed);
         }
         Ok(true)
     }
@@ -576,6 +586,19 @@ mod tests {
             let mut decoder = AwsChunkedDecoder::<CountCheck>::new(8, None, false);
             assert_eq!(decode_aws(&mut decoder, wire, step).unwrap(), b"abc01234");
             assert_eq!(decoder.trailers().get("x-amz-checksum-crc32"), Some("AAAA"));
+        }
+    }
+
+    #[test]
+    fn a_bare_newline_ends_no_chunk() {
+        let good = b"3\r\nabc\r\n0\r\n\r\n";
+        for at in good.iter().enumerate().filter(|(_, byte)| **byte == b'\r').map(|(at, _)| at).take(3) {
+            let mut wire = good.to_vec();
+            wire.remove(at);
+            for step in 1..wire.len() {
+                let mut decoder = AwsChunkedDecoder::<CountCheck>::new(3, None, false);
+                assert_eq!(decode_aws(&mut decoder, &wire, step), Err(BodyError::Malformed), "{at}");
+            }
         }
     }
 

@@ -60,6 +60,11 @@ impl<'b, 'c, S: Stream, E: Executor> S3Body<'b, 'c, S, E> {
         self.len_bytes
     }
 
+    /// Whether the client gave a digest of the body beside its signature.
+    pub fn has_integrity(&self) -> bool {
+        self.digests.as_ref().is_some_and(Digests::has_integrity)
+    }
+
     /// The same, taking `x-amz-checksum-*` for a statement about something else than this body.
     #[must_use]
     pub fn without_checksums(mut self) -> S3Body<'b, 'c, S, E> {

@@ -245,6 +245,11 @@ impl Digests {
         Digests { expected, md5: Md5Stream::default(), sha256, checksum, len_bytes: 0 }
     }
 
+    /// As [`Expected::has_integrity`].
+    pub fn has_integrity(&self) -> bool {
+        self.expected.has_integrity()
+    }
+
     /// Leaves `x-amz-checksum-*` out: in a completion it speaks of the object, not of the body.
     #[must_use]
     pub fn without_checksums(mut self) -> Digests {

@@ -1,5 +1,6 @@
 //! DeleteObjects.
-//! Invariants: one result a key, in the order sent; a key that is refused does not stop the others.
+//! Invariants: a document without a digest of its own is refused; one result a key, in the order sent; a key that is
+//! refused does not stop the others.
 //! Not here: single deletes (`objects`).
 
 use shardstore_reactor::{Executor, Stream};
@@ -24,6 +25,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let bucket = request.bucket()?;
+        if !body.has_integrity() {
+            return Err(S3Error::with_message(
+                Code::InvalidRequest,
+                "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
+            ));
+        }
         let _permit = self.ops.admit(body.len_bytes())?;
         let document = body.collect(DOCUMENT_BYTES_MAX).await?;
         let parsed =

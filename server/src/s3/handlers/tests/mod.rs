@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use aws_lc_rs::{digest, hmac};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use shardstore_reactor::Executor as _;
 use shardstore_sim::Sim;
 
@@ -363,13 +365,18 @@ fn many_keys_are_deleted_in_one_request() {
         client.expect(200, call("PUT", "/bkt/b")).await;
         let document = "<Delete><Object><Key>a</Key><VersionId>null</VersionId></Object><Object><Key>b</Key>\
              <VersionId>123</VersionId></Object><Object><Key>none</Key></Object></Delete>";
-        let seen = client.expect(200, call("POST", "/bkt?delete=").body(document)).await;
+        client.refused(400, "InvalidRequest", call("POST", "/bkt?delete=").body(document)).await;
+        let delete = |document: &str| {
+            let sum = STANDARD.encode(digest::digest(&digest::SHA256, document.as_bytes()));
+            call("POST", "/bkt?delete=").with("x-amz-checksum-sha256", &sum).body(document)
+        };
+        let seen = client.expect(200, delete(document)).await;
         let text = seen.text();
         assert!(text.contains("<Deleted><Key>a</Key><VersionId>null</VersionId></Deleted>"), "{text}");
         assert!(text.contains("<Key>b</Key><VersionId>123</VersionId><Code>NoSuchVersion</Code>"), "{text}");
         assert!(text.contains("<Deleted><Key>none</Key></Deleted>"), "{text}");
         client.refused(404, "NoSuchKey", call("GET", "/bkt/a")).await;
-        client.refused(400, "MalformedXML", call("POST", "/bkt?delete=").body("<Delete>")).await;
+        client.refused(400, "MalformedXML", delete("<Delete>")).await;
         client.refused(409, "BucketNotEmpty", call("DELETE", "/bkt")).await;
     });
 }

@@ -62,13 +62,16 @@ class Signer:
     def sign(self, method, path, query, headers, payload_hash, stamp=None):
         """Returns (headers with the Authorization, a `Seed` for signed chunks).
 
-        `headers` is a dict with lower-case names, all of which are signed; `query` is canonical.
+        `headers` is a dict with lower-case names, all of which are signed; `query` is canonical, but a name
+        without a value may lack its `=`.
         """
         amz_date, date = stamp or self._times()
         headers = dict(headers)
         headers.setdefault("x-amz-date", amz_date)
         headers.setdefault("x-amz-content-sha256", payload_hash)
         names = sorted(headers)
+        if query:
+            query = "&".join(pair if "=" in pair else pair + "=" for pair in query.split("&"))
         canonical = "\n".join(
             [method, path, query]
             + [f"{n}:{' '.join(headers[n].split())}" for n in names]

@@ -440,9 +440,10 @@ def test_malformed_xml_is_called_so(connect, module_bucket):
 def test_a_bulk_delete_needs_some_digest(connect, module_bucket):
     body = b"<Delete><Object><Key>nothing</Key></Object></Delete>"
     with connect() as w:
-        expect(w.request("POST", "/" + module_bucket, "delete=", body=body, payload_hash=sigv4.UNSIGNED), 400)
-        sum32c = {"x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(body).digest()).decode()}
-        expect(w.request("POST", "/" + module_bucket, "delete=", headers=sum32c, body=body), 200)
+        bare = w.request("POST", "/" + module_bucket, "delete=", body=body, payload_hash=sigv4.UNSIGNED)
+        expect(bare, 400, "InvalidRequest")
+        sum256 = {"x-amz-checksum-sha256": base64.b64encode(hashlib.sha256(body).digest()).decode()}
+        expect(w.request("POST", "/" + module_bucket, "delete=", headers=sum256, body=body), 200)
 
 
 @pytest.mark.differs("minio", "it does not look at the MD5 of a signed body")
@@ -551,6 +552,23 @@ def test_a_refused_expect_gets_its_final_status_at_once(connect, module_bucket):
         expect(w.read(), 404, "NoSuchBucket")
 
 
+def test_expect_100_for_an_empty_body_is_answered_too(connect, module_bucket):
+    """botocore expects it for every file and misreads what follows on a connection without it."""
+    with connect() as w:
+        head, _ = w.head("PUT", f"/{module_bucket}/expected-empty", headers={"expect": "100-continue"})
+        for _ in range(2):
+            w.send(head)
+            assert w.read().status == 100
+            expect(w.read(), 200)
+    with connect() as w:
+        head, _ = w.head("PUT", "/no-such-bucket-of-ours/k", headers={"expect": "100-continue"})
+        w.send(head)
+        answer = w.read()
+        expect(answer, 404, "NoSuchBucket")
+        assert answer.headers["connection"] == "close"
+        assert w.closed()
+
+
 def test_pipelined_requests_are_answered_in_order(connect, s3, module_bucket):
     for n in range(8):
         s3.put_object(Bucket=module_bucket, Key=f"pipe/{n}", Body=noise(1 + n * 9000, n))
@@ -597,8 +615,7 @@ def test_http_1_0_and_connection_close(connect, signer, server, module_bucket):
 @pytest.mark.parametrize(
     "method,target,query",
     [
-        ("GET", "", "lifecycle="), ("PUT", "", "lifecycle="), ("GET", "", "website="), ("GET", "", "replication="),
-        ("GET", "", "accelerate="), ("GET", "", "inventory="), ("GET", "", "metrics="), ("PUT", "", "policy="),
+        ("PUT", "", "lifecycle="), ("PUT", "", "website="), ("PUT", "", "replication="), ("GET", "", "accelerate="), ("GET", "", "inventory="), ("GET", "", "metrics="), ("PUT", "", "policy="),
         ("PUT", "", "versioning="), ("PUT", "", "acl="), ("GET", "", "wibble"), ("GET", "/warm/0", "torrent="),
         ("PUT", "/warm/0", "tagging="), ("PUT", "/warm/0", "acl="), ("PUT", "/warm/0", "retention="),
         ("POST", "/warm/0", "select=&select-type=2"), ("POST", "/warm/0", "restore="),
@@ -609,6 +626,20 @@ def test_what_is_not_built_is_not_implemented(connect, s3, module_bucket, method
     with connect() as w:
         expect(w.request(method, f"/{module_bucket}{target}", query), 501, "NotImplemented")
     assert s3.head_object(Bucket=module_bucket, Key="warm/0")["ETag"] == before
+
+
+@pytest.mark.parametrize(
+    "query,code",
+    [
+        ("lifecycle=", "NoSuchLifecycleConfiguration"), ("website=", "NoSuchWebsiteConfiguration"),
+        ("replication=", "ReplicationConfigurationNotFoundError"), ("policy=", "NoSuchBucketPolicy"),
+        ("cors=", "NoSuchCORSConfiguration"), ("tagging=", "NoSuchTagSet"),
+        ("object-lock=", "ObjectLockConfigurationNotFoundError"),
+    ],
+)
+def test_what_cannot_be_set_yet_is_told_as_not_set(connect, module_bucket, query, code):
+    with connect() as w:
+        expect(w.request("GET", f"/{module_bucket}", query), 404, code)
 
 
 def test_unknown_query_keys_with_values_are_ignored(connect, module_bucket):

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from botocore.exceptions import ClientError
 
 import server as basalt
 import wire
@@ -234,6 +235,11 @@ def test_up_to_m_missing_drives_are_named_and_more_are_refused(new_server):
         assert str(drive) in said, "a missing drive is not named"
         assert str(drive) in asked(server, "/readyz")
         assert f'basalt_drive_healthy{{drive="{drive}"}} 0' in asked(server, "/metrics")
+    # 2+2 on two drives: no write could lose two more, so reads are all that is served.
+    with pytest.raises(ClientError) as caught:
+        s3_client(server, retries={"total_max_attempts": 1}).put_object(Bucket="bucket", Key="new", Body=b"x")
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+    assert "read-only" in asked(server, "/readyz")
     server.stop()
     shutil.move(server.drives[2], away / server.drives[2].name)
     server.drives[2].mkdir()

@@ -45,6 +45,8 @@ pub struct Metadata<E: Engine, X: Executor> {
 
 struct State {
     writer: WriterId,
+    /// False where no writer number could be committed: then nothing is written until the next start.
+    is_writer: bool,
     next_data: Cell<u64>,
     outcomes: Outcomes,
     next_sequence: Cell<u64>,
@@ -63,14 +65,20 @@ impl<E: Engine, X: Executor> Clone for Metadata<E, X> {
 }
 
 impl<E: Engine, X: Executor> Metadata<E, X> {
-    /// Takes a writer number for this core and this start, committed before its first use.
+    /// Takes a writer number for this core and this start, committed before its first use. An engine that is
+    /// read-only now gives none: reads are served, and every write is [`EngineError::ReadOnly`] until the next start.
     ///
     /// # Errors
     /// [`Failure::Engine`].
     pub async fn open(engine: E, executor: X, outcomes: Outcomes) -> Result<Metadata<E, X>, Failure> {
-        let writer = take_writer(&engine, &executor).await?;
+        let (writer, is_writer) = match take_writer(&engine, &executor).await {
+            Ok(writer) => (writer, true),
+            Err(Failure::Engine(EngineError::ReadOnly)) => (WriterId(u32::MAX), false),
+            Err(failure) => return Err(failure),
+        };
         let state = State {
             writer,
+            is_writer,
             next_data: Cell::new(0),
             outcomes,
             next_sequence: Cell::new(0),
@@ -114,6 +122,9 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         &self,
         body: impl AsyncFn(&mut E::Txn) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        if !self.state.is_writer {
+            return Err(EngineError::ReadOnly.into());
+        }
         match self.state.outcomes {
             Outcomes::Known => self.write_known(body).await,
             Outcomes::MayBeUnknown => {

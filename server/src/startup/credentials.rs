@@ -3,7 +3,8 @@
 //! anything; root credentials lie in metadata, sealed.
 //! Not here: sealing (`keys`), who may do what (`auth`).
 
-use fdb_schema::schema::Metadata;
+use fdb_schema::EngineError;
+use fdb_schema::schema::{Failure, Metadata};
 use shardstore::{Pool, read_master_key, write_master_key};
 use shardstore_reactor::{Drive, Executor};
 
@@ -34,7 +35,14 @@ pub(super) async fn settle<D: Drive, E: fdb_schema::Engine, X: Executor>(
         let is_same = matches!(&opened, Ok(Some(stored)) if stored == chosen);
         if !is_same {
             let sealed = seal(&key, chosen);
-            metadata.set_root_credentials(sealed.into()).await.map_err(|source| unreadable(&source))?;
+            match metadata.set_root_credentials(sealed.into()).await {
+                Ok(()) => {}
+                // They count for this run; the next start that may write keeps them.
+                Err(Failure::Engine(EngineError::ReadOnly)) => {
+                    tracing::warn!("metadata is read-only: the chosen root credentials are not kept");
+                }
+                Err(source) => return Err(unreadable(&source)),
+            }
         }
         return Ok((chosen.clone(), false));
     }

@@ -232,7 +232,7 @@ impl Committer {
 
     fn apply(&self, part: &Bytes) {
         let active = self.active();
-        let decoded = decode_record(part, |version, row| active.insert(row.key, version, row.value));
+        let decoded = decode_record(part, |version, row| active.insert(&row.key, version, row.value));
         assert!(decoded.is_ok(), "a part that this process encoded decodes");
     }
 
@@ -272,8 +272,9 @@ impl Committer {
     }
 
     /// Drops flushed tables and declared ranges that no young transaction needs, and beyond `memory_max_bytes` also
-    /// those that one might.
-    pub(crate) fn forget(&mut self, now: MonotonicTime, memory_max_bytes: usize) {
+    /// those that one might. Returns the tables, for whoever frees them.
+    pub(crate) fn forget(&mut self, now: MonotonicTime, memory_max_bytes: usize) -> Vec<Arc<Memtable>> {
+        let mut gone = Vec::new();
         while let Some(oldest) = self.tables.back()
             && let Some(frozen_at) = oldest.frozen_at
             && oldest.flushed
@@ -284,11 +285,12 @@ impl Committer {
                 break;
             }
             self.floor = self.floor.max(oldest.last_version);
-            self.tables.pop_back();
+            gone.extend(self.tables.pop_back().map(|table| table.rows));
         }
         while self.declared.front().is_some_and(|(version, ..)| *version <= self.floor) {
             self.declared.pop_front();
         }
+        gone
     }
 
     /// Whether [`Committer::forget`] has something to wait for.
@@ -305,7 +307,7 @@ pub(crate) fn replay(
 ) -> Result<Option<u64>, MalformedPart> {
     decode_record(payload, |version, row| {
         if version > flushed_version {
-            table.insert(row.key, version, row.value);
+            table.insert(&row.key, version, row.value);
         }
     })
 }

@@ -84,6 +84,8 @@ struct State<R: RunStore, X: Executor> {
     compaction_nudges: mpsc::UnboundedSender<()>,
     /// Runs that no manifest names; removed once no view holds them.
     obsolete: Vec<Arc<Run>>,
+    /// Memtables that only views still hold. Kept here so that it is never a reader that frees one.
+    retired: Vec<Arc<Memtable>>,
 }
 
 /// The memtable being flushed.
@@ -145,6 +147,7 @@ impl<D: Drive, R: RunStore, X: Executor> EmbeddedCore<D, R, X> {
             flush_jobs,
             compaction_nudges,
             obsolete: Vec::new(),
+            retired: Vec::new(),
         };
         state.nudge_compaction();
         EmbeddedCore { log, messages, state }
@@ -169,7 +172,11 @@ impl<D: Drive, R: RunStore, X: Executor> EmbeddedCore<D, R, X> {
                 self.state.housekeep();
                 self.state.fill(&mut batch);
                 if batch.is_empty() {
-                    self.wait().await;
+                    let idle = self.wait().await;
+                    if idle && self.state.shared.is_read_only() {
+                        // An empty record asks whether the log can write again.
+                        batch = self.log_record(Batch::default()).await;
+                    }
                     continue;
                 }
                 // Tasks that are ready to commit join this record rather than wait for the next.
@@ -188,12 +195,13 @@ impl<D: Drive, R: RunStore, X: Executor> EmbeddedCore<D, R, X> {
         }
     }
 
-    async fn wait(&mut self) {
+    /// Waits for a message; true if it is time for housekeeping instead.
+    async fn wait(&mut self) -> bool {
         let message = if self.state.needs_housekeeping() {
             let mut sleep = pin!(self.state.executor.sleep(HOUSEKEEPING_INTERVAL).fuse());
             futures_util::select_biased! {
                 message = self.messages.next() => message,
-                () = sleep => return,
+                () = sleep => return true,
             }
         } else {
             self.messages.next().await
@@ -202,6 +210,7 @@ impl<D: Drive, R: RunStore, X: Executor> EmbeddedCore<D, R, X> {
             Some(message) => self.state.note(message),
             None => self.state.stopping = true,
         }
+        false
     }
 
     /// Makes the batch durable and answers it; gathers the next meanwhile.
@@ -391,7 +400,9 @@ impl<R: RunStore, X: Executor> State<R, X> {
     }
 
     fn fail(&mut self, error: LogError, batch: Batch, next: Batch) {
-        tracing::error!(%error, "the metadata log refused a record");
+        if !batch.is_empty() {
+            tracing::error!(%error, "the metadata log refused a record");
+        }
         let (told, told_next) = match error {
             // Certainly not written.
             LogError::ReadOnly | LogError::NoSpace => (EngineError::ReadOnly, EngineError::ReadOnly),
@@ -419,7 +430,8 @@ impl<R: RunStore, X: Executor> State<R, X> {
             // The task ends only with this core.
             drop(self.flush_jobs.unbounded_send(job));
         }
-        self.committer.forget(self.executor.now(), self.config.freeze_memory_bytes);
+        self.retired.extend(self.committer.forget(self.executor.now(), self.config.freeze_memory_bytes));
+        self.free_retired();
         self.remove_obsolete();
     }
 
@@ -488,6 +500,15 @@ impl<R: RunStore, X: Executor> State<R, X> {
         drop(self.compaction_nudges.unbounded_send(()));
     }
 
+    fn free_retired(&mut self) {
+        for table in std::mem::take(&mut self.retired) {
+            match Arc::try_unwrap(table) {
+                Ok(table) => self.executor.spawn(table.dismantle()),
+                Err(held) => self.retired.push(held),
+            }
+        }
+    }
+
     fn remove_obsolete(&mut self) {
         let (free, held): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.obsolete).into_iter().partition(|run| Arc::strong_count(run) == 1);
@@ -505,7 +526,8 @@ impl<R: RunStore, X: Executor> State<R, X> {
     }
 
     fn needs_housekeeping(&self) -> bool {
-        !self.obsolete.is_empty() || self.committer.has_retired() || self.shared.is_read_only()
+        let waits = !self.obsolete.is_empty() || !self.retired.is_empty() || self.committer.has_retired();
+        waits || self.shared.is_read_only()
     }
 }
 

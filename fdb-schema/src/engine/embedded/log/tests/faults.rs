@@ -184,3 +184,33 @@ fn a_slow_drive_that_does_not_answer_at_start_takes_no_part() {
     assert_eq!(log.members(), [id(1), id(2)]);
     assert!(recovered.notes[0].starts_with("d0"), "{:?}", recovered.notes);
 }
+
+#[test]
+fn after_a_change_of_term_that_came_half_way_nothing_is_acknowledged_under_the_old_one() {
+    // The first member is full, so a record that needs room calls for a new set; the new member vanishes at every
+    // point of that; a short record would still fit the old set.
+    for polls_before_it_vanishes in 0..160 {
+        let mut world = World::new(polls_before_it_vanishes, 3, 2);
+        let (log, _) = world.open(&[0, 1, 2]);
+        world.append(&log, "record 1").unwrap();
+        world.sim.run_until_idle();
+        world.drives[0].set_capacity(0);
+        let long = log.append(vec![Bytes::from(vec![b'l'; 9 << 20])]);
+        let executor = world.sim.executor();
+        let (answered, answer) = futures_channel::oneshot::channel();
+        executor.spawn(async move { drop(answered.send(long.await)) });
+        assert!(world.sim.run(std::future::pending::<()>(), polls_before_it_vanishes).is_none());
+        world.drives[2].vanish();
+        let long = world.sim.block_on(answer).unwrap();
+        let short = world.append(&log, "short");
+        drop(log);
+        world.drives[0].set_capacity(1 << 30);
+        world.drives[2].come_back();
+        world.crash();
+        let (_, recovered) = world.open(&[0, 1, 2]);
+        let found = |sequence| recovered.records.iter().any(|record| record.sequence == sequence);
+        for sequence in [long, short].into_iter().flatten() {
+            assert!(found(sequence), "{sequence} is lost, {polls_before_it_vanishes}");
+        }
+    }
+}

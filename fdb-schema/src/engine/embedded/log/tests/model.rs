@@ -229,7 +229,7 @@ fn history(seed: u64) {
 
 #[test]
 fn no_history_of_crashes_and_failing_drives_loses_an_acknowledged_or_served_record() {
-    let seeds = std::env::var("BASALT_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
+    let seeds = std::env::var("BASALT_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
     let first = std::env::var("BASALT_SIM_FIRST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
     for seed in first..first + seeds {
         history(seed);

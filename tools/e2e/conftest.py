@@ -6,6 +6,7 @@ E2E_SECRET_KEY) `server` is that one, and E2E_PEER may name a product whose know
 are then excused by the marker `differs`.
 """
 
+import concurrent.futures
 import os
 import random
 import string
@@ -125,6 +126,12 @@ def empty_bucket(s3, bucket):
             assert not answer.get("Errors"), answer["Errors"]
     for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
         s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def put_empty(s3, bucket, keys):
+    """Makes an empty object of each key, a few at a time: the client is the slow side."""
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: s3.put_object(Bucket=bucket, Key=key, Body=b""), keys))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 import odd_keys
-from conftest import bucket_name, empty_bucket, noise, s3_client
+from conftest import bucket_name, empty_bucket, noise, put_empty, s3_client
 
 MIB = 1 << 20
 
@@ -524,8 +524,7 @@ def test_fetch_owner_adds_the_owner(s3, listed):
 
 
 def test_a_long_listing_pages_by_a_thousand(s3, bucket):
-    for n in range(1005):
-        s3.put_object(Bucket=bucket, Key=f"{n:05}", Body=b"")
+    put_empty(s3, bucket, (f"{n:05}" for n in range(1005)))
     first = s3.list_objects_v2(Bucket=bucket, MaxKeys=5000)
     assert (first["KeyCount"], first["IsTruncated"]) == (1000, True)
     rest = s3.list_objects_v2(Bucket=bucket, ContinuationToken=first["NextContinuationToken"])
@@ -570,8 +569,7 @@ def test_delete_objects_answers_for_each_key(s3, module_bucket):
 
 
 def test_a_thousand_keys_are_deleted_at_once(s3, bucket):
-    for n in range(1000):
-        s3.put_object(Bucket=bucket, Key=str(n), Body=b"")
+    put_empty(s3, bucket, map(str, range(1000)))
     doomed = [{"Key": str(n)} for n in range(1000)]
     assert len(s3.delete_objects(Bucket=bucket, Delete={"Objects": doomed})["Deleted"]) == 1000
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0

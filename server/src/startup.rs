@@ -1,6 +1,6 @@
 //! From a checked configuration to a serving process, and back down again.
 //! Invariants: no core serves before recovery ended; every refusal is one [`StartError`] sentence; a stop seals what is
-//! open and finishes what is under way, within [`STOP_DEADLINE`].
+//! open and finishes what is under way, within `STOP_DEADLINE`.
 //! Order: ports, directories, locks, drives, metadata, root credentials, recovery, cores, screen.
 //! Not here: what a core does for a request (`s3`, `ops`); drives' rules (`shardstore::open_pool`).
 

@@ -41,8 +41,9 @@ use crate::s3::handlers::{S3Config, S3Service};
 /// A stop waits this long for requests under way; then it ends anyway, and they were not acknowledged.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// The kernel takes down the io_uring of a process that ended a little later than the process, and its listeners with
-/// it: 6 ms were seen on an idle machine. A port is given two seconds before it counts as taken.
-const PORT_TRIES: u32 = 100;
+/// it: 6 ms were seen after an idle server, above 100 ms after one that was removing files. A port is given 4 s before it
+/// counts as taken.
+const PORT_TRIES: u32 = 200;
 const PORT_TRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Where the facts of the last start lie on a drive.
 const STARTED_PATH: &str = "identity/started";

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -166,8 +167,9 @@ def upload_in_one(layout, key):
         assert answer.status == 200, answer
 
 
-@pytest.mark.parametrize("upload", [upload_in_parts, upload_in_one])
-def test_an_object_of_3_gib_with_bounded_memory(layout, upload):
+def test_an_object_of_3_gib_with_bounded_memory(layout):
+    # Each way once: a second object of this size on each layout would show nothing new and take a minute.
+    upload = upload_in_one if len(getattr(layout.server, "drives", [])) == 6 else upload_in_parts
     key = f"large/{upload.__name__}"
     upload(layout, key)
     stream, body = Pattern(LARGE_BYTES), layout.s3.get_object(Bucket=layout.bucket, Key=key)["Body"]
@@ -214,31 +216,52 @@ def write_until_stopped(layout, acknowledged, round_name, thread):
     return work
 
 
+class Readers:
+    """Reads objects whole over a few kept connections; boto3 takes ten times the CPU for each."""
+
+    def __init__(self, layout, threads=4):
+        self.layout, self.local = layout, threading.local()
+        self.pool = ThreadPoolExecutor(threads)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.pool.shutdown()
+
+    def get(self, key):
+        if not hasattr(self.local, "wire"):
+            self.local.wire = wire.Wire(self.layout.server, wire.signer(basalt.ACCESS_KEY, basalt.SECRET_KEY))
+        path = sigv4.object_path(self.layout.bucket, key)
+        answer = self.local.wire.request("GET", path, payload_hash=sigv4.UNSIGNED)
+        assert answer.status == 200, (key, answer)
+        return answer
+
+
 def read_back(layout, known):
     """Asserts that every key has its bytes."""
+    with Readers(layout) as readers:
 
-    def check(item):
-        key, digest = item
-        body = layout.s3.get_object(Bucket=layout.bucket, Key=key)["Body"].read()
-        return key if hashlib.sha256(body).hexdigest() != digest else None
+        def check(item):
+            key, digest = item
+            return key if hashlib.sha256(readers.get(key).body).hexdigest() != digest else None
 
-    with ThreadPoolExecutor(8) as pool:
-        wrong = [key for key in pool.map(check, known.items()) if key]
+        wrong = [key for key in readers.pool.map(check, known.items()) if key]
     assert not wrong, f"{len(wrong)} of {len(known)} objects have other bytes, such as {wrong[:3]}"
 
 
 def nothing_listed_dangles(layout, prefix):
     """Every key that a listing shows can be read whole and is as long as the listing says; how many."""
-
-    def check(found):
-        answer = layout.s3.get_object(Bucket=layout.bucket, Key=found["Key"])
-        return len(answer["Body"].read()) == found["Size"] and answer["ETag"] == found["ETag"]
-
     count = 0
-    with ThreadPoolExecutor(8) as pool:
+    with Readers(layout) as readers:
+
+        def check(found):
+            answer = readers.get(found["Key"])
+            return len(answer.body) == found["Size"] and answer.headers["etag"] == found["ETag"]
+
         for page in layout.s3.get_paginator("list_objects_v2").paginate(Bucket=layout.bucket, Prefix=prefix):
             found = page.get("Contents", [])
-            assert all(pool.map(check, found))
+            assert all(readers.pool.map(check, found))
             count += len(found)
     return count
 
@@ -279,7 +302,8 @@ def test_kill_9_in_the_middle_of_a_sync_loses_nothing_acknowledged(layout, proce
             done[target] = sha256(source)
     assert len(done) > 1800
     read_back(layout, done)
-    assert nothing_listed_dangles(layout, "kill") >= len(done)
+    listed = sum(nothing_listed_dangles(layout, prefix) for prefix in (f"kill-{round_name}/", f"kill/{round_name}/"))
+    assert listed >= len(done)
     layout.known.update(dict(sorted(done.items())[::29]))
     layout.s3.put_object(Bucket=layout.bucket, Key="after", Body=b"writes go on")
     read_back(layout, layout.known)

@@ -628,6 +628,14 @@ def test_what_is_not_built_is_not_implemented(connect, s3, module_bucket, method
     assert s3.head_object(Bucket=module_bucket, Key="warm/0")["ETag"] == before
 
 
+@pytest.mark.differs("minio", "it has this")
+def test_an_upload_by_form_is_not_implemented(connect, module_bucket):
+    form = b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\nk\r\n--b--\r\n'
+    with connect() as w:
+        kind = {"content-type": "multipart/form-data; boundary=b"}
+        expect(w.request("POST", f"/{module_bucket}", "", kind, form, sign=False), 501, "NotImplemented")
+
+
 @pytest.mark.parametrize(
     "query,code",
     [

@@ -137,6 +137,13 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Err(error) => return (Operation::Unknown, Err(error)),
         };
         let operation = route(head, &address);
+        if operation == Operation::PostObject {
+            // Its signature is in the form: before that can be read, a head without one says nothing of the caller.
+            return (
+                operation,
+                Err(S3Error::from(Code::NotImplemented).and("Operation", operation.name().to_owned())),
+            );
+        }
         let host_bucket = address.bucket.as_deref().filter(|_| address.by_host);
         let now_ms = body.executor().unix_ms();
         let authenticated = match self.verifier.authenticate(head, host_bucket, now_ms) {

@@ -13,7 +13,8 @@ use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use shardstore_format::{
-    PAGE_HEADER_BYTES, PageAddress, PageSpan, SECTOR_BYTES, StripeHeader, VolumeClass, open_page, page_bytes,
+    PAGE_HEADER_BYTES, PageAddress, PageError, PageSpan, SECTOR_BYTES, StripeHeader, VolumeClass, open_page,
+    page_bytes,
 };
 use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, WRITE_DEADLINE};
 
@@ -59,6 +60,8 @@ enum Fault {
     Unreachable,
     /// What lies there is not the page.
     Corrupt,
+    /// No page begins there: damage, or a data page that a short stripe does not have. Who knows the stripe reports it.
+    Absent,
     /// No buffer.
     Overloaded,
 }
@@ -152,18 +155,18 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             return Ok(verified.bytes);
         }
         if place.volume.profile.m == 0 {
-            return match self.fetch_page(&place).await {
+            return match self.fetch_wanted(&place).await {
                 Ok(verified) => Ok(verified.bytes),
                 Err(Fault::Overloaded) => Err(LoadError::Overloaded),
-                Err(Fault::Unreachable | Fault::Corrupt) => Err(LoadError::Lost),
+                Err(Fault::Unreachable | Fault::Corrupt | Fault::Absent) => Err(LoadError::Lost),
             };
         }
-        let fetch = std::pin::pin!(self.fetch_page(&place));
+        let fetch = std::pin::pin!(self.fetch_wanted(&place));
         let patience = std::pin::pin!(self.executor.sleep(SLOW_READ));
         let slow = match select(fetch, patience).await {
             Either::Left((Ok(verified), _)) => return Ok(verified.bytes),
             Either::Left((Err(Fault::Overloaded), _)) => return Err(LoadError::Overloaded),
-            Either::Left((Err(Fault::Unreachable | Fault::Corrupt), _)) => {
+            Either::Left((Err(Fault::Unreachable | Fault::Corrupt | Fault::Absent), _)) => {
                 return self.rebuild_page(&place).await;
             }
             Either::Right(((), fetch)) => fetch,
@@ -173,7 +176,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             return match slow.await {
                 Ok(verified) => Ok(verified.bytes),
                 Err(Fault::Overloaded) => Err(LoadError::Overloaded),
-                Err(Fault::Unreachable | Fault::Corrupt) => self.rebuild_page(&place).await,
+                Err(Fault::Unreachable | Fault::Corrupt | Fault::Absent) => self.rebuild_page(&place).await,
             };
         };
         let rebuild = std::pin::pin!(self.rebuild_page(&place));
@@ -183,6 +186,15 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             Either::Right((Ok(bytes), _)) => Ok(bytes),
             Either::Right((Err(error), slow)) => slow.await.map(|verified| verified.bytes).map_err(|_| error),
         }
+    }
+
+    /// A page that an extent says is there.
+    async fn fetch_wanted(&self, place: &PagePlace) -> Result<Verified, Fault> {
+        let result = self.fetch_page(place).await;
+        if matches!(result, Err(Fault::Absent)) {
+            self.report_corrupt(place, &PageError::NotAPage);
+        }
+        result
     }
 
     /// A page, data or parity, from the cache or its own drive.
@@ -226,17 +238,29 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let problem = match opened {
             Ok(header) if header.profile == place.volume.profile => return Ok(header),
             Ok(header) => format!("page says {}, its volume {}", header.profile, place.volume.profile),
+            Err(PageError::NotAPage) => return Err(Fault::Absent),
             Err(error) => error.to_string(),
         };
+        self.report_corrupt(place, &problem);
+        Err(Fault::Corrupt)
+    }
+
+    fn report_corrupt(&self, place: &PagePlace, problem: &dyn std::fmt::Display) {
         count(&self.shared.counts.pages_corrupt, 1);
         tracing::warn!(
-            volume = volume.0,
+            volume = place.volume.id.0,
             sector = place.sector,
             shard = place.shard,
-            problem,
+            %problem,
             "page does not verify"
         );
-        Err(Fault::Corrupt)
+    }
+
+    /// Of pages that were looked for before their stripe was known, those that it has.
+    fn report_absent(&self, place: &PagePlace, shards: &[u8], data_pages: u8) {
+        for shard in shards.iter().filter(|&&shard| shard < data_pages || shard >= place.volume.profile.k) {
+            self.report_corrupt(&place.of_shard(*shard), &PageError::NotAPage);
+        }
     }
 
     /// Whole sectors of a shard, unverified.
@@ -274,12 +298,15 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let mut reading = FuturesUnordered::new();
         let mut known: Vec<(u8, Verified)> = Vec::with_capacity(k);
         let mut data_pages = None;
+        let mut absent_shards: Vec<u8> = Vec::new();
         let mut is_hasty = false;
         loop {
             // Data pages that a short stripe does not have count as zeros.
             let absent = data_pages.map_or(0, |data_pages: u8| k - usize::from(data_pages));
             if known.len() + absent >= k {
-                return self.solve(place, &known, data_pages.unwrap_or(profile.k));
+                let data_pages = data_pages.unwrap_or(profile.k);
+                self.report_absent(place, &absent_shards, data_pages);
+                return self.solve(place, &known, data_pages);
             }
             while is_hasty || known.len() + absent + reading.len() < k {
                 let Some(shard) = others.next() else { break };
@@ -298,7 +325,11 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
                 }
             };
             match read {
-                None => return Err(LoadError::Lost),
+                None => {
+                    self.report_absent(place, &absent_shards, data_pages.unwrap_or(profile.k));
+                    return Err(LoadError::Lost);
+                }
+                Some((shard, Err(Fault::Absent))) => absent_shards.push(shard),
                 Some((_, Err(Fault::Overloaded))) => return Err(LoadError::Overloaded),
                 Some((_, Err(Fault::Unreachable | Fault::Corrupt))) => {}
                 Some((shard, Ok(page))) => {
@@ -353,7 +384,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
                 Ok(Some(Bytes::from_owner(buf).slice(in_memory(begin - first)..in_memory(end - first))))
             }
             Err(Fault::Overloaded) => Err(LoadError::Overloaded),
-            Err(Fault::Unreachable | Fault::Corrupt) => Ok(None),
+            Err(Fault::Unreachable | Fault::Corrupt | Fault::Absent) => Ok(None),
         }
     }
 }

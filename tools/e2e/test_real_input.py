@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -98,11 +99,14 @@ def sha256(path):
 
 def test_a_real_tree_goes_up_with_s5cmd_and_comes_down_with_rclone(layout, tree, tmp_path):
     where = f"{layout.bucket}/tree"
+    begun = time.monotonic()
     up = subprocess.run(
         s5cmd_command(layout.server, "--numworkers", "32", "cp", f"{tree}/", f"s3://{where}/"),
         env=s5cmd_env(), capture_output=True, text=True,
     )
     assert up.returncode == 0, up.stderr[-2000:]
+    print(f"up in {time.monotonic() - begun:.1f} s")
+    begun = time.monotonic()
     back = basalt.SCRATCH / "real-back"
     shutil.rmtree(back, ignore_errors=True)
     down = subprocess.run(
@@ -110,6 +114,7 @@ def test_a_real_tree_goes_up_with_s5cmd_and_comes_down_with_rclone(layout, tree,
         env=rclone_env(layout.server), capture_output=True, text=True,
     )
     assert down.returncode == 0, down.stderr[-2000:]
+    print(f"down in {time.monotonic() - begun:.1f} s")
     assert compare(tree, back) >= FILES_MIN
     shutil.rmtree(back)
     # A sample of them is read again after each of the disasters below.

@@ -33,7 +33,8 @@ struct Setup {
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let directory = PathBuf::from(arguments.next().expect("usage: metadata DIRECTORY [CPU] [SECONDS] [ENGINE]"));
+    let directory =
+        PathBuf::from(arguments.next().expect("usage: metadata DIRECTORY [CPU] [SECONDS] [ENGINE]"));
     let cpu = arguments.next().map(|text| text.parse().expect("a CPU number"));
     let seconds = arguments.next().map_or(10, |text| text.parse().expect("seconds of commits"));
     let setup = Setup { directory, cpu, commit_time: Duration::from_secs(seconds) };

@@ -47,7 +47,7 @@ impl Budget {
             bufs: BufPool::new(in_memory(cache_bytes + requests_bytes)),
             cache_bytes,
             requests_bytes_per_core: per_core - appends_bytes,
-            connections_per_core: (share / CONNECTION_BYTES / cores as u64).max(256),
+            connections_per_core: (share / CONNECTION_BYTES / cores as u64).max(16),
             cores,
             memtable_bytes: in_memory(share.min(MEMTABLE_MAX_BYTES)),
         }

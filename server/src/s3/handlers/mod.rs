@@ -98,7 +98,11 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
         let response = match result {
             Ok(response) => response,
             Err(error) => {
-                if error.code.status() >= 500 && error.code.status() != 501 {
+                // Refusing under load is what the server is asked to do; the metrics count it.
+                let is_fault = error.code.status() >= 500
+                    && error.code.status() != 501
+                    && !matches!(error.code, Code::SlowDown);
+                if is_fault {
                     tracing::warn!(
                         request_id = ids.request_id(),
                         operation = operation.name(),

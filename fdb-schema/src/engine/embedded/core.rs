@@ -443,7 +443,8 @@ impl<R: RunStore, X: Executor> State<R, X> {
         let active = Arc::new(Memtable::default());
         self.committer.freeze(Arc::clone(&active), self.executor.now());
         let table = Arc::clone(&view.active);
-        let job = FlushJob { table, first_version: view.flushed_version + 1, last_version };
+        let (first_version, log_bytes) = (view.flushed_version + 1, self.active_log_bytes);
+        let job = FlushJob { table, first_version, last_version, log_bytes };
         self.frozen = Some(Frozen { last_version, keep_from_sequence: self.next_sequence, job: Some(job) });
         self.active_log_bytes = 0;
         self.shared.view.store(Arc::new(View {

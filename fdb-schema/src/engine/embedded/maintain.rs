@@ -34,6 +34,9 @@ pub(crate) struct FlushJob {
     /// The last commit in it; it holds all since the flush before.
     pub(crate) last_version: u64,
     pub(crate) first_version: u64,
+    /// Bytes of its commits in the log: what writing its rows is compared with. Its memory is no measure, being twice its
+    /// rows: commits were held at three quarters until the flush was installed.
+    pub(crate) log_bytes: u64,
 }
 
 /// How far the background is; the commit loop paces itself by it.
@@ -113,7 +116,7 @@ impl<R: RunStore, X: Executor> Background<R, X> {
     pub(crate) async fn flush_all(self, mut jobs: mpsc::UnboundedReceiver<FlushJob>) {
         while let Some(job) = jobs.next().await {
             let run = loop {
-                self.progress.begin_flush(job.table.memory_bytes() as u64);
+                self.progress.begin_flush(job.log_bytes);
                 match self.flush(&job).await {
                     Ok(run) => break run,
                     Err(error) => {

@@ -5,6 +5,9 @@
 
 use crate::id::VolumeId;
 
+/// No extent is longer: far above any volume (32 segments of 256 MiB), and sums of lengths stay within 63 bits.
+const EXTENT_MAX_BYTES: u64 = 1 << 48;
+
 /// A byte run inside one volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Extent {
@@ -70,9 +73,28 @@ impl Extent {
             len_bytes: u64::from_le_bytes(*len_bytes),
             page_len_sectors,
         };
-        if extent.len_bytes == 0 || !(1..=16).contains(&extent.page_len_sectors) {
+        let is_length = (1..=EXTENT_MAX_BYTES).contains(&extent.len_bytes);
+        if !is_length || !(1..=16).contains(&extent.page_len_sectors) {
             return Err(ExtentError::Invalid);
         }
         Ok((extent, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_beyond_any_volume_is_damage_and_not_a_panic_later() {
+        let mut extent =
+            Extent { volume: VolumeId(7), sector: 1, byte_in_stripe: 2, len_bytes: 3, page_len_sectors: 4 };
+        for (len_bytes, is_valid) in [(0, false), (3, true), (EXTENT_MAX_BYTES + 1, false), (u64::MAX, false)]
+        {
+            extent.len_bytes = len_bytes;
+            let mut bytes = Vec::new();
+            extent.encode(&mut bytes);
+            assert_eq!(Extent::decode(&bytes).is_ok(), is_valid, "{len_bytes}");
+        }
     }
 }

@@ -101,21 +101,6 @@ impl<D> Pool<D> {
             notes: self.notes.clone(),
         }
     }
-
-    /// The same pool as another core sees it: `open` gives that core's handle of each drive that is there.
-    ///
-    /// # Errors
-    /// The first that `open` returns.
-    pub async fn reopened<E, F: AsyncFn(&PoolMember<D>) -> Result<D, E>>(&self, open: F) -> Result<Pool<D>, E>
-    where
-        D: Clone,
-    {
-        let mut pool = self.clone();
-        for member in pool.members.iter_mut().filter(|member| member.drive.is_some()) {
-            member.drive = Some(open(member).await?);
-        }
-        Ok(pool)
-    }
 }
 
 /// Why a pool cannot be opened: one sentence each, that says what, where and what to do.

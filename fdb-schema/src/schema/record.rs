@@ -556,7 +556,7 @@ mod tests {
     use super::*;
     use crate::schema::codec::DecodeReason;
     use proptest::prelude::*;
-    use shardstore_format::{VolumeId, WriterId};
+    use shardstore_format::{EXTENT_MAX_BYTES, VolumeId, WriterId};
 
     fn data_ids() -> impl Strategy<Value = DataId> {
         (any::<u32>(), any::<u64>())
@@ -564,8 +564,8 @@ mod tests {
     }
 
     fn extents() -> impl Strategy<Value = DataExtent> {
-        (any::<u64>(), any::<u32>(), any::<u32>(), 1u64.., 1u8..=16, any::<Option<u32>>()).prop_map(
-            |(volume, sector, byte_in_stripe, len_bytes, page_len_sectors, crc32c)| DataExtent {
+        (any::<u64>(), any::<u32>(), any::<u32>(), 1..=EXTENT_MAX_BYTES, 1u8..=16, any::<Option<u32>>())
+            .prop_map(|(volume, sector, byte_in_stripe, len_bytes, page_len_sectors, crc32c)| DataExtent {
                 extent: Extent {
                     volume: VolumeId(volume),
                     sector,
@@ -574,8 +574,7 @@ mod tests {
                     page_len_sectors,
                 },
                 crc32c,
-            },
-        )
+            })
     }
 
     fn checksums() -> impl Strategy<Value = StoredChecksum> {

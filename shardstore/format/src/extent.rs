@@ -6,7 +6,7 @@
 use crate::id::VolumeId;
 
 /// No extent is longer: far above any volume (32 segments of 256 MiB), and sums of lengths stay within 63 bits.
-const EXTENT_MAX_BYTES: u64 = 1 << 48;
+pub const EXTENT_MAX_BYTES: u64 = 1 << 48;
 
 /// A byte run inside one volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

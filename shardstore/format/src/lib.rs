@@ -12,7 +12,7 @@ mod stripe;
 mod volume;
 
 pub use durable::Durable;
-pub use extent::{Extent, ExtentError};
+pub use extent::{EXTENT_MAX_BYTES, Extent, ExtentError};
 pub use id::{DataId, DriveId, PoolId, VolumeId, WriterId};
 pub use identity::{
     DriveIdentity, FormatPhase, IDENTITY_MAX_BYTES, IdentityError, LABEL_MAX_BYTES, MEMBERS_MAX,

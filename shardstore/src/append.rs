@@ -86,7 +86,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         };
         match self.appender(class).current() {
             Some(open) if self.is_usable(&open) => open.volume.profile,
-            _ => shrunk(self.media.shared.drives.healthy().count()),
+            _ => shrunk(self.media.shared.drives.healthy().len()),
         }
     }
 
@@ -150,7 +150,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             returned.push(bufs);
             if let Err(error) = result {
                 written = false;
-                let member = open.volume.drives[shard];
+                let member = open.volume.member(shard);
                 // Space is allocated before it is written, and a full drive is no broken one.
                 if let (Some(member), false) = (member, matches!(error, IoError::NoSpace)) {
                     self.media.fence(member, &error);
@@ -347,8 +347,8 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         from: u32,
         sectors: u32,
     ) -> Result<(), PutError> {
-        let shards = open.files.iter().zip(&open.volume.drives);
-        let grown = join_all(shards.map(|(file, member)| async {
+        let shards = open.files.iter().zip(open.volume.members());
+        let grown = join_all(shards.map(|(file, member)| async move {
             let member = member.ok_or(PutError::DrivesLost)?;
             let result = self.grow_shard(class, member, file, from, sectors).await;
             result.map_err(|error| match error {
@@ -441,7 +441,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
 
     async fn cut(&self, open: &OpenVolume<D::File>, end_sector: u32) {
         let end_bytes = sector_offset_bytes(end_sector);
-        let shards = open.files.iter().zip(&open.volume.drives);
+        let shards = open.files.iter().zip(open.volume.members());
         let cuts = shards.filter_map(|(file, member)| {
             let member = member.filter(|member| self.media.drive(*member).is_some())?;
             let cut = async move {

@@ -32,7 +32,7 @@ mod wait;
 
 pub use catalog::{Catalog, CatalogError, OwnerRow, VolumeUsage};
 pub use epoch::{EpochGuard, HoldGuard};
-pub use health::DriveState;
+pub use health::{DriveInfo, DriveState};
 pub use identity::{MASTER_KEY_PATH, MasterKeyError, read_master_key, write_master_key};
 pub use media::Media;
 pub use options::{LARGE_MIN_BYTES, OWN_CRC_MAX_BYTES, RESERVE_BYTES, StoreOptions, reserve_bytes};

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use futures_util::future::{Either, select};
 use quick_cache::unsync::Cache;
 use shardstore_erasure::Codec;
-use shardstore_format::{Profile, VolumeId};
+use shardstore_format::{DriveId, Profile, VolumeId};
 use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode, WRITE_DEADLINE};
 
 use crate::epoch::{CoreEpochs, EpochGuard, HoldGuard};
-use crate::health::DriveState;
+use crate::health::DriveSlot;
 use crate::options::OPEN_FILES_MAX;
 use crate::page_read::{Hedges, Loads};
 use crate::pool::Pool;
@@ -36,13 +36,22 @@ impl<D: Drive, X: Executor> Clone for Media<D, X> {
 pub(crate) struct MediaInner<D: Drive, X> {
     pub(crate) shared: Arc<StoreShared>,
     pub(crate) executor: X,
-    /// By member index.
-    drives: Vec<Option<D>>,
-    files: RefCell<Cache<(VolumeId, usize), D::File>>,
+    /// By member index; members that joined later may have no place yet.
+    handles: RefCell<Vec<Option<Handle<D>>>>,
+    /// By volume, shard and the member that held it when it was opened.
+    files: RefCell<Cache<(VolumeId, usize, usize), D::File>>,
     codecs: RefCell<HashMap<Profile, Codec>>,
     pub(crate) loads: Loads,
     pub(crate) hedges: Hedges,
     pub(crate) epochs: Rc<CoreEpochs>,
+}
+
+/// A drive as this core opened it.
+#[derive(Clone)]
+struct Handle<D> {
+    drive: D,
+    /// The arrival of the drive that it belongs to; the drive may have come back since.
+    arrival: u64,
 }
 
 impl<D: Drive, X: Executor> Media<D, X> {
@@ -50,12 +59,17 @@ impl<D: Drive, X: Executor> Media<D, X> {
     /// living core has it.
     pub fn new(shared: Arc<StoreShared>, pool: &Pool<D>, executor: X, core_index: usize) -> Media<D, X> {
         assert_eq!(pool.id(), shared.pool);
-        assert_eq!(pool.members().len(), shared.drives.slots().len());
+        assert!(pool.members().iter().all(|member| shared.drives.index_of(member.id).is_some()));
         let epochs = CoreEpochs::new(Arc::clone(&shared), core_index);
+        let handles = pool.members().iter().map(|member| {
+            let arrival = shared.drives.slot(shared.drives.index_of(member.id)?).arrival;
+            Some(Handle { drive: member.drive.clone()?, arrival })
+        });
+        let handles = RefCell::new(handles.collect());
         let inner = MediaInner {
             shared,
             executor,
-            drives: pool.members().iter().map(|member| member.drive.clone()).collect(),
+            handles,
             files: RefCell::new(Cache::new(OPEN_FILES_MAX)),
             codecs: RefCell::new(HashMap::new()),
             loads: Loads::default(),
@@ -68,6 +82,30 @@ impl<D: Drive, X: Executor> Media<D, X> {
     /// The half that all cores share.
     pub fn shared(&self) -> &Arc<StoreShared> {
         &self.inner.shared
+    }
+
+    /// Drives that joined or came back since this core opened its handles: it opens each and gives it to
+    /// [`Media::set_drive`], and until then reads around it.
+    pub fn drives_to_open(&self) -> Vec<DriveId> {
+        let handles = self.inner.handles.borrow();
+        let slots = self.inner.shared.drives.slots();
+        let is_old = |(member, slot): &(usize, &Arc<DriveSlot>)| {
+            let handle = handles.get(*member).and_then(Option::as_ref);
+            slot.state.is_readable() && handle.is_none_or(|handle| handle.arrival != slot.arrival)
+        };
+        slots.iter().enumerate().filter(is_old).map(|(_, slot)| slot.id).collect()
+    }
+
+    /// Takes this core's handle of a drive in its present arrival; a drive that is no member is left alone.
+    pub fn set_drive(&self, id: DriveId, drive: D) {
+        let Some(member) = self.inner.shared.drives.index_of(id) else { return };
+        let arrival = self.inner.shared.drives.slot(member).arrival;
+        let mut handles = self.inner.handles.borrow_mut();
+        if handles.len() <= member {
+            handles.resize_with(member + 1, || None);
+        }
+        handles[member] = Some(Handle { drive, arrival });
+        self.inner.files.borrow_mut().retain(|(_, _, opened_on), _| *opened_on != member);
     }
 
     /// Enters the current epoch; take it before the metadata snapshot of a read, and leave it once the read's
@@ -84,23 +122,31 @@ impl<D: Drive, X: Executor> Media<D, X> {
 
 impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// A member's drive, if it can be used.
-    pub(crate) fn drive(&self, member: usize) -> Option<&D> {
-        let drive = self.drives.get(member)?.as_ref()?;
-        match self.shared.drives.state(member) {
-            DriveState::Healthy => Some(drive),
-            DriveState::Missing | DriveState::Failed => None,
-        }
+    pub(crate) fn drive(&self, member: usize) -> Option<D> {
+        let slots = self.shared.drives.slots();
+        let slot = slots.get(member).filter(|slot| slot.state.is_readable())?;
+        let handles = self.handles.borrow();
+        let handle = handles.get(member)?.as_ref().filter(|handle| handle.arrival == slot.arrival)?;
+        Some(handle.drive.clone())
     }
 
-    /// All members that can be used.
-    pub(crate) fn healthy_drives(&self) -> Vec<(usize, &D)> {
-        let healthy = self.shared.drives.healthy();
-        healthy.filter_map(|member| Some((member, self.drive(member)?))).collect()
+    /// The members that take new volumes.
+    pub(crate) fn healthy_drives(&self) -> Vec<(usize, D)> {
+        self.of_members(self.shared.drives.healthy())
+    }
+
+    /// The members that can be read; those that are being drained too.
+    pub(crate) fn readable_drives(&self) -> Vec<(usize, D)> {
+        self.of_members(self.shared.drives.readable())
+    }
+
+    fn of_members(&self, members: Vec<usize>) -> Vec<(usize, D)> {
+        members.into_iter().filter_map(|member| Some((member, self.drive(member)?))).collect()
     }
 
     /// Notices drives that were fenced behind the store's back, by a flush or by another core.
     pub(crate) fn notice_fenced(&self) {
-        for (member, drive) in self.healthy_drives() {
+        for (member, drive) in self.readable_drives() {
             if let Some(reason) = drive.fenced() {
                 self.mark_failed(member, &format!("fenced: {reason:?}"));
             }
@@ -117,7 +163,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
 
     fn mark_failed(&self, member: usize, why: &str) {
         if self.shared.drives.mark_failed(member) {
-            let label = &self.shared.drives.slots()[member].label;
+            let label = &self.shared.drives.slot(member).label;
             tracing::error!(drive = %label, why, "drive taken out of use; its volumes are sealed");
         }
     }
@@ -144,9 +190,9 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
 
     /// The file of a shard for reading.
     pub(crate) async fn segment(&self, volume: &Volume, shard: usize) -> Result<D::File, IoError> {
-        let member = volume.drives.get(shard).copied().flatten().ok_or(IoError::NotFound)?;
+        let member = volume.member(shard).ok_or(IoError::NotFound)?;
         let drive = self.drive(member).ok_or(IoError::Fenced)?;
-        let key = (volume.id, shard);
+        let key = (volume.id, shard, member);
         let opened = self.files.borrow().get(&key).cloned();
         if let Some(file) = opened {
             return Ok(file);
@@ -158,7 +204,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
 
     /// Closes files of volumes that are gone, so that their space comes back. Cost: one pass over open files.
     pub(crate) fn close_stale_files(&self) {
-        self.files.borrow_mut().retain(|(volume, _), _| self.shared.volumes.contains(*volume));
+        self.files.borrow_mut().retain(|(volume, _, _), _| self.shared.volumes.contains(*volume));
     }
 
     /// The codec of a profile, made at its first use on this core.

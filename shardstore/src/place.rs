@@ -174,7 +174,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
                 }
                 Err(IoError::NoSpace) => failure = Some(PutError::NoSpace),
                 Err(IoError::AlreadyExists) => {
-                    let drive = &self.shared.drives.slots()[*member].label;
+                    let drive = &self.shared.drives.slot(*member).label;
                     tracing::error!(%drive, volume = volume.0, "a file of a new volume exists already");
                     failure = Some(PutError::DrivesLost);
                 }
@@ -189,8 +189,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             self.remove_files(volume, &made_on).await;
             return Err(error);
         }
-        let segments =
-            placement.members.iter().map(|member| self.shared.drives.slots()[*member].id).collect();
+        let segments = placement.members.iter().map(|member| self.shared.drives.slot(*member).id).collect();
         let (profile, state) = (placement.profile, VolumeState::Open);
         Ok(MadeFiles { record: VolumeRecord { id: volume, profile, class, state, segments }, files })
     }
@@ -218,7 +217,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let removals = members.iter().enumerate().map(|(shard, member)| async move {
             let Some(member) = *member else { return true };
             let Some(drive) = self.drive(member) else { return true };
-            self.bounded(member, remove_segment(drive, &segment_path(volume, shard))).await.is_ok()
+            self.bounded(member, remove_segment(&drive, &segment_path(volume, shard))).await.is_ok()
         });
         join_all(removals).await.into_iter().all(|removed| removed)
     }

@@ -100,7 +100,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
     /// [`PutError::TooFewDrives`] at once, so that no body is received in vain.
     pub fn put(&self, size_hint: Option<u64>) -> Result<ObjectWriter<D, X, C>, PutError> {
         let shared = self.shared();
-        let (healthy, needed) = (shared.drives.healthy().count(), usize::from(shared.profile.m) + 1);
+        let (healthy, needed) = (shared.drives.healthy().len(), usize::from(shared.profile.m) + 1);
         if healthy < needed {
             return Err(PutError::TooFewDrives { healthy, needed });
         }

@@ -191,7 +191,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// All segment files on the drives that answer.
     async fn list_segments(&self) -> Vec<FoundSegment> {
         let mut found = Vec::new();
-        for (member, drive) in self.healthy_drives() {
+        for (member, drive) in self.readable_drives() {
             let names = match self.bounded(member, drive.list(SEGMENTS_DIR)).await {
                 Ok(names) => names,
                 Err(IoError::NotFound) => continue,
@@ -220,7 +220,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     fn refuse_beyond(&self, found: &[FoundSegment], next: VolumeId) -> Result<(), RecoverError> {
         let beyond = found.iter().find(|segment| segment.volume >= next && !self.is_named(segment));
         beyond.map_or(Ok(()), |segment| {
-            let drive = self.shared.drives.slots()[segment.member].label.clone();
+            let drive = self.shared.drives.slot(segment.member).label.clone();
             let file = segment_path(segment.volume, segment.shard);
             Err(RecoverError::MetadataWentBack { drive, file, next })
         })
@@ -232,7 +232,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         for segment in found.iter().filter(|segment| !self.is_named(segment)) {
             let Some(drive) = self.drive(segment.member) else { continue };
             let file = segment_path(segment.volume, segment.shard);
-            match self.bounded(segment.member, remove_segment(drive, &file)).await {
+            match self.bounded(segment.member, remove_segment(&drive, &file)).await {
                 Ok(()) => orphans += 1,
                 Err(error) => tracing::warn!(drive = drive.label(), file, %error, "orphan not removed"),
             }
@@ -245,7 +245,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             return true;
         }
         let known = self.shared.volumes.get(segment.volume);
-        known.is_some_and(|known| known.drives.get(segment.shard).copied().flatten() == Some(segment.member))
+        known.is_some_and(|known| known.member(segment.shard) == Some(segment.member))
     }
 }
 

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use shardstore_format::{PoolId, Profile, VolumeId, VolumeRecord};
+use shardstore_format::{DriveId, PoolId, Profile, VolumeId, VolumeRecord};
 use shardstore_reactor::{BufPool, Drive};
 
 use crate::cache::PageCache;
 use crate::epoch::{Epochs, Holds};
-use crate::health::{DriveState, DriveTable};
+use crate::health::{DriveInfo, DriveSlot, DriveTable};
 use crate::options::StoreOptions;
 use crate::pool::Pool;
 use crate::table::{Opening, OpeningGuard, Volume, VolumeTable};
@@ -60,10 +60,42 @@ impl StoreShared {
         self.profile
     }
 
-    /// Each member's label and state.
-    pub fn drive_states(&self) -> Vec<(String, DriveState)> {
-        let slots = self.drives.slots().iter().enumerate();
-        slots.map(|(index, slot)| (slot.label.clone(), self.drives.state(index))).collect()
+    /// All members, those that joined while the process ran last; removed ones too.
+    pub fn drives(&self) -> Vec<DriveInfo> {
+        let info =
+            |slot: &Arc<DriveSlot>| DriveInfo { id: slot.id, label: slot.label.clone(), state: slot.state };
+        self.drives.slots().iter().map(info).collect()
+    }
+
+    /// A drive is not there any more; true for the first who says so. Its volumes are sealed and read around it.
+    pub fn drive_went(&self, id: DriveId) -> bool {
+        self.drives.index_of(id).is_some_and(|member| self.drives.mark_missing(member))
+    }
+
+    /// A drive is there again: every core opens a handle of its own (`Media::drives_to_open`).
+    pub fn drive_came_back(&self, id: DriveId) {
+        if let Some(member) = self.drives.index_of(id) {
+            self.drives.mark_returned(member);
+        }
+    }
+
+    /// A drive became a member: every core opens a handle of its own.
+    pub fn drive_joined(&self, id: DriveId, label: &str) {
+        self.drives.join(id, label);
+    }
+
+    /// Nothing new goes to a drive, or does again.
+    pub fn set_draining(&self, id: DriveId, draining: bool) {
+        if let Some(member) = self.drives.index_of(id) {
+            self.drives.set_draining(member, draining);
+        }
+    }
+
+    /// A drive is no member any more.
+    pub fn drive_removed(&self, id: DriveId) {
+        if let Some(member) = self.drives.index_of(id) {
+            self.drives.mark_removed(member);
+        }
     }
 
     /// Counts since the start.

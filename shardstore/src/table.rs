@@ -1,6 +1,6 @@
 //! The volumes that this process knows: a read-mostly table shared by all cores.
-//! Invariants: a lookup takes no lock; a volume's drives and profile never change while it is in the table; its
-//! state only moves forward: open, sealed, reclaimed.
+//! Invariants: a lookup takes no lock; a volume's profile never changes while it is in the table, and a shard's drive
+//! only once repair has committed that; its state only moves forward: open, sealed, reclaimed.
 //! Not here: records on disk (`Catalog`), open files (`media`).
 
 use std::collections::{BTreeSet, HashMap};
@@ -20,12 +20,14 @@ pub(crate) struct Volume {
     pub(crate) id: VolumeId,
     pub(crate) profile: Profile,
     pub(crate) class: VolumeClass,
-    /// Member index of each shard's drive; `None`: a drive that is no member any more.
-    pub(crate) drives: Box<[Option<usize>]>,
+    /// Member index of each shard's drive, or [`NO_MEMBER`].
+    members: Box<[AtomicU32]>,
     state: AtomicU64,
     pins: AtomicU32,
 }
 
+/// A shard whose drive is no member any more.
+const NO_MEMBER: u32 = u32::MAX;
 const OPEN: u64 = u64::MAX;
 const RECLAIMED: u64 = u64::MAX - 1;
 
@@ -35,7 +37,11 @@ impl Volume {
             id: record.id,
             profile: record.profile,
             class: record.class,
-            drives: record.segments.iter().map(|drive| member_of(*drive)).collect(),
+            members: record
+                .segments
+                .iter()
+                .map(|drive| AtomicU32::new(encode_member(member_of(*drive))))
+                .collect(),
             state: AtomicU64::new(encode_state(record.state)),
             pins: AtomicU32::new(0),
         }
@@ -55,6 +61,19 @@ impl Volume {
         assert!(before == OPEN || state != VolumeState::Open, "a sealed volume stays so");
     }
 
+    /// The member whose drive holds a shard; `None`: the drive is no member any more, or there is no such shard.
+    pub(crate) fn member(&self, shard: usize) -> Option<usize> {
+        match self.members.get(shard)?.load(Ordering::SeqCst) {
+            NO_MEMBER => None,
+            member => usize::try_from(member).ok(),
+        }
+    }
+
+    /// The members of all shards, by shard.
+    pub(crate) fn members(&self) -> Vec<Option<usize>> {
+        (0..self.members.len()).map(|shard| self.member(shard)).collect()
+    }
+
     /// Uncommitted extents in the volume.
     pub(crate) fn pins(&self) -> u32 {
         self.pins.load(Ordering::SeqCst)
@@ -64,6 +83,10 @@ impl Volume {
     pub(crate) fn segment_path(&self, shard: usize) -> String {
         segment_path(self.id, shard)
     }
+}
+
+fn encode_member(member: Option<usize>) -> u32 {
+    member.map_or(NO_MEMBER, |member| u32::try_from(member).expect("a pool has at most 1,024 members"))
 }
 
 fn encode_state(state: VolumeState) -> u64 {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fdb_schema::engine::embedded::{EmbeddedFactory, EmbeddedStats};
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
-use shardstore::{DriveState, StoreShared, StoreStats};
+use shardstore::{DriveInfo, DriveState, StoreShared, StoreStats};
 use shardstore_reactor::BufPool;
 
 use crate::admin::Live;
@@ -65,7 +65,6 @@ pub(super) struct Gauges {
     store: Arc<StoreShared>,
     metadata: EmbeddedFactory,
     bufs: BufPool,
-    drives: Vec<Gauge>,
     store_counters: Vec<Counter>,
     store_gauges: Vec<Gauge>,
     metadata_counters: Vec<Counter>,
@@ -76,9 +75,7 @@ pub(super) struct Gauges {
 impl Gauges {
     pub(super) fn new(store: Arc<StoreShared>, metadata: EmbeddedFactory, bufs: BufPool) -> Gauges {
         describe_gauge!("basalt_drive_healthy", "1 while the drive takes reads and writes");
-        let states = store.drive_states().into_iter();
         Gauges {
-            drives: states.map(|(drive, _)| gauge!("basalt_drive_healthy", "drive" => drive)).collect(),
             store_counters: counters(STORE_COUNTERS),
             store_gauges: gauges(STORE_GAUGES),
             metadata_counters: counters(METADATA_COUNTERS),
@@ -93,8 +90,9 @@ impl Gauges {
 
 impl Live for Gauges {
     fn publish(&self) {
-        for (gauge, (_, state)) in self.drives.iter().zip(self.store.drive_states()) {
-            gauge.set(if state == DriveState::Healthy { 1.0 } else { 0.0 });
+        for drive in self.store.drives() {
+            let healthy = if drive.state == DriveState::Healthy { 1.0 } else { 0.0 };
+            gauge!("basalt_drive_healthy", "drive" => drive.label).set(healthy);
         }
         let store = self.store.stats();
         set_counters(&self.store_counters, STORE_COUNTERS, &store);
@@ -107,10 +105,12 @@ impl Live for Gauges {
 
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        for (drive, state) in self.store.drive_states() {
+        for DriveInfo { label: drive, state, .. } in self.store.drives() {
             match state {
                 DriveState::Healthy => {}
                 DriveState::Missing => notes.push(format!("missing drive: {drive}")),
+                DriveState::Draining => notes.push(format!("drive being drained: {drive}")),
+                DriveState::Removed => {}
                 DriveState::Failed => notes.push(format!("drive taken out of use: {drive}")),
             }
         }

@@ -504,7 +504,10 @@ impl<R: RunStore, X: Executor> State<R, X> {
     fn free_retired(&mut self) {
         for table in std::mem::take(&mut self.retired) {
             match Arc::try_unwrap(table) {
-                Ok(table) => self.executor.spawn(table.dismantle()),
+                Ok(table) => {
+                    let executor = self.executor.clone();
+                    self.executor.spawn(async move { table.dismantle(&executor).await });
+                }
                 Err(held) => self.retired.push(held),
             }
         }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
-use shardstore_reactor::{Clock, MonotonicTime};
+use shardstore_reactor::{Executor, MonotonicTime};
 
 use super::config::ROWS_BETWEEN_YIELDS;
 use super::memtable::Memtable;
-use super::pace::yield_now;
+use super::pace::give_way;
 use super::record::Part;
 use super::request::{AddPatch, Message, Request};
 use super::tree::MergeCursor;
@@ -36,7 +36,7 @@ impl EmbeddedFactory {
     }
 
     /// A handle for the core that owns `run_store` and `clock`.
-    pub fn handle<R: RunStore, C: Clock>(&self, run_store: R, clock: C) -> Embedded<R, C> {
+    pub fn handle<R: RunStore, C: Executor>(&self, run_store: R, clock: C) -> Embedded<R, C> {
         Embedded { shared: Arc::clone(&self.shared), run_store, clock, urgent: false }
     }
 
@@ -59,21 +59,21 @@ impl EmbeddedFactory {
 
 /// One core's engine.
 #[derive(Clone)]
-pub struct Embedded<R: RunStore, C: Clock> {
+pub struct Embedded<R: RunStore, C: Executor> {
     shared: Arc<Shared>,
     run_store: R,
     clock: C,
     urgent: bool,
 }
 
-impl<R: RunStore, C: Clock> Embedded<R, C> {
+impl<R: RunStore, C: Executor> Embedded<R, C> {
     /// A handle whose commits are neither paced nor refused, for what a flush needs.
     pub(crate) fn urgent(&self) -> Embedded<R, C> {
         Embedded { urgent: true, ..self.clone() }
     }
 }
 
-impl<R: RunStore, C: Clock> Engine for Embedded<R, C> {
+impl<R: RunStore, C: Executor> Engine for Embedded<R, C> {
     type Txn = Buffered<EmbeddedSnapshot<R, C>>;
 
     fn begin(&self) -> Self::Txn {
@@ -83,14 +83,14 @@ impl<R: RunStore, C: Clock> Engine for Embedded<R, C> {
 }
 
 /// One moment of an [`Embedded`] engine.
-pub struct EmbeddedSnapshot<R: RunStore, C: Clock> {
+pub struct EmbeddedSnapshot<R: RunStore, C: Executor> {
     engine: Embedded<R, C>,
     view: Arc<View>,
     version: u64,
     began: MonotonicTime,
 }
 
-impl<R: RunStore, C: Clock> Snapshot for EmbeddedSnapshot<R, C> {
+impl<R: RunStore, C: Executor> Snapshot for EmbeddedSnapshot<R, C> {
     fn read_version(&self) -> u64 {
         self.version
     }
@@ -133,7 +133,7 @@ impl<R: RunStore, C: Clock> Snapshot for EmbeddedSnapshot<R, C> {
             }
             passed += 1;
             if passed % ROWS_BETWEEN_YIELDS == 0 {
-                yield_now().await;
+                give_way(&self.engine.clock).await;
                 self.check_age()?;
             }
             cursor.next(store).await.map_err(read_error)?;
@@ -164,7 +164,7 @@ impl<R: RunStore, C: Clock> Snapshot for EmbeddedSnapshot<R, C> {
     }
 }
 
-impl<R: RunStore, C: Clock> EmbeddedSnapshot<R, C> {
+impl<R: RunStore, C: Executor> EmbeddedSnapshot<R, C> {
     /// A tombstone for every key that the snapshot has in a cleared range.
     async fn expand_clears(&self, writes: &WriteSet, request: &mut Request) -> Result<(), EngineError> {
         let mut size_bytes = writes.size_bytes();

@@ -18,7 +18,7 @@ use shardstore_reactor::Executor;
 use super::config::{RETRY_DELAY, VOLUME_IDS_RESERVED};
 use super::handle::{Embedded, EmbeddedFactory};
 use super::memtable::Memtable;
-use super::pace::yield_now;
+use super::pace::{give_way, yield_now};
 use super::request::{Install, Message};
 use super::tree::{Backlog, Compaction, Run, TreeError, compact, write_runs};
 use super::view::{Shared, count};
@@ -208,7 +208,7 @@ impl<R: RunStore, X: Executor> Background<R, X> {
 
     async fn give_way(&self) {
         self.tell_progress();
-        yield_now().await;
+        give_way(&self.executor).await;
     }
 
     fn tell_progress(&self) {

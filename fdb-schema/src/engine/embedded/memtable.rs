@@ -12,9 +12,10 @@ use std::sync::atomic::{self, AtomicUsize};
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
 use crossbeam_skiplist::map::Entry;
+use shardstore_reactor::Executor;
 use smallvec::SmallVec;
 
-use super::pace::yield_now;
+use super::pace::give_way;
 use super::tree::SortedSource;
 use crate::engine::Direction;
 
@@ -172,10 +173,10 @@ impl Memtable {
     }
 
     /// Frees the rows slice by slice: all at once would hold the core for some 150 ns a row.
-    pub(crate) async fn dismantle(self) {
+    pub(crate) async fn dismantle<X: Executor>(self, executor: &X) {
         let mut rows = self.rows.into_iter();
         while rows.by_ref().take(ROWS_FREED_AT_ONCE).count() == ROWS_FREED_AT_ONCE {
-            yield_now().await;
+            give_way(executor).await;
         }
     }
 

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod auth;
 pub mod banner;
 pub mod config;
+pub mod drives;
 pub mod http;
 pub mod keys;
 pub mod ops;

@@ -11,6 +11,7 @@ mod gauges;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -22,8 +23,8 @@ use futures_channel::oneshot;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use shardstore::{Media, Pool, PoolOptions, Store, StoreShared, open_pool};
 use shardstore_reactor::{
-    Clock, CoreConfig, CoreExecutor, CoreHandle, Drive, Executor, Net, RealDrive, RealDriveFactory, RealNet,
-    flags_in_use, probe, spawn_core,
+    Clock, CoreConfig, CoreExecutor, CoreHandle, Drive, Executor, FileLock, Net, RealDrive, RealDriveFactory,
+    RealNet, flags_in_use, probe, spawn_core,
 };
 
 use self::budget::Budget;
@@ -33,6 +34,7 @@ use crate::admin::{AdminService, Phase, Status, keep_metrics};
 use crate::auth::{Credentials, Secret};
 use crate::banner::{Screen, facts_from_text, facts_to_text};
 use crate::config::{Config, RootCredentials};
+use crate::drives::{DriveHandle, DriveSet, Keeper, KeeperParts, LogChanges, follow_drives, log_changes};
 use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, serve_listener};
 use crate::keys::MasterKey;
 use crate::ops::{Admission, Core, MetadataRuns, StoreCatalog};
@@ -87,6 +89,8 @@ impl Credentials for RootOnly {
 struct Booted {
     pool: Pool<RealDriveFactory>,
     shared: Arc<StoreShared>,
+    drives: Arc<DriveSet>,
+    log: LogChanges,
     metadata: EmbeddedFactory,
     report: OpenReport,
     before: Vec<(String, String)>,
@@ -111,7 +115,7 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
     raise_file_limit();
     config.listen = free_port("listen", config.listen)?;
     config.admin_listen = free_port("admin-listen", config.admin_listen)?;
-    let locked = lock_drives(&config.drives)?;
+    let mut locked = lock_drives(&config.drives)?;
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|source| StartError(format!("metrics cannot be set up: {source}")))?;
@@ -130,6 +134,7 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
     for index in 1..config.cpus.len() {
         spawn_other_core(CorePlan { index, ..plan.clone() }, &first.credentials, &mut running)?;
     }
+    let _drives = spawn_keeper(plan, locked.take_locks())?;
     status.enter(Phase::Ready);
     print_screen(&config, &booted, &first);
 
@@ -137,7 +142,6 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
     tracing::info!(signal, "stopping: finishing what is under way");
     status.enter(Phase::Stopping);
     running.stop();
-    drop(locked);
     Ok(())
 }
 
@@ -258,6 +262,54 @@ fn boot(
     Ok((thread, booted))
 }
 
+/// Starts the thread that keeps the drives; the locks on their directories are its own from now on.
+fn spawn_keeper(plan: CorePlan, locks: Vec<(PathBuf, FileLock)>) -> Result<DriveHandle, StartError> {
+    let (sender, receiver) = mpsc::channel();
+    let thread = spawn_core(CoreConfig::new(None, "drives"), move |executor| async move {
+        match keeper(&plan, locks, &executor).await {
+            Ok((keeper, handle)) => {
+                drop(sender.send(Ok(handle)));
+                keeper.run().await;
+            }
+            Err(error) => drop(sender.send(Err(error))),
+        }
+    });
+    thread.map_err(refused)?;
+    receiver.recv().map_err(|_| StartError("the thread of the drives ended at its start".to_owned()))?
+}
+
+async fn keeper(
+    plan: &CorePlan,
+    locks: Vec<(PathBuf, FileLock)>,
+    executor: &CoreExecutor,
+) -> Result<(Keeper<Engine>, DriveHandle), StartError> {
+    let booted = &plan.booted;
+    let pool = booted.pool.with_drives(|factory| Some(factory.on_core()));
+    let index = plan.config.cpus.len() + 1;
+    let media = Media::new(Arc::clone(&booted.shared), &pool, executor.clone(), index);
+    let engine = booted.metadata.handle(MetadataRuns::new(media.clone()), executor.clone());
+    let metadata = open_metadata(engine, executor).await?;
+    Ok(Keeper::new(KeeperParts {
+        shared: Arc::clone(&booted.shared),
+        drives: Arc::clone(&booted.drives),
+        facts: booted.pool.facts(),
+        membership: booted.pool.membership(),
+        locks,
+        metadata,
+        media,
+        log: booted.log.clone(),
+        executor: executor.clone(),
+    }))
+}
+
+async fn open_metadata(
+    engine: Engine,
+    executor: &CoreExecutor,
+) -> Result<Metadata<Engine, CoreExecutor>, StartError> {
+    let opened = Metadata::open(engine, executor.clone(), Outcomes::Known).await;
+    opened.map_err(|source| StartError(format!("metadata cannot be written: {source}")))
+}
+
 type Commits = embedded::EmbeddedCore<RealDrive, MetadataRuns<RealDrive, CoreExecutor>, CoreExecutor>;
 
 async fn open_everything(
@@ -271,7 +323,7 @@ async fn open_everything(
     let pool = open_pool(drives, options, executor).await.map_err(refused)?;
     let shared = StoreShared::new(&pool, budget.store_options());
     let media = Media::new(Arc::clone(&shared), &pool, executor.clone(), config.cpus.len());
-    let runs = MetadataRuns::new(media);
+    let runs = MetadataRuns::new(media.clone());
     let log_drives: Vec<_> =
         pool.members().iter().filter_map(|member| Some((member.id, member.drive.clone()?))).collect();
     let log_members = usize::from(pool.profile().m) + 1;
@@ -283,7 +335,12 @@ async fn open_everything(
             .await
             .map_err(refused)?;
     let find = |drive: &RealDrive| factories.iter().find(|factory| factory.label() == drive.label()).cloned();
-    let booted = Booted { pool: pool.with_drives(find), shared, metadata, report, before };
+    let pool = pool.with_drives(find);
+    let drives = DriveSet::new(&pool);
+    let (log, changes) = log_changes(commits.log_drives());
+    executor.spawn(changes);
+    executor.spawn(follow_drives(media, Arc::clone(&drives), executor.clone()));
+    let booted = Booted { pool, shared, drives, log, metadata, report, before };
     Ok((booted, commits))
 }
 
@@ -355,9 +412,8 @@ async fn core_ops(plan: &CorePlan, executor: &CoreExecutor) -> Result<CoreOps, S
     let pool = plan.booted.pool.with_drives(|factory| Some(factory.on_core()));
     let media = Media::new(Arc::clone(&plan.booted.shared), &pool, executor.clone(), plan.index);
     let engine = plan.booted.metadata.handle(MetadataRuns::new(media.clone()), executor.clone());
-    let metadata = Metadata::open(engine, executor.clone(), Outcomes::Known)
-        .await
-        .map_err(|source| StartError(format!("metadata cannot be written: {source}")))?;
+    let metadata = open_metadata(engine, executor).await?;
+    executor.spawn(follow_drives(media.clone(), Arc::clone(&plan.booted.drives), executor.clone()));
     let store = Store::new(&media, StoreCatalog::new(metadata.clone()));
     let admission = Admission::new(plan.budget.admission(), pool.profile());
     Ok(Core::new(metadata, store, executor.clone(), admission))

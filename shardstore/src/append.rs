@@ -160,7 +160,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         (written, returned)
     }
 
-    fn is_usable(&self, open: &OpenVolume<D::File>) -> bool {
+    pub(crate) fn is_usable(&self, open: &OpenVolume<D::File>) -> bool {
         !open.is_closing() && open.generation == self.media.shared.drives.generation()
     }
 

@@ -84,17 +84,17 @@ impl DriveTable {
 
     /// Takes a drive that takes part out of all reading and writing; true for the first to notice.
     pub(crate) fn mark_failed(&self, index: usize) -> bool {
-        self.leave(index, DriveState::Failed)
+        let failed =
+            |slot: &DriveSlot| slot.state.is_readable().then_some((DriveState::Failed, slot.arrival));
+        self.change(index, failed).is_some()
     }
 
-    /// A drive is not there any more; true for the first to notice.
+    /// A drive is not there any more; true for the first to notice. One that had failed is only missing then: what
+    /// comes back in its place is looked at anew.
     pub(crate) fn mark_missing(&self, index: usize) -> bool {
-        self.leave(index, DriveState::Missing)
-    }
-
-    fn leave(&self, index: usize, to: DriveState) -> bool {
-        let before = self.change(index, |slot| slot.state.is_readable().then_some((to, slot.arrival)));
-        before.is_some()
+        let is_there = |state: DriveState| state.is_readable() || state == DriveState::Failed;
+        let missing = |slot: &DriveSlot| is_there(slot.state).then_some((DriveState::Missing, slot.arrival));
+        self.change(index, missing).is_some()
     }
 
     /// A drive came back under a new handle, which every core opens for itself.
@@ -185,12 +185,12 @@ mod tests {
         let generation = drives.generation();
         assert!(drives.mark_failed(0));
         assert!(!drives.mark_failed(0));
-        assert!(!drives.mark_missing(0), "what failed is not missing");
         assert_eq!(drives.generation(), generation + 1);
         assert_eq!((drives.slot(0).state, drives.slot(0).arrival), (DriveState::Failed, 0));
+        assert!(drives.mark_missing(0) && !drives.mark_missing(0));
         drives.mark_returned(0);
         assert_eq!((drives.slot(0).state, drives.slot(0).arrival), (DriveState::Healthy, 1));
-        assert_eq!(drives.generation(), generation + 2);
+        assert_eq!(drives.generation(), generation + 3);
     }
 
     #[test]

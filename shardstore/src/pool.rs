@@ -8,15 +8,18 @@ use std::collections::BTreeSet;
 use futures_util::future::{Either, join_all, select};
 use shardstore_format::{
     DriveId, DriveIdentity, FormatPhase, IDENTITY_MAX_BYTES, IdentityError, LABEL_MAX_BYTES, MEMBERS_MAX,
-    Member, PoolId, Profile, SHARDS_MAX,
+    Member, MemberPlan, Membership, PoolId, Profile, SHARDS_MAX,
 };
 use shardstore_reactor::{Drive, Executor, IoError, WRITE_DEADLINE};
 
+use crate::membership::PoolFacts;
 use crate::table::SEGMENTS_DIR;
 
 /// The directory of a drive's identity files.
 pub(crate) const IDENTITY_DIR: &str = "identity";
-const IDENTITY_PATH: &str = "identity/drive";
+pub(crate) const IDENTITY_PATH: &str = "identity/drive";
+/// Directories that a drive which left the pool keeps, emptied: it may join again.
+const LEFT_EMPTY_DIRS: [&str; 2] = [SEGMENTS_DIR, "log"];
 
 /// What the operator asks for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +37,8 @@ pub struct PoolMember<D> {
     pub label: String,
     /// The drive, unless it is missing.
     pub drive: Option<D>,
+    /// What is to become of it.
+    pub plan: MemberPlan,
 }
 
 /// The drives of a deployment, recognised.
@@ -43,6 +48,7 @@ pub struct Pool<D> {
     profile: Profile,
     created_unix_ms: u64,
     is_new: bool,
+    revision: u64,
     members: Vec<PoolMember<D>>,
     /// Sentences about drives that are given but take no part.
     notes: Vec<String>,
@@ -52,6 +58,11 @@ impl<D> Pool<D> {
     /// The deployment.
     pub fn id(&self) -> PoolId {
         self.id
+    }
+
+    /// What never changes of it.
+    pub fn facts(&self) -> PoolFacts {
+        PoolFacts { id: self.id, profile: self.profile, created_unix_ms: self.created_unix_ms }
     }
 
     /// Redundancy of new volumes.
@@ -69,7 +80,22 @@ impl<D> Pool<D> {
         self.is_new
     }
 
-    /// All members, in the order of the first start.
+    /// Counts changes of the member list.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The member list as drives and metadata keep it.
+    pub fn membership(&self) -> Membership {
+        let member = |member: &PoolMember<D>| Member {
+            drive: member.id,
+            label: clipped(&member.label),
+            plan: member.plan,
+        };
+        Membership { revision: self.revision, members: self.members.iter().map(member).collect() }
+    }
+
+    /// All members, in the order in which they joined.
     pub fn members(&self) -> &[PoolMember<D>] {
         &self.members
     }
@@ -91,12 +117,14 @@ impl<D> Pool<D> {
             id: member.id,
             label: member.label.clone(),
             drive: member.drive.as_ref().and_then(&mut handle),
+            plan: member.plan,
         });
         Pool {
             id: self.id,
             profile: self.profile,
             created_unix_ms: self.created_unix_ms,
             is_new: self.is_new,
+            revision: self.revision,
             members: members.collect(),
             notes: self.notes.clone(),
         }
@@ -143,7 +171,7 @@ pub enum OpenError {
         /// A drive of the other.
         other: String,
     },
-    /// A drive that says it is of this pool, and the pool does not know it.
+    /// A drive of this pool that is none of those whose formatting was interrupted.
     NotAMember {
         /// Which.
         label: String,
@@ -220,8 +248,8 @@ impl std::fmt::Display for OpenError {
             }
             OpenError::NotAMember { label } => write!(
                 f,
-                "{label} says that it is of this pool and is not in its member list: it was replaced; remove it \
-                 from the command line"
+                "{label} says that it is of this pool and is not among the drives whose formatting was interrupted: \
+                 remove it from the command line"
             ),
             OpenError::UnknownBlank { label } => write!(
                 f,
@@ -324,8 +352,8 @@ pub async fn open_pool<D: Drive, X: Executor>(
         given.push((drive, found?));
     }
     refuse_mixtures(&given)?;
-    let ready = first_identity(&given, FormatPhase::Ready).cloned();
-    let forming = first_identity(&given, FormatPhase::Forming).cloned();
+    let ready = newest_identity(&given, FormatPhase::Ready).cloned();
+    let forming = newest_identity(&given, FormatPhase::Forming).cloned();
     match (ready, forming) {
         (Some(identity), _) => recognise(given, &identity, options).await,
         (None, Some(identity)) => resume(given, &identity, options).await,
@@ -351,13 +379,13 @@ async fn look<D: Drive>(drive: &D) -> Result<Found, OpenError> {
 }
 
 /// Something in the directory that neither a file system nor an interrupted formatting puts there.
-async fn first_foreign_name<D: Drive>(drive: &D) -> Result<Option<String>, IoError> {
+pub(crate) async fn first_foreign_name<D: Drive>(drive: &D) -> Result<Option<String>, IoError> {
     let mut names = drive.list("").await?;
     names.sort();
     for name in names {
         let is_ours_to_ignore = name == "lost+found" || name == IDENTITY_DIR || name.starts_with('.');
-        let is_empty_dir = name == SEGMENTS_DIR
-            && match drive.list(SEGMENTS_DIR).await {
+        let is_empty_dir = LEFT_EMPTY_DIRS.contains(&name.as_str())
+            && match drive.list(&name).await {
                 Ok(inside) => inside.is_empty(),
                 Err(_) => false,
             };
@@ -377,8 +405,10 @@ fn identities<D>(given: &Given<D>) -> impl Iterator<Item = (&D, &DriveIdentity)>
     })
 }
 
-fn first_identity<D>(given: &Given<D>, phase: FormatPhase) -> Option<&DriveIdentity> {
-    identities(given).map(|(_, identity)| identity).find(|identity| identity.phase == phase)
+/// Of the identities in a phase, one with the highest revision: a change of members reaches the drives one by one.
+fn newest_identity<D>(given: &Given<D>, phase: FormatPhase) -> Option<&DriveIdentity> {
+    let of_phase = identities(given).map(|(_, identity)| identity).filter(|identity| identity.phase == phase);
+    of_phase.max_by_key(|identity| identity.membership.revision)
 }
 
 fn notes_of<D>(given: &Given<D>) -> Vec<String> {
@@ -412,18 +442,24 @@ async fn recognise<D: Drive>(
 ) -> Result<Pool<D>, OpenError> {
     refuse_other_redundancy(identity, options)?;
     let mut notes = notes_of(&given);
-    let mut members: Vec<PoolMember<D>> = identity
-        .members
-        .iter()
-        .map(|member| PoolMember { id: member.drive, label: member.label.clone(), drive: None })
-        .collect();
+    let blank_member = |member: &Member| PoolMember {
+        id: member.drive,
+        label: member.label.clone(),
+        drive: None,
+        plan: member.plan,
+    };
+    let mut members: Vec<PoolMember<D>> = identity.membership.members.iter().map(blank_member).collect();
+    let mut gone = Vec::new();
     let mut blank = Vec::new();
     for (drive, found) in given {
         let label = drive.label().to_owned();
         match found {
             Found::Identity(its) => {
                 let place = members.iter_mut().find(|member| member.id == its.drive);
-                let member = place.ok_or(OpenError::NotAMember { label: label.clone() })?;
+                let Some(member) = place else {
+                    gone.push(label);
+                    continue;
+                };
                 if its.phase == FormatPhase::Forming {
                     // Another drive is ready, so every drive had its identity: only this mark is missing.
                     write_identity(&drive, &DriveIdentity { phase: FormatPhase::Ready, ..its }).await?;
@@ -446,6 +482,11 @@ async fn recognise<D: Drive>(
     {
         return Err(OpenError::UnknownBlank { label: label.clone() });
     }
+    notes.extend(gone.iter().map(|label| {
+        format!(
+            "{label} was removed from the pool or replaced: take it off the command line; it may be emptied"
+        )
+    }));
     notes.extend(blank.iter().map(|label| {
         format!(
             "{label} is empty and counts as a missing drive: mount it, or replace it with `basaltctl drive replace`"
@@ -461,7 +502,7 @@ fn pool_of<D>(
     notes: Vec<String>,
 ) -> Pool<D> {
     let (id, profile, created_unix_ms) = (identity.pool, identity.profile, identity.created_unix_ms);
-    Pool { id, profile, created_unix_ms, is_new, members, notes }
+    Pool { id, profile, created_unix_ms, is_new, revision: identity.membership.revision, members, notes }
 }
 
 fn refuse_other_redundancy(identity: &DriveIdentity, options: PoolOptions) -> Result<(), OpenError> {
@@ -480,19 +521,18 @@ async fn resume<D: Drive>(
     options: PoolOptions,
 ) -> Result<Pool<D>, OpenError> {
     refuse_other_redundancy(identity, options)?;
-    let began_with = || identity.members.iter().map(|member| member.label.clone()).collect::<Vec<_>>();
+    let began_with =
+        || identity.membership.members.iter().map(|member| member.label.clone()).collect::<Vec<_>>();
     let present: BTreeSet<DriveId> = identities(&given).map(|(_, its)| its.drive).collect();
     let mut unplaced: Vec<&Member> =
-        identity.members.iter().filter(|member| !present.contains(&member.drive)).collect();
-    if given.len() != identity.members.len() {
+        identity.membership.members.iter().filter(|member| !present.contains(&member.drive)).collect();
+    if given.len() != identity.membership.members.len() {
         return Err(OpenError::InterruptedElsewhere { began_with: began_with() });
     }
     let mut placed = Vec::new();
     for (drive, found) in given {
         let id = match found {
-            Found::Identity(its) if identity.members.iter().any(|member| member.drive == its.drive) => {
-                its.drive
-            }
+            Found::Identity(its) if identity.membership.member(its.drive).is_some() => its.drive,
             Found::Identity(_) => return Err(OpenError::NotAMember { label: drive.label().to_owned() }),
             // A file cut short by the interruption is as good as none: nothing was stored yet.
             Found::Blank | Found::Broken(_) => {
@@ -525,14 +565,19 @@ async fn format_new<D: Drive, X: Executor>(
     }
     let random = || u128::from(executor.random_u64()) << 64 | u128::from(executor.random_u64());
     let placed: Vec<(D, DriveId)> = given.into_iter().map(|(drive, _)| (drive, DriveId(random()))).collect();
-    let members = placed.iter().map(|(drive, id)| Member { drive: *id, label: clipped(drive.label()) });
+    let member = |(drive, id): &(D, DriveId)| Member {
+        drive: *id,
+        label: clipped(drive.label()),
+        plan: MemberPlan::Stay,
+    };
+    let members = placed.iter().map(member).collect();
     let identity = DriveIdentity {
         phase: FormatPhase::Forming,
         pool: PoolId(random()),
         drive: placed[0].1,
         profile,
         created_unix_ms: executor.unix_ms(),
-        members: members.collect(),
+        membership: Membership { revision: 1, members },
     };
     form(placed, &identity).await
 }
@@ -545,11 +590,11 @@ async fn form<D: Drive>(placed: Vec<(D, DriveId)>, identity: &DriveIdentity) -> 
         });
         join_all(writes).await.into_iter().collect::<Result<(), OpenError>>()?;
     }
-    let members = identity.members.iter().map(|member| {
+    let members = identity.membership.members.iter().map(|member| {
         let place = placed.iter().find(|(_, id)| *id == member.drive);
         let drive = place.map(|(drive, _)| drive.clone());
         let label = drive.as_ref().map_or(member.label.clone(), |drive| drive.label().to_owned());
-        PoolMember { id: member.drive, label, drive }
+        PoolMember { id: member.drive, label, drive, plan: member.plan }
     });
     Ok(pool_of(identity, members.collect(), true, Vec::new()))
 }

@@ -191,10 +191,16 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         Ok(())
     }
 
-    /// Seals this core's open volumes that hold dead bytes and were left alone for a while.
+    /// Seals this core's open volumes that hold dead bytes and were left alone for a while, or lie on drives that
+    /// changed.
     async fn seal_idle(self: &std::rc::Rc<Self>) -> Result<(), CatalogError> {
         for class in [VolumeClass::Packed, VolumeClass::Large] {
             let Some(open) = self.appender(class).current() else { continue };
+            if !self.is_usable(&open) {
+                // Drives came or went: what is open lies on the wrong ones, also if nothing is appended any more.
+                self.seal(&open);
+                continue;
+            }
             let (appended_bytes, last_append) = open.appended();
             if self.media.executor.now().since(last_append) < IDLE_SEAL || open.volume.pins() > 0 {
                 continue;

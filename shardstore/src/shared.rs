@@ -67,6 +67,11 @@ impl StoreShared {
         self.drives.slots().iter().map(info).collect()
     }
 
+    /// Shards of volumes, metadata runs included, that lie on a drive. Cost: one pass over all volumes.
+    pub fn shards_on(&self, id: DriveId) -> usize {
+        self.drives.index_of(id).map_or(0, |member| self.volumes.shards_on(member))
+    }
+
     /// A drive is not there any more; true for the first who says so. Its volumes are sealed and read around it.
     pub fn drive_went(&self, id: DriveId) -> bool {
         self.drives.index_of(id).is_some_and(|member| self.drives.mark_missing(member))

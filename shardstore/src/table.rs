@@ -181,6 +181,14 @@ impl VolumeTable {
         });
     }
 
+    /// Shards of known volumes that lie on a member. Cost: one pass over all volumes.
+    pub(crate) fn shards_on(&self, member: usize) -> usize {
+        let on_member = |volume: &Arc<Volume>| {
+            volume.members().into_iter().filter(|holder| *holder == Some(member)).count()
+        };
+        self.parts.iter().map(|part| part.load().values().map(on_member).sum::<usize>()).sum()
+    }
+
     fn part(&self, id: VolumeId) -> &ArcSwap<Part> {
         let index = id.0 % (PARTS as u64);
         &self.parts[usize::try_from(index).expect("below PARTS")]

@@ -36,6 +36,8 @@ pub(crate) enum Prefix {
     Part = 0x31,
     /// (upload id) -> what its completion answered.
     Completed = 0x32,
+    /// () -> the members of the pool.
+    Members = 0x50,
     /// (volume) -> record.
     Volume = 0x40,
     /// (volume) -> live bytes by atomic add.
@@ -116,6 +118,11 @@ pub fn volume_counter_key() -> Vec<u8> {
 
 pub(crate) fn identity(name: &[u8]) -> Vec<u8> {
     key(Prefix::Identity, &[name])
+}
+
+/// The one row of the pool's members.
+pub(crate) fn members() -> Vec<u8> {
+    key(Prefix::Members, &[])
 }
 
 pub(crate) fn done(writer: WriterId, sequence: u64) -> Vec<u8> {

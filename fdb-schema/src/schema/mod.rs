@@ -10,6 +10,7 @@ mod error;
 mod identity;
 mod keyspace;
 mod list;
+mod members;
 mod object;
 mod record;
 mod retry;

@@ -35,6 +35,9 @@ pub(super) struct Budget {
     pub(super) memtable_bytes: usize,
 }
 
+/// Threads beside the cores that read through the store: the metadata thread and the keeper of the drives.
+const EXTRA_THREADS: usize = 2;
+
 impl Budget {
     /// Divides `memory_bytes` among `cores`.
     pub(super) fn new(memory_bytes: u64, cores: usize) -> Budget {
@@ -60,7 +63,7 @@ impl Budget {
 
     /// For the store: one more core than serve, for the metadata thread.
     pub(super) fn store_options(&self) -> StoreOptions {
-        StoreOptions::new(self.bufs.clone(), self.cache_bytes, self.cores + 1)
+        StoreOptions::new(self.bufs.clone(), self.cache_bytes, self.cores + EXTRA_THREADS)
     }
 
     /// For one core's requests.

@@ -12,14 +12,18 @@ use super::{StartError, refused};
 /// The drives of this process, locked until this is dropped.
 pub(super) struct LockedDrives {
     factories: Vec<RealDriveFactory>,
-    #[expect(dead_code, reason = "held until the process ends")]
-    locks: Vec<FileLock>,
+    locks: Vec<(PathBuf, FileLock)>,
 }
 
 impl LockedDrives {
     /// To open the drives on any thread.
     pub(super) fn factories(&self) -> Vec<RealDriveFactory> {
         self.factories.clone()
+    }
+
+    /// The locks, for whoever keeps the drives while the process runs; they last until it lets go of them.
+    pub(super) fn take_locks(&mut self) -> Vec<(PathBuf, FileLock)> {
+        std::mem::take(&mut self.locks)
     }
 }
 
@@ -33,7 +37,7 @@ pub(super) fn lock_drives(paths: &[PathBuf]) -> Result<LockedDrives, StartError>
     refuse_same_directory(paths)?;
     for path in paths {
         factories.push(RealDriveFactory::open(path).map_err(refused)?);
-        locks.push(try_lock_exclusive(path).map_err(refused)?);
+        locks.push((path.clone(), try_lock_exclusive(path).map_err(refused)?));
     }
     Ok(LockedDrives { factories, locks })
 }

@@ -16,7 +16,7 @@ pub use extent::{EXTENT_MAX_BYTES, Extent, ExtentError};
 pub use id::{DataId, DriveId, PoolId, VolumeId, WriterId};
 pub use identity::{
     DriveIdentity, FormatPhase, IDENTITY_MAX_BYTES, IdentityError, LABEL_MAX_BYTES, MEMBERS_MAX,
-    MasterKeyFile, Member,
+    MasterKeyFile, Member, MemberPlan, Membership,
 };
 pub use page::{PAGE_MAX_SECTORS, PageAddress, PageError, SHARDS_MAX, StripeHeader, open_page, seal_page};
 pub use stripe::{Layout, PageSpan, StripeShape, page_bytes, page_payload_bytes};

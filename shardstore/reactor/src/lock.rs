@@ -1,12 +1,14 @@
 //! One process per drive: an exclusive flock on its directory, which leaves no trace there, or on a file.
 //! Invariants: the kernel lets go when the process ends, however it ends; a lock is never waited for.
-//! Not here: what the file holds. Blocks; for start-up only.
+//! Not here: what the file holds. Blocks; for start-up, or off the core.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+
+use crate::cores::run_off_core;
 
 /// Why a lock was not taken.
 #[derive(Debug)]
@@ -58,6 +60,14 @@ pub fn try_lock_exclusive(path: &Path) -> Result<FileLock, LockError> {
         Err(Errno::WOULDBLOCK) => Err(LockError::Held(path.into())),
         Err(errno) => Err(device(errno)),
     }
+}
+
+/// As [`try_lock_exclusive`], on a thread of the core's pool.
+///
+/// # Errors
+/// [`LockError`], whose text tells the operator what to do.
+pub async fn try_lock_off_core(path: PathBuf) -> Result<FileLock, LockError> {
+    run_off_core(move || try_lock_exclusive(&path)).await
 }
 
 #[cfg(test)]

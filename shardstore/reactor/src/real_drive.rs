@@ -121,6 +121,26 @@ impl RealDriveFactory {
         Ok(RealDriveFactory { shared: Arc::new(DriveShared { root, label, fence: AtomicU8::new(0) }) })
     }
 
+    /// As [`RealDriveFactory::open`], on a thread of the core's pool: a mount that hangs holds up no core.
+    ///
+    /// # Errors
+    /// [`DriveOpenError`], whose text tells the operator what to do.
+    pub async fn open_off_core(path: PathBuf) -> Result<RealDriveFactory, DriveOpenError> {
+        run_off_core(move || RealDriveFactory::open(&path)).await
+    }
+
+    /// Whether `path` still leads to the directory that was opened: nothing was unmounted, mounted over or renamed.
+    pub async fn is_in_place(&self, path: PathBuf) -> bool {
+        let shared = Arc::clone(&self.shared);
+        run_off_core(move || {
+            let (Ok(there), Ok(opened)) = (rustix::fs::stat(&path), rustix::fs::fstat(&shared.root)) else {
+                return false;
+            };
+            (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
+        })
+        .await
+    }
+
     /// The drive for the core that calls; once per core, since each one brings its own limits.
     pub fn on_core(&self) -> RealDrive {
         RealDrive {

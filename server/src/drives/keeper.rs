@@ -1,0 +1,555 @@
+//! Watches the drives and carries out what is asked of them.
+//! Invariants: the member list changes only here, first in metadata and then on the drives; a drive that went is fenced
+//! before anybody is told, and comes back only under a new handle, with what nobody names on it freed.
+//! Not here: moving shards (`shardstore`): a member that is to leave waits here until nothing lies on it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fdb_schema::Engine;
+use fdb_schema::schema::Metadata;
+use futures_channel::mpsc;
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use shardstore::{DriveState, Media, Offered, PoolFacts, StoreShared, copy_master_key, look_at, tell_drives};
+use shardstore_format::{
+    DriveId, DriveIdentity, LABEL_MAX_BYTES, MEMBERS_MAX, Member, MemberPlan, Membership,
+};
+use shardstore_reactor::{
+    Clock, CoreExecutor, Drive, Executor, FenceReason, FileLock, RealDrive, RealDriveFactory, timeout,
+    try_lock_off_core,
+};
+
+use super::requests::{Answer, DriveHandle, DriveReport, DriveRequest, RequestError};
+use super::set::{DriveSet, LogChanges};
+
+/// How often every drive is looked at: a drive that was pulled is noticed within two looks.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Looks in a row that must find nothing before a drive counts as gone: a remount may lie between two.
+const ABSENT_LOOKS: u32 = 2;
+/// A look that takes longer says nothing: writes have their own deadline.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a keeper begins with.
+pub struct KeeperParts<E: Engine> {
+    /// The store's view of the drives.
+    pub shared: Arc<StoreShared>,
+    /// The drives that can be opened.
+    pub drives: Arc<DriveSet>,
+    /// What never changes of the pool.
+    pub facts: PoolFacts,
+    /// The members as the drives told them.
+    pub membership: Membership,
+    /// The locks of the directories that are open, by path as it was given.
+    pub locks: Vec<(PathBuf, FileLock)>,
+    /// The metadata of this thread.
+    pub metadata: Metadata<E, CoreExecutor>,
+    /// The drives as this thread opened them.
+    pub media: Media<RealDrive, CoreExecutor>,
+    /// The way to the metadata log.
+    pub log: LogChanges,
+    /// This thread.
+    pub executor: CoreExecutor,
+}
+
+/// The owner of the member list.
+pub struct Keeper<E: Engine> {
+    parts: KeeperParts<E>,
+    locks: BTreeMap<PathBuf, FileLock>,
+    requests: mpsc::UnboundedReceiver<(DriveRequest, Answer)>,
+    /// Looks in a row that did not find a drive.
+    absent_looks: BTreeMap<DriveId, u32>,
+    /// Why a drive did not come back, so that it is said once.
+    refusals: BTreeMap<DriveId, String>,
+}
+
+impl<E: Engine> Keeper<E> {
+    /// A keeper, and the way to ask it.
+    pub fn new(mut parts: KeeperParts<E>) -> (Keeper<E>, DriveHandle) {
+        let (handle, requests) = DriveHandle::new();
+        let locks = std::mem::take(&mut parts.locks).into_iter().collect();
+        let keeper =
+            Keeper { parts, locks, requests, absent_looks: BTreeMap::new(), refusals: BTreeMap::new() };
+        (keeper, handle)
+    }
+
+    /// Looks and answers until nobody can ask any more.
+    pub async fn run(mut self) {
+        self.agree_with_metadata().await;
+        let mut next_look = self.parts.executor.now();
+        loop {
+            let wait = LOOK_INTERVAL.saturating_sub(self.parts.executor.now().since(next_look));
+            let look = std::pin::pin!(self.parts.executor.sleep(wait));
+            match select(self.requests.next(), look).await {
+                Either::Left((None, _)) => return,
+                Either::Left((Some((request, answer)), _)) => {
+                    let done = self.carry_out(request).await;
+                    let reports = match done {
+                        Ok(()) => Ok(self.reports().await),
+                        Err(error) => Err(error),
+                    };
+                    // Whoever asked may have gone.
+                    drop(answer.send(reports));
+                }
+                Either::Right(((), _)) => {
+                    self.look().await;
+                    next_look = self.parts.executor.now();
+                }
+            }
+        }
+    }
+
+    /// A change that was cut off between metadata and the drives is finished; plans are taken up again.
+    async fn agree_with_metadata(&mut self) {
+        match self.parts.metadata.members().await {
+            Ok(Some(kept)) if kept.revision > self.parts.membership.revision => {
+                tracing::info!(revision = kept.revision, "a change of the pool's members is finished");
+                for member in &kept.members {
+                    if self.parts.membership.member(member.drive).is_none() {
+                        self.parts.shared.drive_joined(member.drive, &member.label);
+                        self.parts.shared.drive_went(member.drive);
+                    }
+                }
+                for member in &self.parts.membership.members {
+                    if kept.member(member.drive).is_none() {
+                        self.parts.shared.drive_removed(member.drive);
+                    }
+                }
+                // Where a drive is now is what the command line says.
+                let known = std::mem::replace(&mut self.parts.membership, kept);
+                for member in &mut self.parts.membership.members {
+                    if let Some(here) = known.member(member.drive) {
+                        member.label.clone_from(&here.label);
+                    }
+                }
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                if let Err(error) = self.parts.metadata.change_members(&self.parts.membership).await {
+                    tracing::warn!(%error, "the pool's members are not kept in metadata yet");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the pool's members cannot be read from metadata"),
+        }
+        for member in &self.parts.membership.members {
+            let draining = member.plan != MemberPlan::Stay;
+            self.parts.shared.set_draining(member.drive, draining);
+        }
+        self.tell_the_stale().await;
+    }
+
+    /// Tells the drives that have an older member list.
+    async fn tell_the_stale(&self) {
+        let mut stale = Vec::new();
+        for (id, factory) in self.parts.drives.usable() {
+            let drive = factory.on_core();
+            match look_at(&drive).await {
+                Ok(Offered::Drive(identity))
+                    if identity.membership.revision < self.parts.membership.revision =>
+                {
+                    stale.push((id, drive));
+                }
+                _ => {}
+            }
+        }
+        self.tell(&stale).await;
+    }
+
+    async fn tell(&self, drives: &[(DriveId, RealDrive)]) {
+        let members = &self.parts.membership;
+        let drives: Vec<_> = drives.iter().filter(|(id, _)| members.member(*id).is_some()).cloned().collect();
+        for (id, error) in tell_drives(&self.parts.facts, members, &drives).await {
+            let drive = self.label_of(id);
+            tracing::warn!(%drive, %error, "a drive was not told of the pool's members; it is told when it returns");
+        }
+    }
+
+    fn label_of(&self, id: DriveId) -> String {
+        self.parts
+            .membership
+            .member(id)
+            .map_or_else(|| format!("{:032x}", id.0), |member| member.label.clone())
+    }
+
+    fn state_of(&self, id: DriveId) -> DriveState {
+        let drives = self.parts.shared.drives();
+        drives.iter().find(|drive| drive.id == id).map_or(DriveState::Removed, |drive| drive.state)
+    }
+
+    async fn look(&mut self) {
+        for member in self.parts.membership.members.clone() {
+            match self.state_of(member.drive) {
+                DriveState::Healthy | DriveState::Draining | DriveState::Failed => {
+                    self.look_whether_gone(&member).await;
+                }
+                DriveState::Missing => self.look_for_return(&member).await,
+                DriveState::Removed => {}
+            }
+        }
+        self.let_go().await;
+    }
+
+    async fn look_whether_gone(&mut self, member: &Member) {
+        let Some(factory) = self.parts.drives.get(member.drive) else { return };
+        if self.is_there(member, &factory).await {
+            self.absent_looks.remove(&member.drive);
+            return;
+        }
+        let looks = self.absent_looks.entry(member.drive).or_default();
+        *looks += 1;
+        if *looks < ABSENT_LOOKS {
+            return;
+        }
+        self.absent_looks.remove(&member.drive);
+        factory.fence(FenceReason::Asked);
+        if self.parts.shared.drive_went(member.drive) {
+            tracing::error!(drive = %member.label, "drive is gone: nothing is written to it, its shards are rebuilt while reading");
+        }
+        self.parts.log.tell(&self.parts.drives);
+    }
+
+    /// Whether a drive is where it was. What cannot be told counts as there: reads and writes judge for themselves.
+    async fn is_there(&self, member: &Member, factory: &RealDriveFactory) -> bool {
+        let path = PathBuf::from(&member.label);
+        let look = async {
+            if !factory.is_in_place(path).await {
+                return false;
+            }
+            if factory.fenced().is_some() {
+                // It can be asked nothing more, and it is where it was.
+                return true;
+            }
+            match look_at(&factory.on_core()).await {
+                Ok(Offered::Drive(identity)) => identity.drive == member.drive,
+                Ok(Offered::Blank | Offered::Other(_)) => false,
+                Err(_) => true,
+            }
+        };
+        timeout(&self.parts.executor, LOOK_DEADLINE, look).await.unwrap_or(true)
+    }
+
+    async fn look_for_return(&mut self, member: &Member) {
+        let path = PathBuf::from(&member.label);
+        let look = async {
+            let factory = RealDriveFactory::open_off_core(path.clone()).await.ok()?;
+            match look_at(&factory.on_core()).await {
+                Ok(Offered::Drive(identity)) => Some((factory, *identity)),
+                _ => None,
+            }
+        };
+        let found = timeout(&self.parts.executor, LOOK_DEADLINE, look).await.ok().flatten();
+        let Some((factory, identity)) = found else { return };
+        if identity.pool != self.parts.facts.id || identity.drive != member.drive {
+            return;
+        }
+        match self.receive(member, &path, &factory, &identity).await {
+            Ok(()) => {
+                self.refusals.remove(&member.drive);
+                tracing::info!(drive = %member.label, "drive is back");
+            }
+            Err(why) => {
+                if self.refusals.get(&member.drive) != Some(&why) {
+                    tracing::error!(drive = %member.label, why, "drive is there again and cannot be taken");
+                    self.refusals.insert(member.drive, why);
+                }
+            }
+        }
+    }
+
+    /// Takes a member back into use under a new handle.
+    async fn receive(
+        &mut self,
+        member: &Member,
+        path: &Path,
+        factory: &RealDriveFactory,
+        identity: &DriveIdentity,
+    ) -> Result<(), String> {
+        // The lock of the handle before: if this is the same directory, it would be in the way.
+        self.locks.remove(path);
+        let lock = try_lock_off_core(path.to_path_buf()).await.map_err(|error| error.to_string())?;
+        let drive = factory.on_core();
+        let next = self.parts.metadata.next_volume_id().await.map_err(|error| error.to_string())?;
+        let freed = self.parts.media.free_unnamed(member.drive, &drive, next).await;
+        let freed = freed.map_err(|error| error.to_string())?;
+        if identity.membership.revision < self.parts.membership.revision {
+            self.tell(&[(member.drive, drive.clone())]).await;
+        }
+        if freed > 0 {
+            tracing::info!(drive = %member.label, freed, "segments that were rebuilt elsewhere are removed");
+        }
+        self.locks.insert(path.to_path_buf(), lock);
+        self.parts.drives.put(member.drive, factory);
+        self.parts.shared.drive_came_back(member.drive);
+        self.parts.shared.set_draining(member.drive, member.plan != MemberPlan::Stay);
+        self.parts.media.set_drive(member.drive, drive);
+        self.parts.log.tell(&self.parts.drives);
+        Ok(())
+    }
+
+    /// Members that are to leave and hold nothing any more are no members any more.
+    async fn let_go(&mut self) {
+        for member in self.parts.membership.members.clone() {
+            if member.plan != MemberPlan::Leave || self.parts.shared.shards_on(member.drive) > 0 {
+                continue;
+            }
+            let mut members = self.parts.membership.members.clone();
+            members.retain(|other| other.drive != member.drive);
+            if let Err(error) = self.change(members).await {
+                tracing::warn!(drive = %member.label, %error, "an emptied drive stays a member for now");
+                continue;
+            }
+            self.parts.shared.drive_removed(member.drive);
+            let factory = self.parts.drives.get(member.drive);
+            self.parts.drives.take(member.drive);
+            self.parts.log.tell(&self.parts.drives);
+            if let Some(factory) = factory.filter(|factory| factory.fenced().is_none()) {
+                forget_pool(&factory.on_core()).await;
+                factory.fence(FenceReason::Asked);
+            }
+            self.locks.remove(Path::new(&member.label));
+            tracing::info!(drive = %member.label, "drive holds nothing any more and is no member any more");
+        }
+    }
+
+    /// Commits a new member list and tells the drives.
+    async fn change(&mut self, members: Vec<Member>) -> Result<(), RequestError> {
+        let next = Membership { revision: self.parts.membership.revision + 1, members };
+        match self.parts.metadata.change_members(&next).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let what = "another change of the members came first; look at the list and try again";
+                return Err(RequestError::Refused(what.to_owned()));
+            }
+            Err(error) => {
+                return Err(RequestError::Failed(format!("the change cannot be kept in metadata: {error}")));
+            }
+        }
+        self.parts.membership = next;
+        let drives: Vec<_> =
+            self.parts.drives.usable().into_iter().map(|(id, factory)| (id, factory.on_core())).collect();
+        self.tell(&drives).await;
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, request: DriveRequest) -> Result<(), RequestError> {
+        match request {
+            DriveRequest::List => Ok(()),
+            DriveRequest::Add(path) => self.add(&path, None).await,
+            DriveRequest::Replace { old, new } => {
+                let old = self.find(&old)?;
+                if old.plan == MemberPlan::Leave {
+                    let label = old.label;
+                    return Err(RequestError::Refused(format!(
+                        "{label} is being removed or replaced already"
+                    )));
+                }
+                self.add(&new, Some(old.drive)).await
+            }
+            DriveRequest::Drain(name) => self.plan(&name, MemberPlan::Drain).await,
+            DriveRequest::Undrain(name) => self.plan(&name, MemberPlan::Stay).await,
+            DriveRequest::Remove(name) => self.plan(&name, MemberPlan::Leave).await,
+            DriveRequest::Rejoin(name) => self.rejoin(&name).await,
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<Member, RequestError> {
+        let members = &self.parts.membership.members;
+        let matches = |member: &&Member| member.label == name || format!("{:032x}", member.drive.0) == name;
+        // Of a drive and the one that takes its place at the same path, the one that leaves is not meant.
+        let found = members.iter().filter(matches).min_by_key(|member| member.plan == MemberPlan::Leave);
+        found.cloned().ok_or_else(|| {
+            let known: Vec<&str> = members.iter().map(|member| member.label.as_str()).collect();
+            RequestError::Refused(format!(
+                "{name} is no drive of this pool; its drives are {}",
+                known.join(", ")
+            ))
+        })
+    }
+
+    /// Makes an empty directory a member; the member `leaving` is to leave by the same change.
+    async fn add(&mut self, path: &Path, leaving: Option<DriveId>) -> Result<(), RequestError> {
+        let label = self.label_for(path)?;
+        if self.parts.membership.members.len() >= MEMBERS_MAX {
+            return Err(RequestError::Refused(format!("a pool has at most {MEMBERS_MAX} drives")));
+        }
+        let refused = |what: &dyn std::fmt::Display| RequestError::Refused(what.to_string());
+        let factory = RealDriveFactory::open_off_core(path.to_path_buf()).await.map_err(|e| refused(&e))?;
+        let drive = factory.on_core();
+        match look_at(&drive).await {
+            Ok(Offered::Blank) => {}
+            Ok(Offered::Drive(identity)) if identity.pool == self.parts.facts.id => {
+                return Err(RequestError::Refused(format!("{label} is a drive of this pool already")));
+            }
+            Ok(Offered::Drive(_)) => {
+                let what = format!("{label} is a drive of another pool: give an empty directory");
+                return Err(RequestError::Refused(what));
+            }
+            Ok(Offered::Other(found)) => {
+                let what = format!("{label} is not empty (it holds {found}): give an empty directory");
+                return Err(RequestError::Refused(what));
+            }
+            Err(error) => return Err(RequestError::Failed(format!("{label} cannot be read: {error}"))),
+        }
+        self.locks.remove(path);
+        let lock = try_lock_off_core(path.to_path_buf()).await.map_err(|error| refused(&error))?;
+        self.copy_key_to(&drive, &label).await?;
+        let id = DriveId(u128::from(self.random()) << 64 | u128::from(self.random()));
+        let mut members = self.parts.membership.members.clone();
+        for member in members.iter_mut().filter(|member| Some(member.drive) == leaving) {
+            member.plan = MemberPlan::Leave;
+        }
+        members.push(Member { drive: id, label: label.clone(), plan: MemberPlan::Stay });
+        self.change(members).await?;
+        let told = [(id, drive.clone())];
+        if let Some((_, error)) = tell_drives(&self.parts.facts, &self.parts.membership, &told).await.pop() {
+            let what = format!(
+                "{label} is a member now and its identity cannot be written ({error}): mend it, then \
+                                remove it"
+            );
+            self.parts.shared.drive_joined(id, &label);
+            self.parts.shared.drive_went(id);
+            return Err(RequestError::Failed(what));
+        }
+        self.locks.insert(path.to_path_buf(), lock);
+        self.parts.drives.put(id, &factory);
+        self.parts.shared.drive_joined(id, &label);
+        if let Some(leaving) = leaving {
+            self.parts.shared.set_draining(leaving, true);
+        }
+        self.parts.media.set_drive(id, drive);
+        self.parts.log.tell(&self.parts.drives);
+        tracing::info!(drive = %label, "drive joined the pool");
+        Ok(())
+    }
+
+    fn random(&self) -> u64 {
+        self.parts.executor.random_u64()
+    }
+
+    fn label_for(&self, path: &Path) -> Result<String, RequestError> {
+        let label = path.to_str().unwrap_or_default().to_owned();
+        if !path.is_absolute() || label.len() > LABEL_MAX_BYTES {
+            let what = format!(
+                "{}: give an absolute path in UTF-8 of at most {LABEL_MAX_BYTES} bytes",
+                path.display()
+            );
+            return Err(RequestError::Refused(what));
+        }
+        let same = self.parts.membership.members.iter().find(|member| member.label == label);
+        match same.map(|member| self.state_of(member.drive)) {
+            Some(DriveState::Healthy | DriveState::Draining) => {
+                Err(RequestError::Refused(format!("{label} is a drive of this pool already")))
+            }
+            _ => Ok(label),
+        }
+    }
+
+    /// Every drive has a copy of the master key, unless the operator keeps it in a file.
+    async fn copy_key_to(&self, drive: &RealDrive, label: &str) -> Result<(), RequestError> {
+        let sources: Vec<RealDrive> =
+            self.parts.drives.usable().into_iter().map(|(_, factory)| factory.on_core()).collect();
+        match copy_master_key(&sources, drive).await {
+            Ok(()) | Err(shardstore_reactor::IoError::NotFound) => Ok(()),
+            Err(error) => {
+                Err(RequestError::Failed(format!("the master key cannot be copied to {label}: {error}")))
+            }
+        }
+    }
+
+    async fn plan(&mut self, name: &str, plan: MemberPlan) -> Result<(), RequestError> {
+        let member = self.find(name)?;
+        if plan == MemberPlan::Leave {
+            let staying = self.parts.membership.members.iter();
+            let staying =
+                staying.filter(|other| other.plan == MemberPlan::Stay && other.drive != member.drive);
+            let (left, needed) = (staying.count(), self.parts.facts.profile.shards());
+            if left < needed {
+                return Err(RequestError::Refused(format!(
+                    "without {} the pool has {left} drives and {} needs {needed}: add a drive first, or replace it",
+                    member.label, self.parts.facts.profile
+                )));
+            }
+        }
+        let mut members = self.parts.membership.members.clone();
+        for other in members.iter_mut().filter(|other| other.drive == member.drive) {
+            other.plan = plan;
+        }
+        self.change(members).await?;
+        self.parts.shared.set_draining(member.drive, plan != MemberPlan::Stay);
+        Ok(())
+    }
+
+    /// Takes a fenced drive back: as one that went and returned.
+    async fn rejoin(&mut self, name: &str) -> Result<(), RequestError> {
+        let member = self.find(name)?;
+        match self.state_of(member.drive) {
+            DriveState::Failed => {
+                self.parts.shared.drive_went(member.drive);
+            }
+            DriveState::Missing => {}
+            DriveState::Healthy | DriveState::Draining | DriveState::Removed => {
+                return Err(RequestError::Refused(format!("{} is not out of use", member.label)));
+            }
+        }
+        self.refusals.remove(&member.drive);
+        self.look_for_return(&member).await;
+        if self.state_of(member.drive) == DriveState::Missing {
+            let path = &member.label;
+            let why = self.refusals.get(&member.drive).cloned();
+            let why = why.unwrap_or_else(|| format!("{path} does not lead to the drive: mount it there"));
+            return Err(RequestError::Refused(format!("{path} stays out of use: {why}")));
+        }
+        Ok(())
+    }
+
+    async fn reports(&self) -> Vec<DriveReport> {
+        let mut reports = Vec::new();
+        for member in &self.parts.membership.members {
+            let room = match self.parts.drives.get(member.drive) {
+                Some(factory) if factory.fenced().is_none() => {
+                    let drive = factory.on_core();
+                    timeout(&self.parts.executor, LOOK_DEADLINE, drive.space())
+                        .await
+                        .ok()
+                        .and_then(Result::ok)
+                }
+                _ => None,
+            };
+            reports.push(DriveReport {
+                id: format!("{:032x}", member.drive.0),
+                path: member.label.clone(),
+                state: match self.state_of(member.drive) {
+                    DriveState::Healthy => "healthy",
+                    DriveState::Draining => "draining",
+                    DriveState::Missing => "missing",
+                    DriveState::Failed => "failed",
+                    DriveState::Removed => "removed",
+                },
+                plan: match member.plan {
+                    MemberPlan::Stay => "stay",
+                    MemberPlan::Drain => "drain",
+                    MemberPlan::Leave => "leave",
+                },
+                shards: self.parts.shared.shards_on(member.drive),
+                total_bytes: room.map(|room| room.total_bytes),
+                free_bytes: room.map(|room| room.free_bytes),
+            });
+        }
+        reports
+    }
+}
+
+/// Takes the pool's files off a drive that left, its copy of the master key above all. What cannot be removed stays:
+/// the drive is no member, and its identity says an older revision.
+async fn forget_pool(drive: &RealDrive) {
+    for directory in ["log", "identity"] {
+        let Ok(names) = drive.list(directory).await else { continue };
+        for name in names {
+            if let Err(error) = drive.remove(&format!("{directory}/{name}")).await {
+                tracing::warn!(drive = drive.label(), %error, name, "a file stays on a drive that left");
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Drives that go, return, join, are drained and leave while the process runs: what readers and writers see, and what
+//! lies where.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{Process, Stored, World};
+use shardstore::{
+    Catalog, DriveState, Offered, ReceiveError, copy_master_key, look_at, tell_drives, write_master_key,
+};
+use shardstore_format::{
+    DriveId, DriveIdentity, Member, MemberPlan, Membership, Profile, VolumeId, VolumeRecord, VolumeState,
+};
+use shardstore_reactor::{Drive, OpenMode};
+use shardstore_sim::SimDrive;
+
+fn four_two(seed: u64) -> World {
+    World::new(seed, 6, Some(Profile { k: 4, m: 2 }))
+}
+
+fn id_of(process: &Process, label: &str) -> DriveId {
+    process.shared.drives().into_iter().find(|drive| drive.label == label).unwrap().id
+}
+
+async fn identity_of(drive: &SimDrive) -> DriveIdentity {
+    match look_at(drive).await.unwrap() {
+        Offered::Drive(identity) => *identity,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn segments(drive: &SimDrive) -> usize {
+    drive.list("segments").await.unwrap().len()
+}
+
+async fn put_some(process: &Process, seeds: std::ops::Range<u64>) -> Vec<Stored> {
+    let mut stored = Vec::new();
+    for (seed, len) in seeds.zip([300, 9_000, 70_000, 2_000_000].into_iter().cycle()) {
+        stored.push(process.put(seed, len).await.unwrap());
+    }
+    stored
+}
+
+async fn open_volumes(process: &Process) -> Vec<VolumeRecord> {
+    let usages = process.catalog.volumes(VolumeId(0), 1_000).await.unwrap();
+    let records = usages.into_iter().map(|usage| usage.record);
+    records.filter(|record| record.state == VolumeState::Open).collect()
+}
+
+#[test]
+fn a_drive_that_goes_and_returns_serves_again_what_it_held() {
+    let world = four_two(1);
+    world.sim.block_on(async {
+        let process = world.start(1).await;
+        let mut stored = put_some(&process, 0..4).await;
+        let gone = id_of(&process, "/d2");
+        world.drives[2].vanish();
+        assert!(process.shared.drive_went(gone));
+        stored.extend(put_some(&process, 4..8).await);
+        assert!(
+            open_volumes(&process).await.iter().all(|record| !record.segments.contains(&gone)),
+            "written around it"
+        );
+        for stored in &stored {
+            process.check(stored).await;
+        }
+
+        world.drives[2].come_back();
+        let drive = world.drives[2].reopen();
+        let media = process.store().media();
+        let next = process.catalog.next_volume_id().await.unwrap();
+        assert_eq!(media.free_unnamed(gone, &drive, next).await.unwrap(), 0, "all that it holds is named");
+        process.shared.drive_came_back(gone);
+        assert_eq!(media.drives_to_open(), [gone]);
+        media.set_drive(gone, drive);
+        assert!(media.drives_to_open().is_empty());
+        stored.extend(put_some(&process, 8..12).await);
+        let uses_it = |record: &VolumeRecord| record.segments.contains(&gone);
+        assert!(open_volumes(&process).await.iter().any(uses_it), "written again");
+        let rebuilt = process.shared.stats().pages_rebuilt;
+        for stored in &stored {
+            process.check(stored).await;
+        }
+        assert_eq!(process.shared.stats().pages_rebuilt, rebuilt, "what it holds is read from it");
+    });
+}
+
+#[test]
+fn what_was_rebuilt_elsewhere_meanwhile_is_freed_on_a_drive_that_returns() {
+    let world = four_two(2);
+    world.sim.block_on(async {
+        let process = world.start(1).await;
+        put_some(&process, 0..4).await;
+        let gone = id_of(&process, "/d3");
+        process.shared.drive_went(gone);
+        let drive = world.drives[3].reopen();
+        let named = segments(&drive).await;
+        drive.open("segments/0000000000000000.00", OpenMode::CreateNew).await.unwrap();
+        let media = process.store().media();
+        let next = process.catalog.next_volume_id().await.unwrap();
+        assert_eq!(media.free_unnamed(gone, &drive, next).await.unwrap(), 1);
+        assert_eq!(segments(&drive).await, named);
+        let refused = media.free_unnamed(gone, &drive, VolumeId(0)).await;
+        assert!(matches!(refused, Err(ReceiveError::AheadOfMetadata { .. })), "a copy from elsewhere");
+        assert_eq!(segments(&drive).await, named);
+    });
+}
+
+#[test]
+fn a_drained_drive_is_read_and_gets_nothing_new() {
+    let world = four_two(3);
+    world.sim.block_on(async {
+        let process = world.start(1).await;
+        let stored = put_some(&process, 0..4).await;
+        let drained = id_of(&process, "/d1");
+        process.shared.set_draining(drained, true);
+        assert_eq!(process.shared.drives()[1].state, DriveState::Draining);
+        let rebuilt = process.shared.stats().pages_rebuilt;
+        for stored in &stored {
+            process.check(stored).await;
+        }
+        assert_eq!(process.shared.stats().pages_rebuilt, rebuilt, "it is read");
+        put_some(&process, 4..8).await;
+        assert!(open_volumes(&process).await.iter().all(|record| !record.segments.contains(&drained)));
+        process.shared.set_draining(drained, false);
+        assert_eq!(process.shared.drives()[1].state, DriveState::Healthy);
+    });
+}
+
+#[test]
+fn an_empty_directory_joins_and_the_next_start_knows_it() {
+    let mut world = four_two(4);
+    let joined = world.sim.drive("/d6", 1 << 30);
+    world.sim.block_on(async {
+        let pool = world.open_pool().await.unwrap();
+        write_master_key(&pool, [7; 32]).await.unwrap();
+        let process = world.start(1).await;
+        assert_eq!(look_at(&joined).await.unwrap(), Offered::Blank);
+        copy_master_key(&world.drives, &joined).await.unwrap();
+        let id = DriveId(77);
+        let mut membership = pool.membership();
+        membership.revision += 1;
+        membership.members.push(Member { drive: id, label: "/d6".into(), plan: MemberPlan::Stay });
+        // It stops half way: the new drive and two others know.
+        let told = [(id, joined.clone()), (pool.members()[0].id, world.drives[0].clone())];
+        assert!(tell_drives(&pool.facts(), &membership, &told).await.is_empty());
+        process.shared.drive_joined(id, "/d6");
+        let media = process.store().media();
+        media.set_drive(id, joined.clone());
+        assert_eq!(process.shared.shards_on(id), 0);
+        // Seven drives, six a volume, the freest first.
+        put_some(&process, 0..4).await;
+        assert!(process.shared.shards_on(id) > 0);
+        assert_eq!(identity_of(&world.drives[3]).await.membership.revision, 1);
+    });
+    world.drives.push(joined);
+    let pool = world.sim.block_on(world.open_pool()).unwrap();
+    assert_eq!((pool.revision(), pool.members().len()), (2, 7), "the highest revision counts");
+    assert!(pool.missing().is_empty());
+}
+
+#[test]
+fn a_drive_that_left_is_named_and_takes_no_part() {
+    let world = four_two(5);
+    world.sim.block_on(async {
+        let pool = world.open_pool().await.unwrap();
+        let Membership { revision, mut members } = pool.membership();
+        let left = members.pop().unwrap();
+        let membership = Membership { revision: revision + 1, members };
+        let told: Vec<_> =
+            pool.members()[..5].iter().map(|member| (member.id, member.drive.clone().unwrap())).collect();
+        // A pool keeps at least k + m members, so one joins for the one that leaves.
+        let joined = world.sim.drive("/d9", 1 << 30);
+        let mut membership = membership;
+        membership.members.push(Member { drive: DriveId(9), label: "/d9".into(), plan: MemberPlan::Stay });
+        assert!(tell_drives(&pool.facts(), &membership, &told).await.is_empty());
+        assert!(tell_drives(&pool.facts(), &membership, &[(DriveId(9), joined.clone())]).await.is_empty());
+        let mut drives = world.drives.clone();
+        drives.push(joined);
+        let options = shardstore::PoolOptions { redundancy: None };
+        let pool = shardstore::open_pool(drives, options, &world.executor()).await.unwrap();
+        assert_eq!(pool.members().len(), 6);
+        assert!(pool.members().iter().all(|member| member.id != left.drive));
+        assert!(
+            pool.notes()[0].starts_with("/d5 was removed from the pool or replaced"),
+            "{:?}",
+            pool.notes()
+        );
+    });
+}

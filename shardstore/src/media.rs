@@ -7,16 +7,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use quick_cache::unsync::Cache;
 use shardstore_erasure::Codec;
 use shardstore_format::{DriveId, Profile, VolumeId};
-use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode, WRITE_DEADLINE};
+use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode, RecentLatency, WRITE_DEADLINE};
 
 use crate::epoch::{CoreEpochs, EpochGuard, HoldGuard};
 use crate::health::DriveSlot;
-use crate::options::OPEN_FILES_MAX;
+use crate::options::{OPEN_FILES_MAX, SLOW_READ_MAX, SLOW_READ_MIN};
 use crate::page_read::{Hedges, Loads};
 use crate::pool::Pool;
 use crate::shared::StoreShared;
@@ -43,6 +44,8 @@ pub(crate) struct MediaInner<D: Drive, X> {
     codecs: RefCell<HashMap<Profile, Codec>>,
     pub(crate) loads: Loads,
     pub(crate) hedges: Hedges,
+    /// Of reads, by member.
+    latencies: RefCell<Vec<RecentLatency>>,
     pub(crate) epochs: Rc<CoreEpochs>,
 }
 
@@ -74,6 +77,7 @@ impl<D: Drive, X: Executor> Media<D, X> {
             codecs: RefCell::new(HashMap::new()),
             loads: Loads::default(),
             hedges: Hedges::default(),
+            latencies: RefCell::default(),
             epochs,
         };
         Media { inner: Rc::new(inner) }
@@ -200,6 +204,23 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let file = drive.open(&volume.segment_path(shard), OpenMode::Read).await?;
         self.files.borrow_mut().insert(key, file.clone());
         Ok(file)
+    }
+
+    /// A read of a member's drive took so long, or was given up after so long.
+    pub(crate) fn note_read(&self, member: usize, took: Duration) {
+        let mut latencies = self.latencies.borrow_mut();
+        if latencies.len() <= member {
+            latencies.resize_with(member + 1, RecentLatency::default);
+        }
+        latencies[member].note(took);
+    }
+
+    /// How long a read of a shard is waited for before it counts as slow.
+    pub(crate) fn patience(&self, volume: &Volume, shard: usize) -> Duration {
+        let latencies = self.latencies.borrow();
+        let latency = volume.member(shard).and_then(|member| latencies.get(member));
+        let p99 = latency.and_then(RecentLatency::p99);
+        p99.map_or(SLOW_READ_MAX, |p99| p99.clamp(SLOW_READ_MIN, SLOW_READ_MAX))
     }
 
     /// Closes files of volumes that are gone, so that their space comes back. Cost: one pass over open files.

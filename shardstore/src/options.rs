@@ -29,8 +29,11 @@ pub(crate) const FLUSHES_IN_FLIGHT_MAX: usize = 4;
 
 /// Payload that a reader has under way or unread: 32 full pages.
 pub(crate) const READ_AHEAD_BYTES: u64 = 2 * 1024 * 1024;
-/// A page that takes longer is rebuilt from the others while it is waited for: 50 times a slow NVMe read.
-pub(crate) const SLOW_READ: Duration = Duration::from_millis(50);
+/// A page that takes longer than its drive's recent 99th percentile is rebuilt from the others while it is waited for,
+/// but not before this: below it a rebuild of k pages wins nothing. One read in a hundred so costs k more at most.
+pub(crate) const SLOW_READ_MIN: Duration = Duration::from_millis(2);
+/// And at the latest after this, also on a drive that is always slow: 50 times a slow NVMe read.
+pub(crate) const SLOW_READ_MAX: Duration = Duration::from_millis(50);
 /// Rebuilds per core at a time that only slowness called for: x k pages of 64 KiB, 32 MiB at k = 8.
 pub(crate) const HEDGES_MAX: usize = 64;
 /// Open files per core for reading, beyond those of open volumes.

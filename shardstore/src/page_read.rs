@@ -16,11 +16,11 @@ use shardstore_format::{
     PAGE_HEADER_BYTES, PageAddress, PageError, PageSpan, SECTOR_BYTES, StripeHeader, VolumeClass, open_page,
     page_bytes,
 };
-use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, WRITE_DEADLINE};
+use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, MonotonicTime, WRITE_DEADLINE};
 
 use crate::cache::{CacheKey, Verified};
 use crate::media::MediaInner;
-use crate::options::{HEDGES_MAX, SLOW_READ, in_memory, sector_offset_bytes};
+use crate::options::{HEDGES_MAX, SLOW_READ_MAX, in_memory, sector_offset_bytes};
 use crate::shared::count;
 use crate::table::Volume;
 use crate::wait::answer;
@@ -145,6 +145,26 @@ impl Loads {
     }
 }
 
+/// Notes how long a read took when it ends, or when it is given up because others were faster: a slow drive whose
+/// slow reads were not counted would look quick.
+struct TimedRead<'a, D: Drive, X: Executor> {
+    media: &'a MediaInner<D, X>,
+    member: usize,
+    begin: MonotonicTime,
+}
+
+impl<'a, D: Drive, X: Executor> TimedRead<'a, D, X> {
+    fn begin(media: &'a MediaInner<D, X>, member: usize) -> TimedRead<'a, D, X> {
+        TimedRead { media, member, begin: media.executor.now() }
+    }
+}
+
+impl<D: Drive, X: Executor> Drop for TimedRead<'_, D, X> {
+    fn drop(&mut self) {
+        self.media.note_read(self.member, self.media.executor.now().since(self.begin));
+    }
+}
+
 impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// The payload of a data page.
     ///
@@ -162,7 +182,8 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             };
         }
         let fetch = std::pin::pin!(self.fetch_wanted(&place));
-        let patience = std::pin::pin!(self.executor.sleep(SLOW_READ));
+        let patience = self.patience(&place.volume, usize::from(place.shard));
+        let patience = std::pin::pin!(self.executor.sleep(patience));
         let slow = match select(fetch, patience).await {
             Either::Left((Ok(verified), _)) => return Ok(verified.bytes),
             Either::Left((Err(Fault::Overloaded), _)) => return Err(LoadError::Overloaded),
@@ -274,6 +295,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let file = self.segment(&place.volume, shard).await.map_err(|_| Fault::Unreachable)?;
         let buf = self.shared.bufs().take(len_bytes).map_err(|_| Fault::Overloaded)?;
         count(&self.shared.counts.pages_read, 1);
+        let _timed = place.volume.member(shard).map(|member| TimedRead::begin(self, member));
         let read = std::pin::pin!(file.read_at(offset_bytes, buf));
         let deadline = std::pin::pin!(self.executor.sleep(WRITE_DEADLINE));
         let outcome = match select(read, deadline).await {
@@ -300,6 +322,8 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let mut data_pages = None;
         let mut absent_shards: Vec<u8> = Vec::new();
         let mut is_hasty = false;
+        let patience = (0..profile.shards()).map(|shard| self.patience(&place.volume, shard)).max();
+        let patience = patience.unwrap_or(SLOW_READ_MAX);
         loop {
             // Data pages that a short stripe does not have count as zeros.
             let absent = data_pages.map_or(0, |data_pages: u8| k - usize::from(data_pages));
@@ -316,7 +340,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
                 }
             }
             let read = reading.next();
-            let read = match select(read, std::pin::pin!(self.executor.sleep(SLOW_READ))).await {
+            let read = match select(read, std::pin::pin!(self.executor.sleep(patience))).await {
                 Either::Left((read, _)) => read,
                 Either::Right(_) => {
                     // One of those asked is slow: whoever answers first will do.

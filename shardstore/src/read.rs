@@ -20,7 +20,7 @@ use shardstore_reactor::{Drive, Executor};
 
 use crate::cache::{CacheKey, Verified};
 use crate::media::{Media, MediaInner};
-use crate::options::{OWN_CRC_MAX_BYTES, READ_AHEAD_BYTES, SLOW_READ, in_memory};
+use crate::options::{OWN_CRC_MAX_BYTES, READ_AHEAD_BYTES, SLOW_READ_MAX, in_memory};
 use crate::page_read::{LoadError, PagePlace};
 use crate::table::Volume;
 
@@ -300,7 +300,9 @@ async fn load_extent<D: Drive, X: Executor>(
     let parts = if volume.profile.m == 0 {
         reads.await.into_iter().collect()
     } else {
-        match select(reads, std::pin::pin!(media.executor.sleep(SLOW_READ))).await {
+        let patience = spans.iter().map(|span| media.patience(&volume, usize::from(span.shard))).max();
+        let patience = media.executor.sleep(patience.unwrap_or(SLOW_READ_MAX));
+        match select(reads, std::pin::pin!(patience)).await {
             Either::Left((parts, _)) => parts.into_iter().collect(),
             // By pages, which are rebuilt if they are slow.
             Either::Right(_) => Ok(None),

@@ -505,3 +505,32 @@ fn a_page_that_many_connections_want_is_read_once_and_held_once() {
         assert!(process.shared.stats().pages_read - before <= 4);
     });
 }
+
+#[test]
+fn a_drive_that_turns_slow_is_read_around_after_its_own_recent_percentile() {
+    let world = four_two(31);
+    world.sim.block_on(async {
+        let process = world.start(1).await;
+        let mut stored = Vec::new();
+        for seed in 0..40 {
+            stored.push(process.put(seed, 1_000_000).await.unwrap());
+        }
+        process.store().seal_open().await;
+        // A new process, whose cache is empty, learns what is usual.
+        let process = world.start(1).await;
+        for stored in &stored[..30] {
+            process.check(stored).await;
+        }
+        let rebuilt = process.shared.stats().pages_rebuilt;
+        world.drives[2].slow_by(10_000);
+        let clock = world.executor();
+        let begin = clock.now();
+        for stored in &stored[30..] {
+            process.check(stored).await;
+        }
+        let took = clock.now().since(begin);
+        assert!(process.shared.stats().pages_rebuilt > rebuilt);
+        // Its reads take a second or more now; each object waits a few milliseconds for them and goes on.
+        assert!(took < Duration::from_millis(10 * 20), "{took:?} for ten objects");
+    });
+}

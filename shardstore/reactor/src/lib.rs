@@ -8,6 +8,7 @@ mod clock;
 mod cores;
 mod drive;
 mod error;
+mod latency;
 mod lock;
 mod net;
 mod permits;
@@ -24,6 +25,7 @@ pub use drive::{
     Drive, DriveFile, DriveSpace, FenceReason, OpenMode, PendingWrite, WRITE_DEADLINE, WriteOutcome,
 };
 pub use error::IoError;
+pub use latency::RecentLatency;
 pub use lock::{FileLock, LockError, try_lock_exclusive, try_lock_off_core};
 pub use net::{Listener, Net, Stream};
 pub use real_drive::{BLOCKING_OPS_MAX, DriveOpenError, INFLIGHT_OPS_MAX, RealDrive, RealDriveFactory};

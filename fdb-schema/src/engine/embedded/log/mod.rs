@@ -8,7 +8,6 @@
 
 mod error;
 mod format;
-mod latency;
 mod open;
 mod reader;
 mod replica;

@@ -12,12 +12,20 @@ use std::time::Duration;
 use futures_channel::{mpsc, oneshot};
 use futures_util::future::{Either, select};
 use shardstore_format::DriveId;
-use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, IoError, PendingWrite};
-
-use super::latency::Latency;
+use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, IoError, PendingWrite, RecentLatency};
 
 /// How long an operation other than the write of a record may take: opening, listing, a read of 1 MiB, a small file.
 pub(crate) const SETUP_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The least that a member may be silent before it is replaced.
+const RECORD_DEADLINE_MIN: Duration = Duration::from_millis(250);
+/// The most: a drive that always takes seconds is no member.
+const RECORD_DEADLINE_MAX: Duration = Duration::from_secs(10);
+
+/// How long the next record's write may take: max(250 ms, 10 x p99).
+fn deadline_of(latency: &RecentLatency) -> Duration {
+    (latency.p99().unwrap_or_default() * 10).clamp(RECORD_DEADLINE_MIN, RECORD_DEADLINE_MAX)
+}
 
 /// Why a drive did not do what it was asked.
 #[derive(Debug)]
@@ -65,7 +73,8 @@ struct Health {
     failed: Cell<bool>,
     /// The last term written to its term file by this process.
     term: Cell<u64>,
-    latency: RefCell<Latency>,
+    /// Of the writes of records.
+    latency: RefCell<RecentLatency>,
 }
 
 /// One drive. Clones share its health.
@@ -84,7 +93,7 @@ impl<D: Drive, X: Executor> Slot<D, X> {
             abandoned: Cell::new(0),
             failed: Cell::new(false),
             term: Cell::new(0),
-            latency: RefCell::new(Latency::new()),
+            latency: RefCell::new(RecentLatency::default()),
         };
         Slot { id, drive, executor, health: Rc::new(health), returned }
     }
@@ -153,7 +162,7 @@ impl<D: Drive, X: Executor> Slot<D, X> {
     /// Waits for the write of a record until the member's own deadline.
     pub(crate) async fn record_write(&self, write: PendingWrite) -> Result<(), SlotError> {
         let begin = self.executor.now();
-        let deadline = self.health.latency.borrow().deadline();
+        let deadline = deadline_of(&self.health.latency.borrow());
         let result = self.wait_write(write, deadline).await;
         if result.is_ok() {
             self.health.latency.borrow_mut().note(self.executor.now().since(begin));
@@ -196,5 +205,25 @@ impl<D: Drive, X: Executor> Slot<D, X> {
     /// Starts a task that nobody waits for.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.executor.spawn(task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_is_ten_times_the_slow_writes_and_never_under_250_ms() {
+        let mut latency = RecentLatency::default();
+        assert_eq!(deadline_of(&latency), RECORD_DEADLINE_MIN);
+        for _ in 0..3_000 {
+            latency.note(Duration::from_millis(60));
+        }
+        let deadline = deadline_of(&latency);
+        assert!((600..=800).contains(&deadline.as_millis()), "{deadline:?}");
+        for _ in 0..3_000 {
+            latency.note(Duration::from_secs(5));
+        }
+        assert_eq!(deadline_of(&latency), RECORD_DEADLINE_MAX);
     }
 }

@@ -1,33 +1,34 @@
-//! How long a member's writes take, and from when on it counts as silent.
-//! Invariants: the deadline is max(250 ms, 10 x p99) of the last thousands of writes; old writes fade.
+//! How long a drive's operations took lately: what counts as slow for this drive.
+//! Invariants: the last thousands of operations count, older ones fade; a drive says nothing before its first 64.
+//! Memory: 528 bytes. Not here: what is done about slowness (hedged reads, the deadline of a log member).
 
 use std::time::Duration;
 
-/// The least that a member may be silent before it is replaced.
-const DEADLINE_MIN: Duration = Duration::from_millis(250);
-/// The most: a drive that always takes seconds is no member.
-const DEADLINE_MAX: Duration = Duration::from_secs(10);
 /// Past this many samples every count is halved.
 const SAMPLES_MAX: u32 = 4096;
-/// The deadline is worked out again after this many samples.
+/// The percentile is worked out again after this many samples.
 const REFRESH_SAMPLES: u32 = 64;
 /// Quarter octaves of microseconds: 4 x 32 reach over an hour.
 const BUCKET_COUNT: usize = 128;
 
-/// A fading histogram of write times.
-pub(crate) struct Latency {
+/// A fading histogram of times.
+#[derive(Clone)]
+pub struct RecentLatency {
     counts: [u32; BUCKET_COUNT],
     total: u32,
     since_refresh: u32,
-    deadline: Duration,
+    p99: Option<Duration>,
 }
 
-impl Latency {
-    pub(crate) fn new() -> Latency {
-        Latency { counts: [0; BUCKET_COUNT], total: 0, since_refresh: 0, deadline: DEADLINE_MIN }
+impl Default for RecentLatency {
+    fn default() -> RecentLatency {
+        RecentLatency { counts: [0; BUCKET_COUNT], total: 0, since_refresh: 0, p99: None }
     }
+}
 
-    pub(crate) fn note(&mut self, took: Duration) {
+impl RecentLatency {
+    /// Adds one operation.
+    pub fn note(&mut self, took: Duration) {
         self.counts[bucket_of(took)] += 1;
         self.total += 1;
         self.since_refresh += 1;
@@ -37,17 +38,17 @@ impl Latency {
         }
         if self.since_refresh >= REFRESH_SAMPLES {
             self.since_refresh = 0;
-            self.deadline = (self.p99() * 10).clamp(DEADLINE_MIN, DEADLINE_MAX);
+            self.p99 = Some(self.find_p99());
         }
     }
 
-    /// How long the next write may take.
-    pub(crate) fn deadline(&self) -> Duration {
-        self.deadline
+    /// The 99th percentile, at most a quarter above the true one; `None` if there were too few operations to say.
+    pub fn p99(&self) -> Option<Duration> {
+        self.p99
     }
 
     /// The upper edge of the bucket that holds the 99th percentile.
-    fn p99(&self) -> Duration {
+    fn find_p99(&self) -> Duration {
         let mut above = 0;
         for (bucket, count) in self.counts.iter().enumerate().rev() {
             above += count;
@@ -77,21 +78,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_deadline_is_ten_times_the_slow_writes_and_never_under_250_ms() {
-        let mut latency = Latency::new();
+    fn the_percentile_follows_the_drive_and_forgets() {
+        let mut latency = RecentLatency::default();
+        for _ in 0..63 {
+            latency.note(Duration::from_micros(80));
+        }
+        assert_eq!(latency.p99(), None);
         for _ in 0..1_000 {
             latency.note(Duration::from_micros(80));
         }
-        assert_eq!(latency.deadline(), DEADLINE_MIN);
+        let quick = latency.p99().expect("a thousand operations");
+        assert!((80..=100).contains(&quick.as_micros()), "{quick:?}");
         for _ in 0..3_000 {
             latency.note(Duration::from_millis(60));
         }
-        assert!(latency.deadline() >= Duration::from_millis(600));
-        assert!(latency.deadline() <= Duration::from_millis(800));
+        let slow = latency.p99().expect("more of them");
+        assert!((60..=75).contains(&slow.as_millis()), "{slow:?}");
         for _ in 0..50_000 {
             latency.note(Duration::from_micros(80));
         }
-        assert_eq!(latency.deadline(), DEADLINE_MIN, "old writes fade");
+        assert_eq!(latency.p99(), Some(quick), "old operations fade");
     }
 
     #[test]

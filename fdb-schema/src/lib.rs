@@ -9,6 +9,7 @@ pub mod schema;
 
 pub use engine::{
     Buffered, Direction, Engine, EngineError, Isolation, KEY_MAX_BYTES, MemoryEngine, MemorySnapshot,
-    RangeRead, Row, TXN_MAX_AGE, TXN_MAX_BYTES, Transaction, VALUE_MAX_BYTES, Versionstamp, conformance,
+    RangeRead, Row, ShardMove, TXN_MAX_AGE, TXN_MAX_BYTES, Transaction, VALUE_MAX_BYTES, Versionstamp,
+    conformance,
 };
 pub use run_store::{RunError, RunStore, RunVolume, RunWriter};

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 
-use shardstore_format::{DataId, Extent, VolumeId, VolumeRecord};
+use shardstore_format::{DataId, DriveId, Extent, VolumeClass, VolumeId, VolumeRecord};
 
 /// Why a catalog call failed, by what the store must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,31 @@ pub trait Catalog: Clone + 'static {
     ) -> impl Future<Output = Result<Vec<VolumeUsage>, CatalogError>>;
     /// The owner row with the highest place in the volume.
     fn last_owner(&self, volume: VolumeId) -> impl Future<Output = Result<Option<OwnerRow>, CatalogError>>;
+    /// Owner rows of a volume whose place is (`sector`, `byte`) or after it, in order, at most `limit`.
+    fn owners(
+        &self,
+        volume: VolumeId,
+        from: (u32, u32),
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<OwnerRow>, CatalogError>>;
+    /// Says that a shard of a sealed volume, metadata runs included, lies on `to` from now on, if it lies on `from`
+    /// now; false if it does not, or the volume is gone.
+    fn move_shard(
+        &self,
+        volume: VolumeId,
+        class: VolumeClass,
+        shard: u8,
+        from: DriveId,
+        to: DriveId,
+    ) -> impl Future<Output = Result<bool, CatalogError>>;
+    /// What [`Catalog::set_upkeep_mark`] kept under a name.
+    fn upkeep_mark(&self, name: &'static str) -> impl Future<Output = Result<Option<Vec<u8>>, CatalogError>>;
+    /// Keeps a few bytes under a name: how far background work came.
+    fn set_upkeep_mark(
+        &self,
+        name: &'static str,
+        mark: Vec<u8>,
+    ) -> impl Future<Output = Result<(), CatalogError>>;
     /// The transaction of reclaim: if the volume is sealed, has no live bytes and no owner row, marks it
     /// `Reclaimed` and returns true.
     fn reclaim_volume(&self, volume: VolumeId) -> impl Future<Output = Result<bool, CatalogError>>;

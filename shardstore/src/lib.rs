@@ -14,8 +14,10 @@ mod health;
 mod identity;
 mod media;
 mod membership;
+mod mend;
 mod open_volume;
 mod options;
+mod pace;
 mod packed;
 mod page_read;
 mod place;
@@ -24,12 +26,16 @@ mod put;
 mod read;
 mod reclaim;
 mod recover;
+mod repair;
 mod run;
 mod runs;
+mod scrub;
 mod shared;
 mod store;
 mod table;
+mod upkeep;
 mod wait;
+mod walk;
 
 pub use catalog::{Catalog, CatalogError, OwnerRow, VolumeUsage};
 pub use epoch::{EpochGuard, HoldGuard};
@@ -37,13 +43,18 @@ pub use health::{DriveInfo, DriveState};
 pub use identity::{MASTER_KEY_PATH, MasterKeyError, read_master_key, write_master_key};
 pub use media::Media;
 pub use membership::{Offered, PoolFacts, ReceiveError, copy_master_key, look_at, tell_drives};
-pub use options::{LARGE_MIN_BYTES, OWN_CRC_MAX_BYTES, RESERVE_BYTES, StoreOptions, reserve_bytes};
+pub use options::{
+    LARGE_MIN_BYTES, OWN_CRC_MAX_BYTES, REPAIR_BYTES_PER_S, REPAIR_DELAY, RESERVE_BYTES, SCRUB_BYTES_PER_S,
+    SCRUB_PERIOD, StoreOptions, reserve_bytes,
+};
 pub use place::PutError;
 pub use pool::{OpenError, Pool, PoolMember, PoolOptions, default_redundancy, open_pool};
 pub use put::{Evidence, ObjectWriter};
 pub use read::{ObjectReader, ReadError};
 pub use reclaim::SweepReport;
 pub use recover::{RecoverError, RecoveryReport};
+pub use repair::RepairReport;
 pub use runs::RunVolumeWriter;
 pub use shared::{StoreShared, StoreStats};
 pub use store::Store;
+pub use upkeep::{RepairStatus, ScrubPhase, ScrubStatus};

@@ -12,15 +12,16 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use quick_cache::unsync::Cache;
 use shardstore_erasure::Codec;
-use shardstore_format::{DriveId, Profile, VolumeId};
+use shardstore_format::{DriveId, Profile, VolumeId, VolumeState};
 use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode, RecentLatency, WRITE_DEADLINE};
 
 use crate::epoch::{CoreEpochs, EpochGuard, HoldGuard};
-use crate::health::DriveSlot;
+use crate::health::{DriveSlot, DriveState};
+use crate::mend::Suspect;
 use crate::options::{OPEN_FILES_MAX, SLOW_READ_MAX, SLOW_READ_MIN};
 use crate::page_read::{Hedges, Loads};
 use crate::pool::Pool;
-use crate::shared::StoreShared;
+use crate::shared::{StoreShared, count};
 use crate::table::Volume;
 
 /// One core's drives. Clones share them.
@@ -213,6 +214,36 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             latencies.resize_with(member + 1, RecentLatency::default);
         }
         latencies[member].note(took);
+        let counts = &self.shared.counts;
+        count(&counts.foreground_reads, 1);
+        count(&counts.foreground_read_micros, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// A stripe has a page that does not verify: it is mended soon.
+    pub(crate) fn note_suspect(&self, volume: VolumeId, sector: u32) {
+        if self.shared.suspects.push(Suspect { volume, sector }).is_err() {
+            tracing::debug!(
+                volume = volume.0,
+                sector,
+                "too many bad stripes at once: the next reader finds it again"
+            );
+        }
+    }
+
+    /// A shard's file cannot be read: if its drive answers otherwise, the file is made anew.
+    pub(crate) fn note_unread(&self, volume: &Volume, shard: u8) {
+        let member = volume.member(usize::from(shard));
+        let answers = member.is_some_and(|member| {
+            self.drive(member).is_some() && self.shared.drives.slot(member).state == DriveState::Healthy
+        });
+        if answers && !self.is_gone(volume) {
+            self.shared.repair.note_broken(volume.id, shard);
+        }
+    }
+
+    /// Whether a volume's bytes are not needed any more.
+    pub(crate) fn is_gone(&self, volume: &Volume) -> bool {
+        volume.state() == VolumeState::Reclaimed || !self.shared.volumes.contains(volume.id)
     }
 
     /// How long a read of a shard is waited for before it counts as slow.

@@ -145,6 +145,7 @@ impl<F> OpenVolume<F> {
         slot.state = if written { SlotState::Written(sender) } else { SlotState::Failed(sender) };
         state.is_closing |= !written;
         state.settle();
+        self.volume.set_frontier(state.frontier_sector);
         drop(state);
         self.wake_if_drained();
         receiver

@@ -27,6 +27,27 @@ pub(crate) const FLUSH_MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// batches that could share stripes.
 pub(crate) const FLUSHES_IN_FLIGHT_MAX: usize = 4;
 
+/// Sectors of each shard that scrub and repair read at a time: 512 KiB, so that a walk over 12 shards holds 6 MiB, and
+/// a drive that seeks reads longer than it seeks.
+pub(crate) const WALK_WINDOW_SECTORS: u32 = 128;
+/// One write of repair: as large as a window of two shards.
+pub(crate) const REPAIR_WRITE_BYTES: usize = 1024 * 1024;
+/// Segments made anew at a time: each holds k windows of 512 KiB and two writes of 1 MiB, 24 MiB together at k = 8.
+pub(crate) const REPAIRS_AT_ONCE: usize = 4;
+/// Wait of background work for buffers, or for metadata that is busy.
+pub(crate) const OVERLOAD_WAIT: Duration = Duration::from_millis(50);
+/// Time from one full scrub to the next: a week, so that a page that went bad on m + 1 drives would have had to do so
+/// within one.
+pub const SCRUB_PERIOD: Duration = Duration::from_hours(7 * 24);
+/// Bytes a second that scrub reads over all drives together: 64 MiB/s read 38 TB in that week.
+pub const SCRUB_BYTES_PER_S: u64 = 64 * MIB;
+/// Bytes a second that repair reads at most; it gives way to slow foreground reads before that.
+pub const REPAIR_BYTES_PER_S: u64 = 4 * 1024 * MIB;
+/// A drive that is missing so long does not come back by itself: longer than a reboot of the machine's shelf.
+pub const REPAIR_DELAY: Duration = Duration::from_mins(15);
+/// Stripes that readers found bad and nobody has mended yet; more are found again.
+pub(crate) const SUSPECTS_MAX: usize = 1024;
+
 /// Payload that a reader has under way or unread: 32 full pages.
 pub(crate) const READ_AHEAD_BYTES: u64 = 2 * 1024 * 1024;
 /// A page that takes longer than its drive's recent 99th percentile is rebuilt from the others while it is waited for,
@@ -83,13 +104,31 @@ pub struct StoreOptions {
     pub segment_bytes: u64,
     /// Growth of a segment; [`GROWTH_STEP_BYTES`] but in tests.
     pub growth_step_bytes: u64,
+    /// Time between full scrubs.
+    pub scrub_period: Duration,
+    /// Pace of scrub over all drives.
+    pub scrub_bytes_per_s: u64,
+    /// How long a missing drive is waited for.
+    pub repair_delay: Duration,
+    /// Pace of repair.
+    pub repair_bytes_per_s: u64,
 }
 
 impl StoreOptions {
     /// The sizes of the format, with these buffers and this much cache.
     pub fn new(bufs: BufPool, cache_bytes: u64, cores_max: usize) -> StoreOptions {
         let (segment_bytes, growth_step_bytes) = (SEGMENT_BYTES, GROWTH_STEP_BYTES);
-        StoreOptions { bufs, cache_bytes, cores_max, segment_bytes, growth_step_bytes }
+        StoreOptions {
+            bufs,
+            cache_bytes,
+            cores_max,
+            segment_bytes,
+            growth_step_bytes,
+            scrub_period: SCRUB_PERIOD,
+            scrub_bytes_per_s: SCRUB_BYTES_PER_S,
+            repair_delay: REPAIR_DELAY,
+            repair_bytes_per_s: REPAIR_BYTES_PER_S,
+        }
     }
 
     /// Asserts what the arithmetic of appends relies on.

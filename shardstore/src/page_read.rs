@@ -268,6 +268,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
 
     fn report_corrupt(&self, place: &PagePlace, problem: &dyn std::fmt::Display) {
         count(&self.shared.counts.pages_corrupt, 1);
+        self.note_suspect(place.volume.id, place.sector);
         tracing::warn!(
             volume = place.volume.id.0,
             sector = place.sector,

@@ -194,7 +194,13 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         Ok(MadeFiles { record: VolumeRecord { id: volume, profile, class, state, segments }, files })
     }
 
-    async fn make_file(&self, volume: VolumeId, shard: usize, member: usize) -> Result<D::File, IoError> {
+    /// Makes the file of one shard, durable with its name.
+    pub(crate) async fn make_file(
+        &self,
+        volume: VolumeId,
+        shard: usize,
+        member: usize,
+    ) -> Result<D::File, IoError> {
         let drive = self.drive(member).ok_or(IoError::Fenced)?;
         let path = segment_path(volume, shard);
         let file = match drive.open(&path, OpenMode::CreateNew).await {

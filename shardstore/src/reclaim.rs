@@ -65,6 +65,10 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
     /// for all. Spawn it once a core.
     pub async fn run_background(self) {
         let is_sweeper = !self.shared().sweeper_taken.swap(true, Ordering::SeqCst);
+        if is_sweeper {
+            self.inner.media.executor.spawn(self.clone().run_scrub());
+            self.inner.media.executor.spawn(self.clone().run_repair());
+        }
         let mut last_walk = LastWalk { at: self.inner.media.executor.now(), changes: 0 };
         while !self.shared().stopping.load(Ordering::SeqCst) {
             self.inner.media.executor.sleep(BACKGROUND_PERIOD).await;
@@ -81,6 +85,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         if !is_sweeper {
             return Ok(());
         }
+        self.inner.mend_suspects().await;
         self.sweep_now().await?;
         let now = self.inner.media.executor.now();
         let counts = &self.shared().counts;
@@ -122,7 +127,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     }
 
     /// Returns once every core has left all epochs that it may be in now.
-    async fn leave_epochs(&self) {
+    pub(crate) async fn leave_epochs(&self) {
         let epoch = self.media.shared.epochs.advance();
         while !self.media.shared.epochs.all_left_before(epoch) {
             self.media.executor.sleep(EPOCH_POLL).await;
@@ -180,8 +185,10 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
 
     async fn drop_volume(&self, usage: &VolumeUsage) -> Result<(), CatalogError> {
         let id = usage.record.id;
+        // A shard may have moved since the record was read.
+        let known = self.media.shared.volumes.get(id);
+        let members = known.map_or_else(|| self.media.members_of(&usage.record), |volume| volume.members());
         self.media.shared.volumes.remove(id);
-        let members = self.media.members_of(&usage.record);
         // Files on drives that are missing now are freed as orphans when those return.
         if self.media.remove_files(id, &members).await {
             self.catalog.forget_volume(id).await?;

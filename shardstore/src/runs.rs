@@ -104,8 +104,10 @@ impl<D: Drive, X: Executor> Media<D, X> {
     /// # Errors
     /// [`PutError::DrivesLost`]: some files may be left; they are freed at the next start.
     pub async fn remove_run(&self, record: &VolumeRecord) -> Result<(), PutError> {
+        // A shard may have moved since whoever asks took the record.
+        let known = self.inner.shared.volumes.get(record.id);
+        let members = known.map_or_else(|| self.inner.members_of(record), |volume| volume.members());
         self.inner.shared.volumes.remove(record.id);
-        let members = self.inner.members_of(record);
         let removed = self.inner.remove_files(record.id, &members).await;
         self.inner.close_stale_files();
         if removed { Ok(()) } else { Err(PutError::DrivesLost) }

@@ -5,20 +5,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crossbeam_queue::ArrayQueue;
 use shardstore_format::{DriveId, PoolId, Profile, VolumeId, VolumeRecord};
 use shardstore_reactor::{BufPool, Drive};
 
 use crate::cache::PageCache;
 use crate::epoch::{Epochs, Holds};
 use crate::health::{DriveInfo, DriveSlot, DriveTable};
-use crate::options::StoreOptions;
+use crate::mend::Suspect;
+use crate::options::{SUSPECTS_MAX, StoreOptions};
 use crate::pool::Pool;
 use crate::table::{Opening, OpeningGuard, Volume, VolumeTable};
+use crate::upkeep::{RepairControl, RepairStatus, ScrubControl, ScrubStatus};
 
 /// The shared half of a store: one per process, behind an `Arc`.
 pub struct StoreShared {
     pub(crate) pool: PoolId,
     pub(crate) profile: Profile,
+    pub(crate) created_unix_ms: u64,
     pub(crate) options: StoreOptions,
     pub(crate) drives: DriveTable,
     pub(crate) cache: PageCache,
@@ -28,6 +32,10 @@ pub struct StoreShared {
     pub(crate) epochs: Epochs,
     pub(crate) holds: Holds,
     pub(crate) counts: Counts,
+    /// Stripes that readers found bad.
+    pub(crate) suspects: ArrayQueue<Suspect>,
+    pub(crate) scrub: ScrubControl,
+    pub(crate) repair: RepairControl,
     pub(crate) stopping: AtomicBool,
     pub(crate) sweeper_taken: AtomicBool,
 }
@@ -42,6 +50,7 @@ impl StoreShared {
         Arc::new(StoreShared {
             pool: pool.id(),
             profile: pool.profile(),
+            created_unix_ms: pool.created_unix_ms(),
             drives,
             cache: PageCache::new(options.cache_bytes),
             volumes: VolumeTable::new(),
@@ -49,6 +58,9 @@ impl StoreShared {
             epochs: Epochs::new(options.cores_max),
             holds: Holds::new(),
             counts: Counts::default(),
+            suspects: ArrayQueue::new(SUSPECTS_MAX),
+            scrub: ScrubControl::default(),
+            repair: RepairControl::default(),
             stopping: AtomicBool::new(false),
             sweeper_taken: AtomicBool::new(false),
             options,
@@ -116,8 +128,41 @@ impl StoreShared {
             volumes_opened: read(&self.counts.volumes_opened),
             volumes_reclaimed: read(&self.counts.volumes_reclaimed),
             data_ids_swept: read(&self.counts.data_ids_swept),
+            scrubbed_bytes: read(&self.counts.scrubbed_bytes),
+            pages_bad: read(&self.counts.pages_bad),
+            pages_mended: read(&self.counts.pages_mended),
+            stripes_lost: read(&self.counts.stripes_lost),
+            shards_repaired: read(&self.counts.shards_repaired),
+            repair_bytes: read(&self.counts.repair_bytes),
+            last_full_scrub_s: self.scrub.status().last_full_ms / 1000,
+            shards_to_repair: self.repair.status().shards_left as u64,
             cache_bytes: self.cache.weight_bytes(),
         }
+    }
+
+    /// How scrub stands.
+    pub fn scrub_status(&self) -> ScrubStatus {
+        self.scrub.status()
+    }
+
+    /// Begins a scrub, or goes on with one that was paused.
+    pub fn start_scrub(&self) {
+        self.scrub.request();
+    }
+
+    /// Holds scrub until it is started again; a pass under way goes on from the volume it was in.
+    pub fn pause_scrub(&self) {
+        self.scrub.set_paused(true);
+    }
+
+    /// How repair stands.
+    pub fn repair_status(&self) -> RepairStatus {
+        self.repair.status()
+    }
+
+    /// Says that a missing drive is not waited for: what it held is made anew elsewhere.
+    pub fn repair_without(&self, drive: DriveId) {
+        self.repair.ask(drive);
     }
 
     /// Asks background work to end at its next step.
@@ -158,6 +203,14 @@ pub(crate) struct Counts {
     pub(crate) volumes_sealed: AtomicU64,
     pub(crate) volumes_reclaimed: AtomicU64,
     pub(crate) data_ids_swept: AtomicU64,
+    pub(crate) foreground_reads: AtomicU64,
+    pub(crate) foreground_read_micros: AtomicU64,
+    pub(crate) scrubbed_bytes: AtomicU64,
+    pub(crate) pages_bad: AtomicU64,
+    pub(crate) pages_mended: AtomicU64,
+    pub(crate) stripes_lost: AtomicU64,
+    pub(crate) shards_repaired: AtomicU64,
+    pub(crate) repair_bytes: AtomicU64,
 }
 
 /// Adds to a counter that only [`StoreShared::stats`] reads.
@@ -186,6 +239,22 @@ pub struct StoreStats {
     pub volumes_reclaimed: u64,
     /// Data ids swept.
     pub data_ids_swept: u64,
+    /// Device bytes read by scrub.
+    pub scrubbed_bytes: u64,
+    /// Pages that scrub, or a reader before it, found bad on drives that answer.
+    pub pages_bad: u64,
+    /// Bad pages that were written anew and verify again.
+    pub pages_mended: u64,
+    /// Stripes found with fewer than k whole pages; each finding counts.
+    pub stripes_lost: u64,
+    /// Shards that repair made anew, or moved off a drive.
+    pub shards_repaired: u64,
+    /// Device bytes read by repair.
+    pub repair_bytes: u64,
+    /// When the last full scrub ended, in seconds since 1970; 0 if none did.
+    pub last_full_scrub_s: u64,
+    /// Shards that must be made anew now.
+    pub shards_to_repair: u64,
     /// Bytes in the page cache.
     pub cache_bytes: u64,
 }

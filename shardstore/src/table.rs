@@ -22,6 +22,8 @@ pub(crate) struct Volume {
     pub(crate) class: VolumeClass,
     /// Member index of each shard's drive, or [`NO_MEMBER`].
     members: Box<[AtomicU32]>,
+    /// One past the last sector up to which all stripes are durable: stripes below it never change.
+    frontier_sector: AtomicU32,
     state: AtomicU64,
     pins: AtomicU32,
 }
@@ -42,6 +44,10 @@ impl Volume {
                 .iter()
                 .map(|drive| AtomicU32::new(encode_member(member_of(*drive))))
                 .collect(),
+            frontier_sector: AtomicU32::new(match record.state {
+                VolumeState::Sealed { end_sector } => end_sector,
+                VolumeState::Open | VolumeState::Reclaimed => 0,
+            }),
             state: AtomicU64::new(encode_state(record.state)),
             pins: AtomicU32::new(0),
         }
@@ -72,6 +78,21 @@ impl Volume {
     /// The members of all shards, by shard.
     pub(crate) fn members(&self) -> Vec<Option<usize>> {
         (0..self.members.len()).map(|shard| self.member(shard)).collect()
+    }
+
+    /// A shard lies on another drive from now on: its bytes are durable there and metadata says so.
+    pub(crate) fn set_member(&self, shard: usize, member: usize) {
+        self.members[shard].store(encode_member(Some(member)), Ordering::SeqCst);
+    }
+
+    /// One past the last sector up to which every stripe is durable on every shard that it has, and final.
+    pub(crate) fn frontier_sector(&self) -> u32 {
+        self.frontier_sector.load(Ordering::Acquire)
+    }
+
+    /// Says how far stripes are durable.
+    pub(crate) fn set_frontier(&self, sector: u32) {
+        self.frontier_sector.fetch_max(sector, Ordering::Release);
     }
 
     /// Uncommitted extents in the volume.
@@ -179,6 +200,16 @@ impl VolumeTable {
             part.remove(&id);
             part
         });
+    }
+
+    /// All known volumes with ids from `from` up, in order of their ids.
+    pub(crate) fn from(&self, from: VolumeId) -> Vec<Arc<Volume>> {
+        let mut found: Vec<Arc<Volume>> = Vec::new();
+        for part in &self.parts {
+            found.extend(part.load().values().filter(|volume| volume.id >= from).cloned());
+        }
+        found.sort_unstable_by_key(|volume| volume.id);
+        found
     }
 
     /// Shards of known volumes that lie on a member. Cost: one pass over all volumes.

@@ -15,6 +15,6 @@ mod write_set;
 pub use buffered::Buffered;
 pub use memory::{MemoryEngine, MemorySnapshot};
 pub use traits::{
-    Direction, Engine, EngineError, Isolation, KEY_MAX_BYTES, RangeRead, Row, TXN_MAX_AGE, TXN_MAX_BYTES,
-    Transaction, VALUE_MAX_BYTES, Versionstamp,
+    Direction, Engine, EngineError, Isolation, KEY_MAX_BYTES, RangeRead, Row, ShardMove, TXN_MAX_AGE,
+    TXN_MAX_BYTES, Transaction, VALUE_MAX_BYTES, Versionstamp,
 };

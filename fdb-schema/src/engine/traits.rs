@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use shardstore_format::{DriveId, VolumeId};
 
 /// Longest key in bytes.
 pub const KEY_MAX_BYTES: usize = 10_000;
@@ -108,6 +109,25 @@ pub trait Engine: Clone + 'static {
     type Txn: Transaction;
     /// Begins a transaction at the newest committed snapshot.
     fn begin(&self) -> Self::Txn;
+    /// Says that a shard of a run that holds rows of this engine lies on another drive from now on, durably. False: no
+    /// such run has that shard on `moved.from`; an engine that keeps no runs always says so.
+    fn move_run_shard(&self, moved: ShardMove) -> impl Future<Output = Result<bool, EngineError>> {
+        tracing::debug!(volume = moved.volume.0, "this engine keeps no runs in volumes");
+        std::future::ready(Ok(false))
+    }
+}
+
+/// A shard of a volume that was made anew on another drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardMove {
+    /// The volume.
+    pub volume: VolumeId,
+    /// Which shard.
+    pub shard: u8,
+    /// Where it lies by the record.
+    pub from: DriveId,
+    /// Where it lies now.
+    pub to: DriveId,
 }
 
 /// One transaction. Writes are buffered until [`Transaction::commit`].

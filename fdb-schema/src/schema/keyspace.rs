@@ -38,6 +38,8 @@ pub(crate) enum Prefix {
     Completed = 0x32,
     /// () -> the members of the pool.
     Members = 0x50,
+    /// (name) -> how far background work came.
+    Upkeep = 0x51,
     /// (volume) -> record.
     Volume = 0x40,
     /// (volume) -> live bytes by atomic add.
@@ -123,6 +125,10 @@ pub(crate) fn identity(name: &[u8]) -> Vec<u8> {
 /// The one row of the pool's members.
 pub(crate) fn members() -> Vec<u8> {
     key(Prefix::Members, &[])
+}
+
+pub(crate) fn upkeep(name: &[u8]) -> Vec<u8> {
+    key(Prefix::Upkeep, &[name])
 }
 
 pub(crate) fn done(writer: WriterId, sequence: u64) -> Vec<u8> {
@@ -304,6 +310,12 @@ pub(crate) fn live(volume: VolumeId) -> Vec<u8> {
 pub(crate) fn owner(extent: &Extent) -> Vec<u8> {
     let place = [extent.sector.to_be_bytes(), extent.byte_in_stripe.to_be_bytes()];
     key(Prefix::Owner, &[&extent.volume.0.to_be_bytes(), place.as_flattened()])
+}
+
+/// The first owner that may lie at a place or after it.
+pub(crate) fn owner_from(volume: VolumeId, sector: u32, byte_in_stripe: u32) -> Vec<u8> {
+    let place = [sector.to_be_bytes(), byte_in_stripe.to_be_bytes()];
+    key(Prefix::Owner, &[&volume.0.to_be_bytes(), place.as_flattened()])
 }
 
 /// All owners in a volume, by place.

@@ -12,7 +12,7 @@ use super::error::{Failure, Refusal, damaged};
 use super::keyspace::{self, Counter};
 use super::record::{decode_counter, decode_owner};
 use super::retry::{Metadata, rows, take};
-use crate::{Direction, Engine, Isolation, RangeRead, Transaction};
+use crate::{Direction, Engine, Isolation, RangeRead, Row, ShardMove, Transaction};
 
 /// A volume with what decides its reclaim.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,12 +134,78 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 isolation: Isolation::Snapshot,
             };
             let found = txn.range(read).await?;
-            let Some(row) = found.first() else { return Ok(None) };
-            let (extent, data) = decode_owner(&row.value)?;
-            if row.key != keyspace::owner(&extent) {
-                return Err(damaged("an owner row's key and value differ"));
+            found.first().map(owner_of_row).transpose()
+        })
+        .await
+    }
+
+    /// Owners in a volume whose place is `from`, a sector and a byte in its stripe, or after it, in order.
+    ///
+    /// # Errors
+    /// [`Failure::Engine`].
+    pub async fn owners(
+        &self,
+        volume: VolumeId,
+        from: (u32, u32),
+        limit: usize,
+    ) -> Result<Vec<Owner>, Failure> {
+        self.read(async |txn| {
+            let mut range = keyspace::owners(volume);
+            range.begin = keyspace::owner_from(volume, from.0, from.1);
+            let found = rows(txn, &range, limit, Isolation::Snapshot).await?;
+            found.iter().map(owner_of_row).collect()
+        })
+        .await
+    }
+
+    /// Says that a shard of a sealed volume lies on `moved.to`; false if it does not lie on `moved.from`, or the volume
+    /// is not sealed or gone.
+    ///
+    /// # Errors
+    /// [`Failure::Engine`].
+    pub async fn move_shard(&self, moved: ShardMove) -> Result<bool, Failure> {
+        self.write(async |txn| {
+            let row_key = keyspace::volume(moved.volume);
+            let Some(value) = txn.get(&row_key, Isolation::Serializable).await? else { return Ok(false) };
+            let mut record = decode_volume(&value)?;
+            let is_sealed = matches!(record.state, VolumeState::Sealed { .. });
+            let is_twice = record.segments.contains(&moved.to);
+            match record.segments.get_mut(usize::from(moved.shard)) {
+                Some(segment) if *segment == moved.to => return Ok(true),
+                Some(segment) if is_sealed && !is_twice && *segment == moved.from => *segment = moved.to,
+                _ => return Ok(false),
             }
-            Ok(Some(Owner { extent, data }))
+            txn.set(&row_key, &record.encode());
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Says that a shard of a metadata run lies on another drive; false if no run has it where `moved` says.
+    ///
+    /// # Errors
+    /// [`Failure::Engine`].
+    pub async fn move_run_shard(&self, moved: ShardMove) -> Result<bool, Failure> {
+        Ok(self.engine.move_run_shard(moved).await?)
+    }
+
+    /// What [`Metadata::set_upkeep_mark`] kept.
+    ///
+    /// # Errors
+    /// [`Failure::Engine`].
+    pub async fn upkeep_mark(&self, name: &str) -> Result<Option<Bytes>, Failure> {
+        self.read(async |txn| Ok(txn.get(&keyspace::upkeep(name.as_bytes()), Isolation::Snapshot).await?))
+            .await
+    }
+
+    /// Keeps how far background work came.
+    ///
+    /// # Errors
+    /// [`Failure::Engine`].
+    pub async fn set_upkeep_mark(&self, name: &str, mark: &[u8]) -> Result<(), Failure> {
+        self.write(async |txn| {
+            txn.set(&keyspace::upkeep(name.as_bytes()), mark);
+            Ok(())
         })
         .await
     }
@@ -188,6 +254,14 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         })
         .await
     }
+}
+
+fn owner_of_row(row: &Row) -> Result<Owner, Failure> {
+    let (extent, data) = decode_owner(&row.value)?;
+    if row.key != keyspace::owner(&extent) {
+        return Err(damaged("an owner row's key and value differ"));
+    }
+    Ok(Owner { extent, data })
 }
 
 async fn existing<T: Transaction>(txn: &T, volume: VolumeId) -> Result<VolumeRecord, Failure> {

@@ -136,6 +136,9 @@ impl<E: Engine> Keeper<E> {
         for member in &self.parts.membership.members {
             let draining = member.plan != MemberPlan::Stay;
             self.parts.shared.set_draining(member.drive, draining);
+            if draining {
+                self.parts.shared.repair_without(member.drive);
+            }
         }
         self.tell_the_stale().await;
     }
@@ -417,6 +420,7 @@ impl<E: Engine> Keeper<E> {
         self.parts.shared.drive_joined(id, &label);
         if let Some(leaving) = leaving {
             self.parts.shared.set_draining(leaving, true);
+            self.parts.shared.repair_without(leaving);
         }
         self.parts.media.set_drive(id, drive);
         self.parts.log.tell(&self.parts.drives);
@@ -478,6 +482,9 @@ impl<E: Engine> Keeper<E> {
         }
         self.change(members).await?;
         self.parts.shared.set_draining(member.drive, plan != MemberPlan::Stay);
+        if plan != MemberPlan::Stay {
+            self.parts.shared.repair_without(member.drive);
+        }
         Ok(())
     }
 

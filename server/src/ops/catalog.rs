@@ -3,9 +3,9 @@
 //! Not here: the transactions (`fdb_schema::schema`).
 
 use fdb_schema::schema::{Failure, Metadata};
-use fdb_schema::{Engine, EngineError};
+use fdb_schema::{Engine, EngineError, ShardMove};
 use shardstore::{Catalog, CatalogError, OwnerRow, VolumeUsage};
-use shardstore_format::{DataId, VolumeId, VolumeRecord};
+use shardstore_format::{DataId, DriveId, VolumeClass, VolumeId, VolumeRecord};
 use shardstore_reactor::Executor;
 
 /// One core's catalog.
@@ -73,6 +73,41 @@ impl<E: Engine, X: Executor> Catalog for StoreCatalog<E, X> {
     async fn last_owner(&self, volume: VolumeId) -> Result<Option<OwnerRow>, CatalogError> {
         let owner = self.0.last_owner(volume).await.map_err(catalog_error)?;
         Ok(owner.map(|owner| OwnerRow { extent: owner.extent, data_id: owner.data }))
+    }
+
+    async fn owners(
+        &self,
+        volume: VolumeId,
+        from: (u32, u32),
+        limit: usize,
+    ) -> Result<Vec<OwnerRow>, CatalogError> {
+        let owners = self.0.owners(volume, from, limit).await.map_err(catalog_error)?;
+        let row = |owner: fdb_schema::schema::Owner| OwnerRow { extent: owner.extent, data_id: owner.data };
+        Ok(owners.into_iter().map(row).collect())
+    }
+
+    async fn move_shard(
+        &self,
+        volume: VolumeId,
+        class: VolumeClass,
+        shard: u8,
+        from: DriveId,
+        to: DriveId,
+    ) -> Result<bool, CatalogError> {
+        let moved = ShardMove { volume, shard, from, to };
+        match class {
+            VolumeClass::Run => self.0.move_run_shard(moved).await.map_err(catalog_error),
+            VolumeClass::Packed | VolumeClass::Large => self.0.move_shard(moved).await.map_err(catalog_error),
+        }
+    }
+
+    async fn upkeep_mark(&self, name: &'static str) -> Result<Option<Vec<u8>>, CatalogError> {
+        let mark = self.0.upkeep_mark(name).await.map_err(catalog_error)?;
+        Ok(mark.map(|mark| mark.to_vec()))
+    }
+
+    async fn set_upkeep_mark(&self, name: &'static str, mark: Vec<u8>) -> Result<(), CatalogError> {
+        self.0.set_upkeep_mark(name, &mark).await.map_err(catalog_error)
     }
 
     async fn reclaim_volume(&self, volume: VolumeId) -> Result<bool, CatalogError> {

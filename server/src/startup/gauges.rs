@@ -25,9 +25,20 @@ const STORE_COUNTERS: &[Row<StoreStats>] = &[
     ("basalt_store_volumes_opened_total", "Volumes created", |s| s.volumes_opened),
     ("basalt_store_volumes_reclaimed_total", "Volumes whose files were removed", |s| s.volumes_reclaimed),
     ("basalt_store_data_ids_swept_total", "Data ids swept after deletion", |s| s.data_ids_swept),
+    ("basalt_scrub_read_bytes_total", "Device bytes read by scrub", |s| s.scrubbed_bytes),
+    ("basalt_scrub_pages_bad_total", "Pages found bad on drives that answer", |s| s.pages_bad),
+    ("basalt_scrub_pages_mended_total", "Bad pages written anew that verify again", |s| s.pages_mended),
+    ("basalt_scrub_stripes_lost_total", "Findings of stripes that parity cannot mend", |s| s.stripes_lost),
+    ("basalt_repair_shards_total", "Shards made anew, or moved off a drive", |s| s.shards_repaired),
+    ("basalt_repair_read_bytes_total", "Device bytes read by repair", |s| s.repair_bytes),
 ];
-const STORE_GAUGES: &[Row<StoreStats>] =
-    &[("basalt_cache_bytes", "Bytes in the page cache", |s| s.cache_bytes)];
+const STORE_GAUGES: &[Row<StoreStats>] = &[
+    ("basalt_cache_bytes", "Bytes in the page cache", |s| s.cache_bytes),
+    ("basalt_scrub_last_full_seconds", "When the last full scrub ended, since 1970; 0: never", |s| {
+        s.last_full_scrub_s
+    }),
+    ("basalt_repair_shards_left", "Shards that must be made anew", |s| s.shards_to_repair),
+];
 const METADATA_COUNTERS: &[Row<EmbeddedStats>] = &[
     ("basalt_metadata_commits_total", "Commits that succeeded", |s| s.commits),
     ("basalt_metadata_conflicts_total", "Commits that conflicted", |s| s.conflicts),
@@ -113,6 +124,19 @@ impl Live for Gauges {
                 DriveState::Removed => {}
                 DriveState::Failed => notes.push(format!("drive taken out of use: {drive}")),
             }
+        }
+        let repair = self.store.repair_status();
+        if repair.shards_left > 0 {
+            notes.push(format!("repair: {} shards are to be made anew", repair.shards_left));
+        }
+        if !repair.waits_for.is_empty() {
+            notes.push(format!("repair waits: {}", repair.waits_for));
+        }
+        if repair.volumes_lost > 0 {
+            notes.push(format!(
+                "repair: {} shards cannot be rebuilt, too little is left",
+                repair.volumes_lost
+            ));
         }
         if self.metadata.stats().read_only {
             notes.push("the metadata log is read-only: writes are refused".to_owned());

@@ -18,7 +18,10 @@ pub use identity::{
     DriveIdentity, FormatPhase, IDENTITY_MAX_BYTES, IdentityError, LABEL_MAX_BYTES, MEMBERS_MAX,
     MasterKeyFile, Member, MemberPlan, Membership,
 };
-pub use page::{PAGE_MAX_SECTORS, PageAddress, PageError, SHARDS_MAX, StripeHeader, open_page, seal_page};
+pub use page::{
+    PAGE_MAX_SECTORS, PageAddress, PageError, SHARDS_MAX, StripeHeader, open_page, open_page_prefix,
+    seal_page,
+};
 pub use stripe::{Layout, PageSpan, StripeShape, page_bytes, page_payload_bytes};
 pub use volume::{
     GROWTH_STEP_BYTES, PAGE_HEADER_BYTES, PAGE_MAX_BYTES, PAGE_PAYLOAD_MAX_BYTES, Profile, SECTOR_BYTES,

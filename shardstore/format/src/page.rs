@@ -160,6 +160,24 @@ pub fn open_page(page: &[u8], address: &PageAddress) -> Result<StripeHeader, Pag
     Ok(stripe)
 }
 
+/// As [`open_page`] for a reader that does not know how long the page is: `bytes` begin with it. Returns its header;
+/// the page is as long as that says.
+///
+/// # Errors
+/// [`PageError::Truncated`] also if the page, by its own word, is longer than `bytes`: give more. As for any page else.
+pub fn open_page_prefix(bytes: &[u8], address: &PageAddress) -> Result<StripeHeader, PageError> {
+    let header = bytes.first_chunk::<HEADER_BYTES>().ok_or(PageError::Truncated)?;
+    if header[AT_MAGIC..AT_VERSION] != MAGIC {
+        return Err(PageError::NotAPage);
+    }
+    let page_len_sectors = header[AT_PAGE_LEN];
+    if !(1..=PAGE_MAX_SECTORS).contains(&page_len_sectors) {
+        return Err(PageError::Checksum);
+    }
+    let len = usize::try_from(page_bytes(page_len_sectors)).map_err(|_| PageError::Invalid)?;
+    open_page(bytes.get(..len).ok_or(PageError::Truncated)?, address)
+}
+
 impl StripeHeader {
     fn is_valid(&self) -> bool {
         let Profile { k, .. } = self.profile;
@@ -208,6 +226,20 @@ mod tests {
         }
         seal_page(&mut page, &address(), &stripe());
         page
+    }
+
+    #[test]
+    fn a_page_at_the_head_of_longer_bytes_is_found_and_one_that_goes_on_is_asked_for() {
+        let mut bytes = sealed();
+        bytes.resize(12_000, 7);
+        assert_eq!(open_page_prefix(&bytes, &address()), Ok(stripe()));
+        assert_eq!(open_page_prefix(&bytes[..4_000], &address()), Err(PageError::Truncated));
+        assert_eq!(open_page_prefix(&[0; 4096], &address()), Err(PageError::NotAPage));
+        for bit in 0..4096 * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(open_page_prefix(&flipped, &address()).is_err(), "bit {bit}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use shardstore::{Catalog, CatalogError, OwnerRow, VolumeUsage};
-use shardstore_format::{DataId, Extent, Layout, VolumeId, VolumeRecord, VolumeState};
+use shardstore_format::{DataId, DriveId, Extent, Layout, VolumeClass, VolumeId, VolumeRecord, VolumeState};
 use shardstore_reactor::Executor;
 use shardstore_sim::SimExecutor;
 
@@ -21,6 +21,9 @@ pub(crate) struct Rows {
     owners: BTreeMap<(VolumeId, u32, u32), OwnerRow>,
     data: BTreeMap<DataId, Vec<Extent>>,
     garbage: BTreeSet<DataId>,
+    /// Volumes of metadata runs, which the manifest would name.
+    pub(crate) runs: Vec<VolumeRecord>,
+    marks: BTreeMap<&'static str, Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -169,6 +172,58 @@ impl<X: Executor> Catalog for MemoryCatalog<X> {
         self.transaction(|rows| {
             let range = (volume, 0, 0)..=(volume, u32::MAX, u32::MAX);
             rows.owners.range(range).next_back().map(|(_, row)| *row)
+        })
+        .await
+    }
+
+    async fn owners(
+        &self,
+        volume: VolumeId,
+        from: (u32, u32),
+        limit: usize,
+    ) -> Result<Vec<OwnerRow>, CatalogError> {
+        self.transaction(|rows| {
+            let range = (volume, from.0, from.1)..=(volume, u32::MAX, u32::MAX);
+            rows.owners.range(range).take(limit).map(|(_, row)| *row).collect()
+        })
+        .await
+    }
+
+    async fn move_shard(
+        &self,
+        volume: VolumeId,
+        class: VolumeClass,
+        shard: u8,
+        from: DriveId,
+        to: DriveId,
+    ) -> Result<bool, CatalogError> {
+        self.transaction(|rows| {
+            let record = match class {
+                VolumeClass::Run => rows.runs.iter_mut().find(|record| record.id == volume),
+                VolumeClass::Packed | VolumeClass::Large => {
+                    rows.volumes.get_mut(&volume).map(|(record, _)| record)
+                }
+            };
+            let Some(record) = record else { return false };
+            let is_sealed = matches!(record.state, VolumeState::Sealed { .. });
+            assert!(!record.segments.contains(&to), "two shards of a volume on one drive");
+            let segment = &mut record.segments[usize::from(shard)];
+            let is_moved = is_sealed && *segment == from;
+            if is_moved {
+                *segment = to;
+            }
+            is_moved
+        })
+        .await
+    }
+
+    async fn upkeep_mark(&self, name: &'static str) -> Result<Option<Vec<u8>>, CatalogError> {
+        self.transaction(|rows| rows.marks.get(name).cloned()).await
+    }
+
+    async fn set_upkeep_mark(&self, name: &'static str, mark: Vec<u8>) -> Result<(), CatalogError> {
+        self.transaction(|rows| {
+            rows.marks.insert(name, mark);
         })
         .await
     }

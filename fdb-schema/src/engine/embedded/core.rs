@@ -21,7 +21,7 @@ use super::log::{Log, LogError};
 use super::maintain::{Background, FlushJob, Progress, VolumeIds, may_flush};
 use super::memtable::Memtable;
 use super::pace::yield_now;
-use super::request::{Install, Message, Request};
+use super::request::{Install, Message, Nudge, Request};
 use super::tree::{Backlog, Levels, Manifest, Run};
 use super::view::{Shared, View, count};
 use crate::engine::EngineError;
@@ -81,7 +81,7 @@ struct State<R: RunStore, X: Executor> {
     keep_from_sequence: u64,
     frozen: Option<Frozen>,
     flush_jobs: mpsc::UnboundedSender<FlushJob>,
-    compaction_nudges: mpsc::UnboundedSender<()>,
+    compaction_nudges: mpsc::UnboundedSender<Nudge>,
     /// Runs that no manifest names; removed once no view holds them.
     obsolete: Vec<Arc<Run>>,
     /// Memtables that only views still hold. Kept here so that it is never a reader that frees one.
@@ -288,6 +288,10 @@ impl<R: RunStore, X: Executor> State<R, X> {
             Message::Commit(request) if request.urgent => self.urgent.push_back(request),
             Message::Commit(request) => self.waiting.push_back(request),
             Message::Install(install, reply) => self.installs.push_back((install, reply)),
+            // The task ends only with this core.
+            Message::Move(moved, reply) => {
+                drop(self.compaction_nudges.unbounded_send(Nudge::Move(moved, reply)))
+            }
             Message::Progress => {}
             Message::Stop => self.stopping = true,
         }
@@ -481,6 +485,17 @@ impl<R: RunStore, X: Executor> State<R, X> {
                 };
                 Change { view, manifest, flushed: false, gone }
             }
+            Install::Move(moved) => {
+                let levels = view.levels.with_moved(&moved);
+                let manifest = manifest_of(&levels, view.flushed_version, self.keep_from_sequence);
+                let view = View {
+                    active: Arc::clone(&view.active),
+                    frozen: view.frozen.clone(),
+                    levels,
+                    flushed_version: view.flushed_version,
+                };
+                Change { view, manifest, flushed: false, gone: Vec::new() }
+            }
         }
     }
 
@@ -498,7 +513,7 @@ impl<R: RunStore, X: Executor> State<R, X> {
 
     fn nudge_compaction(&self) {
         // The task ends only with this core.
-        drop(self.compaction_nudges.unbounded_send(()));
+        drop(self.compaction_nudges.unbounded_send(Nudge::Look));
     }
 
     fn free_retired(&mut self) {

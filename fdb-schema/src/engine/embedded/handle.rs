@@ -18,7 +18,9 @@ use super::view::{EmbeddedStats, Shared, View, read_error};
 use crate::engine::buffered::{Buffered, Snapshot};
 use crate::engine::read_set::ReadSet;
 use crate::engine::write_set::{Write, WriteSet, successor};
-use crate::engine::{Direction, Engine, EngineError, Row, TXN_MAX_AGE, TXN_MAX_BYTES, Versionstamp};
+use crate::engine::{
+    Direction, Engine, EngineError, Row, ShardMove, TXN_MAX_AGE, TXN_MAX_BYTES, Versionstamp,
+};
 use crate::run_store::{RunStore, RunVolume};
 
 /// Rows of a cleared range read at a time.
@@ -79,6 +81,14 @@ impl<R: RunStore, C: Executor> Engine for Embedded<R, C> {
     fn begin(&self) -> Self::Txn {
         let (view, version) = self.shared.snapshot();
         Buffered::new(EmbeddedSnapshot { engine: self.clone(), view, version, began: self.clock.now() })
+    }
+
+    async fn move_run_shard(&self, moved: ShardMove) -> Result<bool, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        if !self.shared.send(Message::Move(moved, reply)) {
+            return Err(EngineError::Stopped);
+        }
+        answer.await.map_err(|oneshot::Canceled| EngineError::Stopped)
     }
 }
 

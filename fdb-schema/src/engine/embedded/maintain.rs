@@ -19,10 +19,10 @@ use super::config::{RETRY_DELAY, VOLUME_IDS_RESERVED};
 use super::handle::{Embedded, EmbeddedFactory};
 use super::memtable::Memtable;
 use super::pace::{give_way, yield_now};
-use super::request::{Install, Message};
+use super::request::{Install, Message, Nudge};
 use super::tree::{Backlog, Compaction, Run, TreeError, compact, write_runs};
 use super::view::{Shared, count};
-use crate::engine::{Engine, EngineError, Isolation, Transaction};
+use crate::engine::{Engine, EngineError, Isolation, ShardMove, Transaction};
 use crate::run_store::{RunError, RunStore};
 
 /// Bytes of a compaction that earn one byte of commits while merging is behind: what a byte is merged again costs.
@@ -145,9 +145,15 @@ impl<R: RunStore, X: Executor> Background<R, X> {
         write_runs(&self.run_store, &mut rows, versions, async || self.volume_ids.take().await, pace).await
     }
 
-    /// Merges whatever is due after each install, until the sender has gone.
-    pub(crate) async fn compact_all(self, mut nudges: mpsc::UnboundedReceiver<()>) {
-        while nudges.next().await.is_some() {
+    /// Merges whatever is due after each install, until the sender has gone. Moves of shards come in between, so that
+    /// no merge holds a run that was exchanged for another.
+    pub(crate) async fn compact_all(self, mut nudges: mpsc::UnboundedReceiver<Nudge>) {
+        while let Some(nudge) = nudges.next().await {
+            if let Nudge::Move(moved, reply) = nudge {
+                // Whoever asked may have gone.
+                reply.send(self.move_shard(moved).await).ok();
+                continue;
+            }
             loop {
                 let levels = self.shared.view.load().levels.clone();
                 let Some(compaction) = levels.pick_compaction() else { break };
@@ -178,6 +184,15 @@ impl<R: RunStore, X: Executor> Background<R, X> {
                 self.progress.credit_bytes.set(0);
                 self.tell_progress();
             }
+        }
+    }
+
+    async fn move_shard(&self, moved: ShardMove) -> bool {
+        let levels = self.shared.view.load().levels.clone();
+        match levels.shard_of(&moved) {
+            Some(drive) if drive == moved.to => true,
+            Some(drive) if drive == moved.from => self.install(|| Install::Move(moved)).await,
+            _ => false,
         }
     }
 

@@ -11,7 +11,7 @@ use futures_channel::oneshot;
 use super::record::Part;
 use super::tree::{Compaction, Run};
 use crate::engine::read_set::ReadSet;
-use crate::engine::{EngineError, Versionstamp};
+use crate::engine::{EngineError, ShardMove, Versionstamp};
 
 /// Where a sum goes, and what it is made of.
 #[derive(Debug)]
@@ -49,6 +49,16 @@ pub(crate) enum Install {
     Flush(Option<Arc<Run>>),
     /// The inputs are in these runs.
     Compaction(Compaction, Vec<Arc<Run>>),
+    /// A shard of a run lies on another drive.
+    Move(ShardMove),
+}
+
+/// What the compaction task is told. It alone changes runs that the view holds, one change at a time.
+pub(crate) enum Nudge {
+    /// Something may be due.
+    Look,
+    /// A shard of a run was made anew.
+    Move(ShardMove, oneshot::Sender<bool>),
 }
 
 /// What the metadata thread is told.
@@ -56,6 +66,8 @@ pub(crate) enum Message {
     Commit(Request),
     /// Answered with whether the manifest names it now.
     Install(Install, oneshot::Sender<bool>),
+    /// A shard of a run was made anew; answered with whether the manifest says so now.
+    Move(ShardMove, oneshot::Sender<bool>),
     /// A flush or compaction went on; commits may be waiting for that.
     Progress,
     Stop,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use shardstore_format::DriveId;
 use shardstore_reactor::Clock;
 use shardstore_sim::{Sim, SimExecutor};
 
@@ -10,7 +11,8 @@ use super::super::testing::MemoryRunStore;
 use super::super::{EmbeddedConfig, EmbeddedFactory, block_reads_of_thread};
 use super::{Handle, config, drives, start};
 use crate::engine::{
-    Direction, Engine, EngineError, Isolation, RangeRead, Row, TXN_MAX_AGE, Transaction, conformance,
+    Direction, Engine, EngineError, Isolation, RangeRead, Row, ShardMove, TXN_MAX_AGE, Transaction,
+    conformance,
 };
 
 fn small(log_members: usize) -> EmbeddedConfig {
@@ -324,6 +326,52 @@ fn a_transaction_keeps_its_view_while_runs_are_merged_and_removed() {
         assert!(stats.runs_removed > 0, "{stats:?}");
         assert_eq!(store.volumes().len(), stats.runs);
         assert_eq!(factory.run_volumes().len(), stats.runs);
+    });
+}
+
+#[test]
+fn a_run_whose_shard_moved_says_so_after_a_restart_and_is_read_merged_and_removed_as_before() {
+    let sim = Sim::new(18);
+    let executor = sim.executor();
+    let drives = drives(&sim, 1);
+    sim.block_on(async move {
+        let store = MemoryRunStore::suspending();
+        let (factory, engine, log_drives) = start(small(1), &drives, &store, &executor).await;
+        for n in 0..600_u32 {
+            put_patiently(&engine, &executor, format!("k{n:04}"), &[1; 300]).await;
+        }
+        let (from, to) = (DriveId(1), DriveId(2));
+        let segments = |factory: &EmbeddedFactory| -> Vec<DriveId> {
+            factory.run_volumes().iter().map(|run| run.record.segments[0]).collect()
+        };
+        // Flushes and merges go on meanwhile: a run may be gone by its turn.
+        for run in factory.run_volumes() {
+            let moved = ShardMove { volume: run.record.id, shard: 0, from, to };
+            engine.move_run_shard(moved).await.unwrap();
+        }
+        settle(&factory, &executor).await;
+        for run in factory.run_volumes() {
+            let moved = ShardMove { volume: run.record.id, shard: 0, from, to };
+            assert!(engine.move_run_shard(moved).await.unwrap());
+            assert!(engine.move_run_shard(moved).await.unwrap(), "again is no harm");
+            let elsewhere = ShardMove { from: DriveId(7), to: DriveId(8), ..moved };
+            assert!(!engine.move_run_shard(elsewhere).await.unwrap());
+        }
+        assert!(segments(&factory).iter().all(|drive| *drive == to));
+        factory.stop();
+        drop((engine, factory, log_drives));
+        executor.sleep(Duration::from_secs(1)).await;
+
+        let (factory, engine, _log_drives) = start(small(1), &drives, &store, &executor).await;
+        assert!(!segments(&factory).is_empty());
+        assert!(segments(&factory).iter().all(|drive| *drive == to));
+        for n in 0..600_u32 {
+            assert_eq!(get(&engine, format!("k{n:04}").as_bytes()).await.unwrap(), Bytes::from(vec![1; 300]));
+            put_patiently(&engine, &executor, format!("k{n:04}"), &[2; 300]).await;
+        }
+        settle(&factory, &executor).await;
+        assert_eq!(store.volumes().len(), factory.stats().runs, "what was merged is removed once");
+        assert_eq!(get(&engine, b"k0599").await.unwrap(), Bytes::from(vec![2; 300]));
     });
 }
 

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use shardstore_format::DriveId;
 
 use super::error::TreeError;
 use super::filter::hash_key;
 use super::manifest::{Manifest, ManifestRun};
 use super::policy::{Compaction, LEVELS_MAX};
 use super::run::Run;
+use crate::engine::ShardMove;
 use crate::run_store::RunStore;
 
 /// Runs opened at a time at start-up: each reads about 1 MiB.
@@ -100,6 +102,26 @@ impl Levels {
         assert_eq!(levels.runs().count() + gone.len(), run_count + outputs.len(), "inputs are still there");
         levels.assert_disjoint();
         levels
+    }
+
+    /// The drive of a shard by the record of its run; `None` if no run here lies in that volume.
+    pub(crate) fn shard_of(&self, moved: &ShardMove) -> Option<DriveId> {
+        let run = self.runs().find(|run| run.volume().record.id == moved.volume)?;
+        run.volume().record.segments.get(usize::from(moved.shard)).copied()
+    }
+
+    /// These levels with one shard of a run on another drive.
+    #[must_use]
+    pub(crate) fn with_moved(&self, moved: &ShardMove) -> Levels {
+        let moved_run = |run: &Arc<Run>| match run.volume().record.id == moved.volume {
+            true => Arc::new(run.with_shard_on(moved.shard, moved.to)),
+            false => Arc::clone(run),
+        };
+        let part = |runs: &SortedRuns| runs.iter().map(moved_run).collect();
+        Levels {
+            level0: self.level0.iter().map(part).collect(),
+            deeper: self.deeper.iter().map(part).collect(),
+        }
     }
 
     fn assert_disjoint(&self) {

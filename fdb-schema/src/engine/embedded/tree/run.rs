@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use shardstore_format::DriveId;
 
 use super::block::{Block, Malformed};
 use super::build::PAGE_BYTES;
@@ -40,10 +41,10 @@ pub(crate) struct RunParts {
 /// An immutable sorted run.
 pub struct Run {
     volume: RunVolume,
-    parts: RunParts,
+    parts: Arc<RunParts>,
     /// A bit a block: its CRC matched once in this process. Later reads rely on the store, which verifies every page
     /// that it reads from a drive; a CRC over 16 KiB of a cached page would cost more than the read.
-    checked: Vec<AtomicU64>,
+    checked: Arc<[AtomicU64]>,
 }
 
 impl std::fmt::Debug for Run {
@@ -56,7 +57,15 @@ impl Run {
     pub(crate) fn from_parts(volume: RunVolume, parts: RunParts) -> Run {
         assert!(parts.first_key <= parts.last_key);
         let words = parts.index.block_count().div_ceil(64);
-        Run { volume, parts, checked: (0..words).map(|_| AtomicU64::new(0)).collect() }
+        let checked = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Run { volume, parts: Arc::new(parts), checked }
+    }
+
+    /// The same run with one shard on another drive.
+    pub(crate) fn with_shard_on(&self, shard: u8, drive: DriveId) -> Run {
+        let mut volume = self.volume.clone();
+        volume.record.segments[usize::from(shard)] = drive;
+        Run { volume, parts: Arc::clone(&self.parts), checked: Arc::clone(&self.checked) }
     }
 
     /// Reads footer, index and filter of the run in `volume`: about 2 % of its bytes.

@@ -30,8 +30,10 @@ use shardstore_reactor::{
 use self::budget::Budget;
 use self::drives::{LockedDrives, lock_drives};
 use self::gauges::Gauges;
-use crate::admin::{AdminService, Phase, Status, keep_metrics};
-use crate::auth::{Credentials, Secret};
+use crate::admin::{
+    AdminApi, AdminService, InspectorHandle, Phase, RootAccount, Status, inspector, keep_metrics,
+};
+use crate::auth::Secret;
 use crate::banner::{Screen, facts_from_text, facts_to_text};
 use crate::config::{Config, RootCredentials};
 use crate::drives::{DriveHandle, DriveSet, Keeper, KeeperParts, LogChanges, follow_drives, log_changes};
@@ -70,19 +72,6 @@ fn refused(source: impl std::fmt::Display) -> StartError {
 
 type Engine = Embedded<MetadataRuns<RealDrive, CoreExecutor>, CoreExecutor>;
 type CoreOps = Core<RealDrive, Engine, CoreExecutor>;
-
-/// The one access key that there is, so far.
-#[derive(Clone)]
-struct RootOnly {
-    access_key: Arc<str>,
-    secret: Secret,
-}
-
-impl Credentials for RootOnly {
-    fn secret(&self, access_key: &str) -> Option<Secret> {
-        (*self.access_key == *access_key).then(|| self.secret.clone())
-    }
-}
 
 /// What the metadata thread found and every core needs.
 #[derive(Clone)]
@@ -134,7 +123,14 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
     for index in 1..config.cpus.len() {
         spawn_other_core(CorePlan { index, ..plan.clone() }, &first.credentials, &mut running)?;
     }
-    let _drives = spawn_keeper(plan, locked.take_locks())?;
+    let (drives, inspector) = spawn_keeper(plan, locked.take_locks())?;
+    status.set_api(AdminApi {
+        root: root_account(&first.credentials),
+        region: config.region.clone(),
+        drives,
+        store: Arc::clone(&booted.shared),
+        inspector,
+    });
     status.enter(Phase::Ready);
     print_screen(&config, &booted, &first);
 
@@ -226,8 +222,9 @@ fn spawn_admin(config: &Config, status: Arc<Status>, metrics: PrometheusHandle) 
         };
         drop(sender.send(Ok(())));
         executor.spawn(keep_metrics(executor.clone(), metrics.clone()));
+        let service = AdminService::new(status, metrics, executor.clone());
         let context = CoreContext::new(executor, ConnectionLimits::default(), AcceptLimits::default());
-        serve_listener(listener, context, AdminService::new(status, metrics)).await;
+        serve_listener(listener, context, service).await;
     });
     thread.map_err(refused)?;
     match receiver.recv() {
@@ -263,12 +260,15 @@ fn boot(
 }
 
 /// Starts the thread that keeps the drives; the locks on their directories are its own from now on.
-fn spawn_keeper(plan: CorePlan, locks: Vec<(PathBuf, FileLock)>) -> Result<DriveHandle, StartError> {
+fn spawn_keeper(
+    plan: CorePlan,
+    locks: Vec<(PathBuf, FileLock)>,
+) -> Result<(DriveHandle, InspectorHandle), StartError> {
     let (sender, receiver) = mpsc::channel();
     let thread = spawn_core(CoreConfig::new(None, "drives"), move |executor| async move {
         match keeper(&plan, locks, &executor).await {
-            Ok((keeper, handle)) => {
-                drop(sender.send(Ok(handle)));
+            Ok((keeper, handle, inspector)) => {
+                drop(sender.send(Ok((handle, inspector))));
                 keeper.run().await;
             }
             Err(error) => drop(sender.send(Err(error))),
@@ -282,14 +282,17 @@ async fn keeper(
     plan: &CorePlan,
     locks: Vec<(PathBuf, FileLock)>,
     executor: &CoreExecutor,
-) -> Result<(Keeper<Engine>, DriveHandle), StartError> {
+) -> Result<(Keeper<Engine>, DriveHandle, InspectorHandle), StartError> {
     let booted = &plan.booted;
     let pool = booted.pool.with_drives(|factory| Some(factory.on_core()));
     let index = plan.config.cpus.len() + 1;
     let media = Media::new(Arc::clone(&booted.shared), &pool, executor.clone(), index);
     let engine = booted.metadata.handle(MetadataRuns::new(media.clone()), executor.clone());
     let metadata = open_metadata(engine, executor).await?;
-    Ok(Keeper::new(KeeperParts {
+    executor.spawn(follow_drives(media.clone(), Arc::clone(&booted.drives), executor.clone()));
+    let (inspector, answering) = inspector(metadata.clone(), media.clone(), executor.clone());
+    executor.spawn(answering);
+    let (keeper, handle) = Keeper::new(KeeperParts {
         shared: Arc::clone(&booted.shared),
         drives: Arc::clone(&booted.drives),
         facts: booted.pool.facts(),
@@ -299,7 +302,15 @@ async fn keeper(
         media,
         log: booted.log.clone(),
         executor: executor.clone(),
-    }))
+    });
+    Ok((keeper, handle, inspector))
+}
+
+fn root_account(credentials: &RootCredentials) -> RootAccount {
+    RootAccount {
+        access_key: Arc::from(credentials.access_key.as_str()),
+        secret: Secret::new(&credentials.secret_key),
+    }
 }
 
 async fn open_metadata(
@@ -476,10 +487,7 @@ async fn serve_core(
         }
     };
     ops.spawn_background(plan.index == 0);
-    let root = RootOnly {
-        access_key: Arc::from(credentials.access_key.as_str()),
-        secret: Secret::new(&credentials.secret_key),
-    };
+    let root = root_account(credentials);
     let s3 = S3Config {
         region: plan.config.region.clone(),
         domains: plan.config.domain.iter().cloned().collect(),

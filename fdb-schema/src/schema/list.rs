@@ -9,7 +9,7 @@ use shardstore_reactor::Executor;
 use super::bucket::{bucket, successor};
 use super::error::{Failure, damaged};
 use super::keyspace::{self, BucketId, KeyRange, UploadKey};
-use super::record::{ListedRecord, UploadRecord};
+use super::record::{ListedRecord, ObjectRecord, UploadRecord};
 use super::retry::{Metadata, rows};
 use crate::{Engine, Isolation, Row, Transaction};
 
@@ -57,6 +57,28 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             let kind = Objects(bucket(txn, bucket_name, Isolation::Snapshot).await?.id);
             let begin = begin_after(&kind, &query, after, None);
             walk(txn, &kind, &query, begin).await
+        })
+        .await
+    }
+
+    /// Whole rows of objects whose keys sort after `after`, at most `limit`: for those who look at every object.
+    ///
+    /// # Errors
+    /// [`super::Refusal::NoSuchBucket`], [`Failure::Engine`].
+    pub async fn scan_objects(
+        &self,
+        bucket_name: &str,
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, ObjectRecord)>, Failure> {
+        self.read(async |txn| {
+            let kind = Objects(bucket(txn, bucket_name, Isolation::Snapshot).await?.id);
+            let mut range = kind.starting_with(&[]);
+            if !after.is_empty() {
+                range.begin = kind.after(after, None);
+            }
+            let found = rows(txn, &range, limit, Isolation::Snapshot).await?;
+            found.iter().map(|row| Ok((kind.key_of(row)?, ObjectRecord::decode(&row.value)?))).collect()
         })
         .await
     }

@@ -6,6 +6,7 @@ pub mod api;
 mod admission;
 mod background;
 mod catalog;
+mod census;
 mod checksum;
 mod core;
 mod error;
@@ -18,6 +19,7 @@ mod write;
 
 pub use admission::{Admission, AdmissionLimits, Permit};
 pub use catalog::StoreCatalog;
+pub use census::{CensusCounts, CensusFinding, CensusProgress, CensusReport, CensusStatus, take_census};
 pub use core::Core;
 pub use read::{Opened, Reader};
 pub use run_store::{MetadataRunWriter, MetadataRuns};

@@ -1,8 +1,12 @@
-//! The admin listener: `/healthz`, `/readyz`, `/metrics`.
+//! The admin listener: `/healthz`, `/readyz`, `/metrics` for everybody, the signed API below `/v1/`.
 //! Invariants: it answers from the moment the process has its ports until it ends; it runs on a thread of its own, so
 //! rendering metrics delays no request.
-//! Not here: the signed admin API (a later version); what is measured (beside what it measures).
+//! Not here: what is measured (beside what it measures).
 
+mod api;
+mod inspector;
+
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +15,11 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shardstore_reactor::{Executor, Stream};
 
+use crate::auth::Verifier;
 use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Response, Service};
+
+pub use api::{AdminApi, ROUTES, RootAccount, Route};
+pub use inspector::{InspectError, InspectedExtent, InspectedShard, Inspection, InspectorHandle, inspector};
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +46,7 @@ pub trait Live: Send + Sync {
 pub struct Status {
     phase: AtomicU8,
     live: OnceLock<Box<dyn Live>>,
+    api: OnceLock<AdminApi>,
 }
 
 impl Status {
@@ -65,6 +74,11 @@ impl Status {
         assert!(self.live.set(Box::new(live)).is_ok(), "a process starts once");
     }
 
+    /// Answers signed requests from `api` from now on; there is one for the life of the process.
+    pub fn set_api(&self, api: AdminApi) {
+        assert!(self.api.set(api).is_ok(), "a process starts once");
+    }
+
     fn publish(&self) {
         if let Some(live) = self.live.get() {
             live.publish();
@@ -84,15 +98,17 @@ impl Status {
 }
 
 /// Answers the admin listener's requests.
-pub struct AdminService {
+pub struct AdminService<X> {
     status: Arc<Status>,
     metrics: PrometheusHandle,
+    executor: X,
+    verifier: OnceCell<Verifier<RootAccount>>,
 }
 
-impl AdminService {
+impl<X: Executor> AdminService<X> {
     /// A service over the process's status and metrics.
-    pub fn new(status: Arc<Status>, metrics: PrometheusHandle) -> Rc<AdminService> {
-        Rc::new(AdminService { status, metrics })
+    pub fn new(status: Arc<Status>, metrics: PrometheusHandle, executor: X) -> Rc<AdminService<X>> {
+        Rc::new(AdminService { status, metrics, executor, verifier: OnceCell::new() })
     }
 
     fn answer(&self, method: Method, path: &str) -> Response<()> {
@@ -110,7 +126,7 @@ impl AdminService {
                 let body = self.metrics.render();
                 Response::new(200).with_bytes("text/plain; version=0.0.4; charset=utf-8", body.into_bytes())
             }
-            _ => text(404, "not found: there are /healthz, /readyz and /metrics\n"),
+            _ => text(404, "not found: there are /healthz, /readyz, /metrics and, signed, /v1/\n"),
         }
     }
 }
@@ -119,7 +135,7 @@ fn text(status: u16, body: &str) -> Response<()> {
     Response::new(status).with_bytes("text/plain; charset=utf-8", body.as_bytes().to_vec())
 }
 
-impl<E: Executor> Service<E> for AdminService {
+impl<E: Executor> Service<E> for AdminService<E> {
     type Source = ();
 
     async fn serve<S: Stream>(
@@ -128,6 +144,10 @@ impl<E: Executor> Service<E> for AdminService {
         head: &RequestHead,
         _body: &mut RequestBody<'_, S, E>,
     ) -> Response<()> {
+        if head.raw_path().starts_with("/v1/") {
+            let now_ms = self.executor.unix_ms();
+            return api::answer(self.status.api.get(), &self.verifier, head, now_ms).await;
+        }
         self.answer(head.method(), head.raw_path())
     }
 

@@ -1,0 +1,316 @@
+//! The signed part of the admin listener: drives, scrub, repair, census, objects, in JSON.
+//! Invariants: every request below `/v1/` is signed with SigV4 by the root account before anything is looked at; a
+//! change is asked for by POST, its parameters in the signed query; an error is `{"code", "message"}` with a status
+//! that says whose it is; `docs/openapi.yaml` describes exactly [`ROUTES`].
+//! Not here: carrying out (`drives`, `shardstore`, `inspector`).
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde::Serialize;
+use serde_json::json;
+use shardstore::{ScrubPhase, StoreShared};
+
+use super::inspector::{InspectError, InspectorHandle};
+use crate::auth::{AuthError, BodySignature, Credentials, Secret, Verifier};
+use crate::drives::{DriveHandle, DriveRequest, RequestError};
+use crate::http::{Method, RequestHead, Response};
+use crate::s3::query::Query;
+
+/// What a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// All drives.
+    Drives,
+    /// An empty directory joins.
+    DriveAdd,
+    /// An empty directory takes a drive's place.
+    DriveReplace,
+    /// A drive is emptied.
+    DriveDrain,
+    /// A drain is called off.
+    DriveUndrain,
+    /// A drive is emptied and leaves.
+    DriveRemove,
+    /// A fenced drive is used again.
+    DriveRejoin,
+    /// How scrub stands.
+    Scrub,
+    /// Scrub now.
+    ScrubStart,
+    /// Hold scrub.
+    ScrubPause,
+    /// How repair stands.
+    Repair,
+    /// How the census stands.
+    Census,
+    /// Begin a census.
+    CensusStart,
+    /// One object.
+    Inspect,
+}
+
+/// Every signed route: method, path, what it does.
+pub const ROUTES: &[(Method, &str, Route)] = &[
+    (Method::Get, "/v1/drives", Route::Drives),
+    (Method::Post, "/v1/drives/add", Route::DriveAdd),
+    (Method::Post, "/v1/drives/replace", Route::DriveReplace),
+    (Method::Post, "/v1/drives/drain", Route::DriveDrain),
+    (Method::Post, "/v1/drives/undrain", Route::DriveUndrain),
+    (Method::Post, "/v1/drives/remove", Route::DriveRemove),
+    (Method::Post, "/v1/drives/rejoin", Route::DriveRejoin),
+    (Method::Get, "/v1/scrub", Route::Scrub),
+    (Method::Post, "/v1/scrub/start", Route::ScrubStart),
+    (Method::Post, "/v1/scrub/pause", Route::ScrubPause),
+    (Method::Get, "/v1/repair", Route::Repair),
+    (Method::Get, "/v1/census", Route::Census),
+    (Method::Post, "/v1/census/start", Route::CensusStart),
+    (Method::Get, "/v1/inspect", Route::Inspect),
+];
+
+/// The root account.
+#[derive(Clone)]
+pub struct RootAccount {
+    /// Its access key.
+    pub access_key: Arc<str>,
+    /// Its secret.
+    pub secret: Secret,
+}
+
+impl Credentials for RootAccount {
+    fn secret(&self, access_key: &str) -> Option<Secret> {
+        (*self.access_key == *access_key).then(|| self.secret.clone())
+    }
+}
+
+/// What the API answers from, once the process serves.
+pub struct AdminApi {
+    /// Who may ask.
+    pub root: RootAccount,
+    /// The region of signatures.
+    pub region: String,
+    /// The keeper of the drives.
+    pub drives: DriveHandle,
+    /// The store's shared half.
+    pub store: Arc<StoreShared>,
+    /// Looks at what is stored.
+    pub inspector: InspectorHandle,
+}
+
+/// An answer that is no success.
+struct Refusal {
+    status: u16,
+    code: &'static str,
+    message: String,
+}
+
+fn refusal(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
+    Refusal { status, code, message: message.into() }
+}
+
+type Answer = Result<Response<()>, Refusal>;
+
+/// Answers one request below `/v1/`; `api` is none while the process starts.
+pub(super) async fn answer(
+    api: Option<&AdminApi>,
+    verifier: &OnceCell<Verifier<RootAccount>>,
+    head: &RequestHead,
+    now_ms: u64,
+) -> Response<()> {
+    let answered = async {
+        let api = api.ok_or_else(|| refusal(503, "Starting", "the server is starting: try again soon"))?;
+        let verifier = verifier.get_or_init(|| Verifier::new(api.root.clone(), &api.region));
+        authenticate(verifier, head, now_ms)?;
+        let route = find(head.method(), head.raw_path())?;
+        carry_out(api, route, head).await
+    };
+    answered.await.unwrap_or_else(|refusal| {
+        json_answer(refusal.status, &json!({ "code": refusal.code, "message": refusal.message }))
+    })
+}
+
+fn json_answer(status: u16, value: &impl Serialize) -> Response<()> {
+    let mut body = serde_json::to_vec(value).unwrap_or_default();
+    body.push(b'\n');
+    Response::new(status).with_bytes("application/json", body)
+}
+
+fn authenticate(verifier: &Verifier<RootAccount>, head: &RequestHead, now_ms: u64) -> Result<(), Refusal> {
+    let who = verifier.authenticate(head, None, now_ms).map_err(|error| match error {
+        AuthError::Anonymous => refusal(403, "AccessDenied", "sign the request with the root account's key"),
+        AuthError::TimeSkewed { .. } => {
+            refusal(403, "RequestTimeTooSkewed", "the clocks differ by more than 15 minutes: set one of them")
+        }
+        AuthError::WrongRegion { expected, .. } => {
+            refusal(403, "WrongRegion", format!("sign for the region {expected}"))
+        }
+        other => refusal(403, "AccessDenied", format!("the signature is refused: {other:?}")),
+    })?;
+    let is_empty_body = match who.body() {
+        BodySignature::Unsigned => true,
+        BodySignature::Sha256(sent) => digest(&SHA256, b"").as_ref() == sent,
+        // A streamed body.
+        _ => false,
+    };
+    if is_empty_body {
+        Ok(())
+    } else {
+        Err(refusal(400, "BodyNotEmpty", "parameters go into the query; send no body"))
+    }
+}
+
+fn find(method: Method, path: &str) -> Result<Route, Refusal> {
+    let mut is_known = false;
+    for (allowed, known, route) in ROUTES {
+        if *known == path {
+            is_known = true;
+            if *allowed == method {
+                return Ok(*route);
+            }
+        }
+    }
+    Err(match is_known {
+        true => {
+            refusal(405, "MethodNotAllowed", format!("{path} takes another method: see docs/openapi.yaml"))
+        }
+        false => refusal(404, "NotFound", format!("there is no {path}: see docs/openapi.yaml")),
+    })
+}
+
+fn parameter(head: &RequestHead, name: &str) -> Result<String, Refusal> {
+    let value = Query::new(head.raw_query()).get(name).map(|value| value.into_owned());
+    value
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| refusal(400, "MissingParameter", format!("the query parameter {name} is missing")))
+}
+
+async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
+    match route {
+        Route::Drives => drives(api, DriveRequest::List).await,
+        Route::DriveAdd => drives(api, DriveRequest::Add(parameter(head, "path")?.into())).await,
+        Route::DriveReplace => {
+            let (old, new) = (parameter(head, "old")?, parameter(head, "new")?.into());
+            drives(api, DriveRequest::Replace { old, new }).await
+        }
+        Route::DriveDrain => drives(api, DriveRequest::Drain(parameter(head, "drive")?)).await,
+        Route::DriveUndrain => drives(api, DriveRequest::Undrain(parameter(head, "drive")?)).await,
+        Route::DriveRemove => drives(api, DriveRequest::Remove(parameter(head, "drive")?)).await,
+        Route::DriveRejoin => drives(api, DriveRequest::Rejoin(parameter(head, "drive")?)).await,
+        Route::Scrub => Ok(scrub(api)),
+        Route::ScrubStart => {
+            api.store.start_scrub();
+            Ok(scrub(api))
+        }
+        Route::ScrubPause => {
+            api.store.pause_scrub();
+            Ok(scrub(api))
+        }
+        Route::Repair => Ok(repair(api)),
+        Route::Census => Ok(json_answer(200, &api.inspector.progress().status())),
+        Route::CensusStart => {
+            if !api.inspector.start_census() {
+                return Err(refusal(409, "CensusRunning", "a census is running: wait for it"));
+            }
+            Ok(json_answer(202, &api.inspector.progress().status()))
+        }
+        Route::Inspect => {
+            let (bucket, key) = (parameter(head, "bucket")?, parameter(head, "key")?);
+            match api.inspector.object(bucket, key.into_bytes()).await {
+                Ok(found) => Ok(json_answer(200, &found)),
+                Err(InspectError::NotFound(what)) => Err(refusal(404, "NoSuchKey", what)),
+                Err(InspectError::Failed(what)) => Err(refusal(500, "Failed", what)),
+            }
+        }
+    }
+}
+
+async fn drives(api: &AdminApi, request: DriveRequest) -> Answer {
+    match api.drives.ask(request).await {
+        Ok(drives) => Ok(json_answer(200, &json!({ "drives": drives }))),
+        Err(RequestError::Refused(what)) => Err(refusal(409, "Refused", what)),
+        Err(RequestError::Failed(what)) => Err(refusal(500, "Failed", what)),
+    }
+}
+
+fn scrub(api: &AdminApi) -> Response<()> {
+    let (status, stats) = (api.store.scrub_status(), api.store.stats());
+    let phase = match status.phase {
+        ScrubPhase::Idle => "idle",
+        ScrubPhase::Running => "running",
+    };
+    json_answer(
+        200,
+        &json!({
+            "phase": phase,
+            "paused": status.is_paused,
+            "volumes_done": status.volumes.0,
+            "volumes": status.volumes.1,
+            "last_full_ms": status.last_full_ms,
+            "read_bytes": stats.scrubbed_bytes,
+            "pages_bad": stats.pages_bad,
+            "pages_mended": stats.pages_mended,
+            "stripes_lost": stats.stripes_lost,
+        }),
+    )
+}
+
+fn repair(api: &AdminApi) -> Response<()> {
+    let (status, stats) = (api.store.repair_status(), api.store.stats());
+    json_answer(
+        200,
+        &json!({
+            "shards_left": status.shards_left,
+            "shards_waiting": status.shards_waiting,
+            "waits_for": status.waits_for,
+            "shards_lost": status.volumes_lost,
+            "shards_repaired": stats.shards_repaired,
+            "read_bytes": stats.repair_bytes,
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Paths and methods of the description, read by their indentation.
+    fn described() -> Vec<(String, String)> {
+        let text = include_str!("../../../docs/openapi.yaml");
+        let (mut path, mut found) = (String::new(), Vec::new());
+        for line in text.lines().skip_while(|line| *line != "paths:") {
+            if let Some(name) = line.strip_prefix("  /").and_then(|rest| rest.strip_suffix(':')) {
+                path = format!("/{name}");
+            } else if let Some(method) = line.strip_prefix("    ").and_then(|rest| rest.strip_suffix(':'))
+                && ["get", "post"].contains(&method)
+            {
+                found.push((method.to_owned(), path.clone()));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn the_description_names_every_route_and_no_other() {
+        let name = |method: &Method| match method {
+            Method::Get => "get".to_owned(),
+            Method::Post => "post".to_owned(),
+            other => panic!("{other:?} is not described"),
+        };
+        let mut routed: Vec<(String, String)> =
+            ROUTES.iter().map(|(method, path, _)| (name(method), (*path).to_owned())).collect();
+        let open = ["/healthz", "/readyz", "/metrics"].map(|path| ("get".to_owned(), path.to_owned()));
+        routed.extend(open);
+        let mut described = described();
+        routed.sort();
+        described.sort();
+        assert_eq!(described, routed);
+    }
+
+    #[test]
+    fn a_path_is_found_by_its_method() {
+        assert_eq!(find(Method::Get, "/v1/drives").ok(), Some(Route::Drives));
+        assert_eq!(find(Method::Get, "/v1/drives/add").err().map(|refusal| refusal.status), Some(405));
+        assert_eq!(find(Method::Get, "/v1/nothing").err().map(|refusal| refusal.status), Some(404));
+    }
+}

@@ -1,0 +1,206 @@
+//! Looks at what is stored, for an operator: the census, and one object in detail.
+//! Invariants: changes nothing; runs on the thread of the drives, so that it delays no request; one census at a time.
+//! Not here: the wire form (`api`), the census itself (`ops::census`).
+
+use std::sync::Arc;
+
+use fdb_schema::Engine;
+use fdb_schema::schema::{Failure, Metadata, Place};
+use futures_channel::{mpsc, oneshot};
+use futures_util::StreamExt;
+use serde::Serialize;
+use shardstore::{Media, PageState};
+use shardstore_format::{Extent, Layout};
+use shardstore_reactor::{Drive, Executor};
+
+use crate::ops::{CensusProgress, take_census};
+
+/// Extents that an inspection shows; an object has more only if it is larger than a TiB or was uploaded in many parts.
+const EXTENTS_MAX: usize = 1_000;
+/// Extents resolved at a time.
+const EXTENTS_AT_A_TIME: usize = 256;
+
+/// What is asked, and who waits.
+pub(super) enum Question {
+    /// Begin a census; its result is in the progress.
+    Census,
+    /// One object.
+    Object { bucket: String, key: Vec<u8>, answer: oneshot::Sender<Result<Inspection, InspectError>> },
+}
+
+/// Why an object is not shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InspectError {
+    /// There is none.
+    NotFound(String),
+    /// Metadata cannot be read: a sentence.
+    Failed(String),
+}
+
+/// An object as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// Its bucket.
+    pub bucket: String,
+    /// Its key, as text.
+    pub key: String,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// ETag without quotes.
+    pub etag: String,
+    /// When it was written, in milliseconds since 1970.
+    pub modified_ms: u64,
+    /// The identity of its bytes: writer, counter.
+    pub data_id: String,
+    /// Its bytes are a metadata row.
+    pub inline: bool,
+    /// Where its bytes lie: the first 1,000 runs of bytes.
+    pub extents: Vec<InspectedExtent>,
+}
+
+/// A run of bytes of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InspectedExtent {
+    /// The volume, in hex.
+    pub volume: String,
+    /// First sector in every segment.
+    pub sector: u32,
+    /// First byte in its first stripe.
+    pub byte_in_stripe: u32,
+    /// Length in bytes.
+    pub len_bytes: u64,
+    /// The shards of its first stripe; empty if no page of that verifies.
+    pub shards: Vec<InspectedShard>,
+}
+
+/// A shard of a stripe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InspectedShard {
+    /// Which: data first.
+    pub shard: u8,
+    /// Its drive.
+    pub drive: String,
+    /// `whole`, `absent` (a short stripe has no such page), `bad` or `unread`.
+    pub page: &'static str,
+}
+
+/// The way to the inspector.
+#[derive(Clone)]
+pub struct InspectorHandle {
+    questions: mpsc::UnboundedSender<Question>,
+    progress: Arc<CensusProgress>,
+}
+
+impl InspectorHandle {
+    /// How the census stands.
+    pub fn progress(&self) -> &CensusProgress {
+        &self.progress
+    }
+
+    /// Begins a census; false if one is running, or the server is stopping.
+    pub fn start_census(&self) -> bool {
+        self.progress.begin() && self.questions.unbounded_send(Question::Census).is_ok()
+    }
+
+    /// Looks at one object.
+    ///
+    /// # Errors
+    /// [`InspectError`].
+    pub async fn object(&self, bucket: String, key: Vec<u8>) -> Result<Inspection, InspectError> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || InspectError::Failed("the server is stopping".to_owned());
+        self.questions.unbounded_send(Question::Object { bucket, key, answer }).map_err(|_| gone())?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+/// An inspector over this thread's metadata and drives: the way to ask it, and the task that answers.
+pub fn inspector<D: Drive, E: Engine, X: Executor>(
+    metadata: Metadata<E, X>,
+    media: Media<D, X>,
+    executor: X,
+) -> (InspectorHandle, impl Future<Output = ()> + 'static) {
+    let (questions, mut asked) = mpsc::unbounded();
+    let progress = Arc::new(CensusProgress::default());
+    let handle = InspectorHandle { questions, progress: Arc::clone(&progress) };
+    let answering = async move {
+        while let Some(question) = asked.next().await {
+            match question {
+                Question::Census => {
+                    let (metadata, media) = (metadata.clone(), media.clone());
+                    let progress = Arc::clone(&progress);
+                    // Beside the questions about single objects.
+                    executor.spawn(async move {
+                        progress.end(take_census(&metadata, &media, &progress).await);
+                    });
+                }
+                Question::Object { bucket, key, answer } => {
+                    // Whoever asked may have gone.
+                    drop(answer.send(inspect(&metadata, &media, bucket, key).await));
+                }
+            }
+        }
+    };
+    (handle, answering)
+}
+
+async fn inspect<D: Drive, E: Engine, X: Executor>(
+    metadata: &Metadata<E, X>,
+    media: &Media<D, X>,
+    bucket: String,
+    key: Vec<u8>,
+) -> Result<Inspection, InspectError> {
+    let shown = String::from_utf8_lossy(&key).into_owned();
+    let not_found = |failure: Failure| match failure {
+        Failure::Refused(_) => InspectError::NotFound(format!("there is no object {bucket}/{shown}")),
+        Failure::Engine(error) => InspectError::Failed(error.to_string()),
+    };
+    let record = metadata.object(&bucket, &key).await.map_err(not_found)?;
+    let (data, len_bytes) = (record.data, record.listed.size_bytes);
+    let inline = record.place == Place::Inline;
+    let mut extents = Vec::new();
+    let mut at_bytes = 0;
+    while !inline && at_bytes < len_bytes && extents.len() < EXTENTS_MAX {
+        let resolved = metadata.resolve(data, at_bytes..len_bytes, EXTENTS_AT_A_TIME).await;
+        let resolved = resolved.map_err(not_found)?;
+        at_bytes = resolved.end_bytes();
+        for item in resolved.extents.iter().take(EXTENTS_MAX - extents.len()) {
+            extents.push(inspect_extent(media, &item.extent).await);
+        }
+    }
+    let etag = &record.listed.etag;
+    let suffix = etag.part_count.map(|count| format!("-{count}")).unwrap_or_default();
+    Ok(Inspection {
+        key: shown.clone(),
+        size_bytes: len_bytes,
+        etag: format!("{}{suffix}", hex::encode(etag.md5)),
+        modified_ms: record.listed.modified_ms,
+        data_id: format!("{:08x}-{:016x}", data.writer.0, data.counter),
+        inline,
+        extents,
+        bucket,
+    })
+}
+
+async fn inspect_extent<D: Drive, X: Executor>(media: &Media<D, X>, extent: &Extent) -> InspectedExtent {
+    let k = media.data_shards(extent.volume).unwrap_or(1);
+    let sector = Layout::of_extent(extent, k).span_at(0, 1).map_or(extent.sector, |span| span.sector);
+    let states = media.stripe_states(extent.volume, sector).await.unwrap_or_default();
+    let shards = states.into_iter().map(|state| InspectedShard {
+        shard: state.shard,
+        drive: state.label,
+        page: match state.page {
+            PageState::Whole => "whole",
+            PageState::Absent => "absent",
+            PageState::Bad => "bad",
+            PageState::Unread => "unread",
+        },
+    });
+    InspectedExtent {
+        volume: format!("{:016x}", extent.volume.0),
+        sector: extent.sector,
+        byte_in_stripe: extent.byte_in_stripe,
+        len_bytes: extent.len_bytes,
+        shards: shards.collect(),
+    }
+}

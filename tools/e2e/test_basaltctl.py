@@ -1,0 +1,181 @@
+"""The operator's commands against a running server: drives, scrub, repair, census, objects."""
+
+import hashlib
+import json
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+
+import server as basalt
+from conftest import s3_client
+
+MIB = 1 << 20
+BASALTCTL = basalt.BINARY.with_name("basaltctl")
+OK, FAILED, USAGE, NOT_WHOLE = 0, 1, 2, 3
+
+
+def ctl(server, *command, code=OK, keys=(basalt.ACCESS_KEY, basalt.SECRET_KEY)):
+    """Runs basaltctl; what it printed, after its exit code was checked."""
+    env = basalt.clean_env(
+        BASALT_ADMIN_ENDPOINT=server.admin, BASALT_ROOT_ACCESS_KEY=keys[0], BASALT_ROOT_SECRET_KEY=keys[1]
+    )
+    done = subprocess.run(
+        [BASALTCTL, *map(str, command)], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=240
+    )
+    assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}{server.log_tail()}"
+    return done.stdout + done.stderr
+
+
+def asked(server, *command, **how):
+    return json.loads(ctl(server, "--json", *command, **how))
+
+
+def noise(seed, size):
+    return hashlib.shake_128(str(seed).encode()).digest(size)
+
+
+def flip(path, offset):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 0x10]))
+
+
+class Objects:
+    def __init__(self, server, bucket):
+        self.s3, self.bucket, self.known = s3_client(server, retries={"total_max_attempts": 1}), bucket, {}
+        self.s3.create_bucket(Bucket=bucket)
+
+    def put_some(self, prefix):
+        for n, size in enumerate([10, 5_000, 70_000, 3 * MIB, 900, 200_000, 9 * MIB]):
+            body = noise(f"{prefix}{n}", size)
+            self.s3.put_object(Bucket=self.bucket, Key=f"{prefix}/{n}", Body=body)
+            self.known[f"{prefix}/{n}"] = hashlib.sha256(body).hexdigest()
+
+    def check(self):
+        for key, digest in self.known.items():
+            body = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            assert hashlib.sha256(body).hexdigest() == digest, key
+
+
+@pytest.fixture(scope="module")
+def seven(new_server):
+    return new_server("ctl-seven", drives=7, redundancy="4+2")
+
+
+@pytest.fixture(scope="module")
+def objects(seven):
+    made = Objects(seven, "ctl")
+    made.put_some("first")
+    return made
+
+
+def test_who_may_ask_and_how_refusals_read(seven):
+    for path, status in [("/v1/drives", 403), ("/v1/nothing", 403), ("/nothing", 404)]:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(seven.admin + path, timeout=5)
+        assert refused.value.code == status
+    assert "signature" in ctl(seven, "drive", "list", keys=("e2eroot", "wrong"), code=FAILED)
+    assert "BASALT_ROOT_ACCESS_KEY" in ctl(seven, "drive", "list", keys=("", ""), code=FAILED)
+    assert "is no drive of this pool" in ctl(seven, "drive", "drain", "/nowhere", code=FAILED)
+    assert "Usage" in ctl(seven, "drive", "explode", code=USAGE)
+    assert "no Basalt answers" in ctl(seven, "--endpoint", "http://127.0.0.1:1", "scrub", "status", code=FAILED)
+
+
+def test_drives_are_listed_and_an_object_is_found_on_them(seven, objects):
+    drives = asked(seven, "drive", "list")["drives"]
+    assert [d["path"] for d in drives] == [str(d) for d in seven.drives]
+    assert {d["state"] for d in drives} == {"healthy"} and all(d["free_bytes"] > 0 for d in drives)
+    found = asked(seven, "inspect", "ctl/first/3")
+    assert found["size_bytes"] == 3 * MIB and not found["inline"]
+    shards = found["extents"][0]["shards"]
+    assert [s["page"] for s in shards] == ["whole"] * 6
+    assert {s["drive"] for s in shards} <= {str(d) for d in seven.drives}
+    assert asked(seven, "inspect", "s3://ctl/first/0")["inline"]
+    assert "metadata row" in ctl(seven, "inspect", "ctl/first/0")
+    assert "no object" in ctl(seven, "inspect", "ctl/nothing", code=FAILED)
+
+
+def test_a_census_finds_a_flipped_bit_and_a_scrub_mends_it(seven, objects):
+    report = asked(seven, "census")["report"]
+    assert report["all_whole"] and report["objects"]["whole"] + report["inline_objects"] == len(objects.known)
+    shard = asked(seven, "inspect", "ctl/first/3")["extents"][0]
+    drive, volume = shard["shards"][1]["drive"], shard["volume"]
+    path = next(d for d in seven.drives if str(d) == drive) / "segments" / f"{volume}.01"
+    flip(path, shard["sector"] * 4096 + 5_000)
+    said = ctl(seven, "census", code=NOT_WHOLE)
+    assert "1 bad pages  ctl/first/3" in said, said
+    ctl(seven, "inspect", "ctl/first/3", code=NOT_WHOLE)
+    status = asked(seven, "scrub", "start", "--wait")
+    assert status["pages_mended"] >= 1 and status["stripes_lost"] == 0
+    assert asked(seven, "census")["report"]["all_whole"]
+    objects.check()
+    assert asked(seven, "scrub", "pause")["paused"]
+    assert "paused" in ctl(seven, "scrub", "status")
+
+
+def test_a_drive_is_drained_and_used_again(seven, objects):
+    drive = str(seven.drives[0])
+    drives = asked(seven, "drive", "drain", drive, "--wait")["drives"]
+    assert (drives[0]["shards"], drives[0]["plan"]) == (0, "drain")
+    assert not list((seven.drives[0] / "segments").iterdir())
+    objects.put_some("drained")
+    objects.check()
+    assert asked(seven, "drive", "list")["drives"][0]["shards"] == 0
+    assert asked(seven, "census")["report"]["all_whole"]
+    # The plan outlives the process.
+    seven.restart()
+    assert asked(seven, "drive", "list")["drives"][0]["state"] == "draining"
+    assert asked(seven, "drive", "undrain", drive)["drives"][0]["state"] == "healthy"
+    objects.check()
+
+
+def test_a_drive_is_removed_only_if_enough_are_left(seven, objects):
+    drive = str(seven.drives[1])
+    assert "--yes" in ctl(seven, "drive", "remove", drive, code=FAILED)
+    drives = asked(seven, "--yes", "drive", "remove", drive, "--wait")["drives"]
+    assert drive not in [d["path"] for d in drives] and len(drives) == 6
+    assert "needs 6" in ctl(seven, "--yes", "drive", "remove", str(seven.drives[2]), code=FAILED)
+    objects.put_some("removed")
+    objects.check()
+    assert not list((seven.drives[1] / "identity").iterdir()), "its copy of the master key is gone"
+    # Its directory is empty now, and may join again.
+    assert len(asked(seven, "drive", "add", drive)["drives"]) == 7
+    objects.check()
+    seven.restart()
+    objects.check()
+    assert asked(seven, "census")["report"]["all_whole"]
+
+
+def test_a_lost_drive_is_replaced_at_the_same_path(new_server):
+    """A disk dies, a new one is mounted where it was: one command, and everything is whole again."""
+    six = new_server("ctl-six", drives=6, redundancy="4+2")
+    objects = Objects(six, "replace")
+    objects.put_some("before")
+    lost = six.drives[3]
+    lost.rename(lost.with_name("dead"))
+    lost.mkdir()
+    basalt.until(
+        lambda: asked(six, "drive", "list")["drives"][3]["state"] == "missing", 30, "the drive is missed"
+    )
+    objects.put_some("meanwhile")
+    assert not asked(six, "census", code=NOT_WHOLE)["report"]["all_whole"]
+    drives = asked(six, "--yes", "drive", "replace", lost, lost, "--wait")["drives"]
+    assert len(drives) == 6 and {d["state"] for d in drives} == {"healthy"}
+    assert asked(six, "repair", "status", "--wait")["shards_left"] == 0
+    report = asked(six, "census")["report"]
+    assert report["all_whole"], report
+    assert report["runs"]["degraded"] == 0
+    objects.check()
+    six.restart()
+    objects.check()
+    assert asked(six, "census")["report"]["all_whole"]
+    # The dead disk comes back later, at another place: it is a member no more, and no harm.
+    six.stop()
+    six.drives.append(lost.with_name("dead"))
+    six.start()
+    assert len(asked(six, "drive", "list")["drives"]) == 6
+    objects.check()

@@ -1,0 +1,396 @@
+//! The commands and what each asks the server.
+//! Invariants: what destroys or moves much is confirmed on a terminal, and refused elsewhere without `--yes`; `--wait`
+//! ends when the server says that the work is done.
+//! Not here: the wire (`client`), tables (`render`).
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+
+use crate::client::{Client, ClientError};
+use crate::render;
+
+/// How often the server is asked while something is waited for.
+const WAIT_INTERVAL: Duration = Duration::from_secs(1);
+/// Refused or failed.
+const FAILED: u8 = 1;
+/// Something is not whole.
+const NOT_WHOLE: u8 = 3;
+
+/// Asks a running Basalt about its drives and data, and tells it what to do.
+#[derive(Parser)]
+#[command(name = "basaltctl", version)]
+struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    /// Print the server's answer as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Do not ask for confirmation.
+    #[arg(long, global = true)]
+    yes: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Connection {
+    /// The admin listener.
+    #[arg(long, global = true, env = "BASALT_ADMIN_ENDPOINT", default_value = "http://127.0.0.1:9001")]
+    endpoint: String,
+    /// The region of the server.
+    #[arg(long, global = true, env = "BASALT_REGION", default_value = "us-east-1")]
+    region: String,
+    /// The root account's access key.
+    #[arg(long, global = true, env = "BASALT_ROOT_ACCESS_KEY", hide_env_values = true, default_value = "")]
+    access_key: String,
+    /// The root account's secret key; from the environment, so that it is in no list of processes.
+    #[arg(long, global = true, env = "BASALT_ROOT_SECRET_KEY", hide_env_values = true, default_value = "")]
+    secret_key: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The drives of the pool.
+    #[command(subcommand)]
+    Drive(Drive),
+    /// Reading and mending everything in the background.
+    #[command(subcommand)]
+    Scrub(Scrub),
+    /// Rebuilding what lay on drives that are gone.
+    #[command(subcommand)]
+    Repair(Repair),
+    /// Read every page of every drive and say of every object whether all its shards are whole.
+    Census,
+    /// How one object is stored.
+    Inspect {
+        /// BUCKET/KEY, also with s3:// before it.
+        object: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum Drive {
+    /// All drives, with state, plan, shards and room.
+    List,
+    /// An empty directory becomes a drive.
+    Add {
+        /// The directory, on the server's machine.
+        path: PathBuf,
+    },
+    /// An empty directory takes the place of a drive, which leaves once nothing lies on it.
+    Replace {
+        /// The drive: its path or its id.
+        old: String,
+        /// The directory; the same path if a new disk is mounted there.
+        new: PathBuf,
+        /// Return when the old drive has left.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Move what lies on a drive to others; it stays.
+    Drain {
+        /// The drive: its path or its id.
+        drive: String,
+        /// Return when nothing lies on it.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Call a drain, or a removal that is not finished, off.
+    Undrain {
+        /// The drive: its path or its id.
+        drive: String,
+    },
+    /// Move what lies on a drive to others and take it out of the pool.
+    Remove {
+        /// The drive: its path or its id.
+        drive: String,
+        /// Return when it has left.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Use a drive again that was taken out of use after an error.
+    Rejoin {
+        /// The drive: its path or its id.
+        drive: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum Scrub {
+    /// Begin now, or go on.
+    Start {
+        /// Return when the pass has ended.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// How it stands, and what it found.
+    Status,
+    /// Hold it until it is started again.
+    Pause,
+}
+
+#[derive(Subcommand)]
+enum Repair {
+    /// How many shards are to be made anew, and what is waited for.
+    Status {
+        /// Return when nothing is left to do.
+        #[arg(long)]
+        wait: bool,
+    },
+}
+
+/// Why a command did not end well.
+enum Failure {
+    Client(ClientError),
+    Said(String),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Failure {
+        Failure::Client(error)
+    }
+}
+
+/// Runs the command line; its exit code.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match carry_out(&cli) {
+        Ok(code) => code,
+        Err(failure) => {
+            let what = match failure {
+                Failure::Client(error) => error.to_string(),
+                Failure::Said(what) => what,
+            };
+            say_error(&format!("basaltctl: {what}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
+    let Connection { endpoint, region, access_key, secret_key } = &cli.connection;
+    if access_key.is_empty() || secret_key.is_empty() {
+        let what = "give the root account's keys by BASALT_ROOT_ACCESS_KEY and BASALT_ROOT_SECRET_KEY";
+        return Err(Failure::Said(what.to_owned()));
+    }
+    let client = Client {
+        authority: Client::authority_of(endpoint).map_err(Failure::Said)?,
+        region: region.clone(),
+        access_key: access_key.clone(),
+        secret_key: secret_key.clone(),
+    };
+    match &cli.command {
+        Command::Drive(drive) => drives(cli, &client, drive),
+        Command::Scrub(scrub) => scrubbing(cli, &client, scrub),
+        Command::Repair(Repair::Status { wait }) => repairing(cli, &client, *wait),
+        Command::Census => census(cli, &client),
+        Command::Inspect { object } => inspect(cli, &client, object),
+    }
+}
+
+fn show(cli: &Cli, answer: &Value, render: impl Fn(&Value) -> String) {
+    let text = if cli.json { format!("{answer:#}\n") } else { render(answer) };
+    let mut out = std::io::stdout().lock();
+    // A reader that has gone, such as `head`, wants no more.
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
+}
+
+fn say_error(text: &str) {
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
+/// A line that is written over on a terminal, and not at all elsewhere.
+fn show_progress(text: &str) {
+    let mut err = std::io::stderr();
+    if err.is_terminal() {
+        write!(err, "\r\x1b[K{text}").and_then(|()| err.flush()).ok();
+    }
+}
+
+fn end_progress() {
+    let mut err = std::io::stderr();
+    if err.is_terminal() {
+        write!(err, "\r\x1b[K").and_then(|()| err.flush()).ok();
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a command-line tool waits for a server in another process")]
+fn wait_a_moment() {
+    std::thread::sleep(WAIT_INTERVAL);
+}
+
+fn confirm(cli: &Cli, what: &str) -> Result<(), Failure> {
+    if cli.yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Said(format!("{what}: give --yes if that is meant")));
+    }
+    write!(std::io::stderr(), "{what}. Go on? [y/N] ").ok();
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(|source| Failure::Said(source.to_string()))?;
+    match line.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(Failure::Said("not confirmed: nothing was changed".to_owned())),
+    }
+}
+
+/// The server may run in another directory than this program.
+fn absolute(path: &PathBuf) -> Result<String, Failure> {
+    let path = std::path::absolute(path).map_err(|source| Failure::Said(source.to_string()))?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Failure::Said(format!("{} is no UTF-8", path.display())))
+}
+
+fn drives(cli: &Cli, client: &Client, command: &Drive) -> Result<ExitCode, Failure> {
+    let post = |path: &str, parameters: &[(&str, &str)]| client.ask("POST", path, parameters);
+    let answer = match command {
+        Drive::List => client.ask("GET", "/v1/drives", &[])?,
+        Drive::Add { path } => post("/v1/drives/add", &[("path", &absolute(path)?)])?,
+        Drive::Replace { old, new, wait } => {
+            let new = absolute(new)?;
+            confirm(cli, &format!("{new} takes the place of {old}, whose data moves and which then leaves"))?;
+            let id = id_of(client, old)?;
+            let answer = post("/v1/drives/replace", &[("old", old), ("new", &new)])?;
+            if *wait { wait_until_left(client, &id)? } else { answer }
+        }
+        Drive::Drain { drive, wait } => {
+            let id = id_of(client, drive)?;
+            let answer = post("/v1/drives/drain", &[("drive", drive)])?;
+            if *wait { wait_for_drives(client, &id, |drive| shards(drive) == 0)? } else { answer }
+        }
+        Drive::Undrain { drive } => post("/v1/drives/undrain", &[("drive", drive)])?,
+        Drive::Remove { drive, wait } => {
+            confirm(
+                cli,
+                &format!("what lies on {drive} moves to other drives, and {drive} leaves the pool"),
+            )?;
+            let id = id_of(client, drive)?;
+            let answer = post("/v1/drives/remove", &[("drive", drive)])?;
+            if *wait { wait_until_left(client, &id)? } else { answer }
+        }
+        Drive::Rejoin { drive } => post("/v1/drives/rejoin", &[("drive", drive)])?,
+    };
+    show(cli, &answer, render::drives);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listed(answer: &Value) -> &[Value] {
+    answer.get("drives").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn field<'a>(drive: &'a Value, name: &str) -> &'a str {
+    drive.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn shards(drive: &Value) -> u64 {
+    drive.get("shards").and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn id_of(client: &Client, name: &str) -> Result<String, Failure> {
+    let answer = client.ask("GET", "/v1/drives", &[])?;
+    let is_it = |drive: &&Value| field(drive, "path") == name || field(drive, "id") == name;
+    // Of a drive and the one that takes its place at the same path, the one that stays is meant.
+    let found = listed(&answer).iter().filter(is_it).min_by_key(|drive| field(drive, "plan") == "leave");
+    let found = found.map(|drive| field(drive, "id").to_owned());
+    found.ok_or_else(|| Failure::Said(format!("{name} is no drive of this pool: see `basaltctl drive list`")))
+}
+
+/// Until a drive is as it should be, or is listed no more.
+fn wait_for_drives(client: &Client, id: &str, done: impl Fn(&Value) -> bool) -> Result<Value, Failure> {
+    loop {
+        let answer = client.ask("GET", "/v1/drives", &[])?;
+        let found = listed(&answer).iter().find(|drive| field(drive, "id") == id);
+        match found {
+            Some(drive) if !done(drive) => {
+                show_progress(&format!("{}: {} shards left", field(drive, "path"), shards(drive)));
+            }
+            _ => {
+                end_progress();
+                return Ok(answer);
+            }
+        }
+        wait_a_moment();
+    }
+}
+
+fn wait_until_left(client: &Client, id: &str) -> Result<Value, Failure> {
+    wait_for_drives(client, id, |_| false)
+}
+
+fn scrubbing(cli: &Cli, client: &Client, command: &Scrub) -> Result<ExitCode, Failure> {
+    let answer = match command {
+        Scrub::Status => client.ask("GET", "/v1/scrub", &[])?,
+        Scrub::Pause => client.ask("POST", "/v1/scrub/pause", &[])?,
+        Scrub::Start { wait } => {
+            let before = client.ask("GET", "/v1/scrub", &[])?;
+            let mut answer = client.ask("POST", "/v1/scrub/start", &[])?;
+            let ended = |answer: &Value| {
+                answer.get("last_full_ms") != before.get("last_full_ms") && field(answer, "phase") == "idle"
+            };
+            while *wait && !ended(&answer) {
+                let count = |name| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
+                show_progress(&format!("{} of {} volumes", count("volumes_done"), count("volumes")));
+                wait_a_moment();
+                answer = client.ask("GET", "/v1/scrub", &[])?;
+            }
+            end_progress();
+            answer
+        }
+    };
+    show(cli, &answer, render::scrub);
+    let lost = answer.get("stripes_lost").and_then(Value::as_u64).unwrap_or(0);
+    Ok(if lost > 0 { ExitCode::from(NOT_WHOLE) } else { ExitCode::SUCCESS })
+}
+
+fn repairing(cli: &Cli, client: &Client, wait: bool) -> Result<ExitCode, Failure> {
+    let mut answer = client.ask("GET", "/v1/repair", &[])?;
+    let count = |answer: &Value, name| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
+    while wait && count(&answer, "shards_left") > 0 {
+        show_progress(&format!(
+            "{} shards left {}",
+            count(&answer, "shards_left"),
+            field(&answer, "waits_for")
+        ));
+        wait_a_moment();
+        answer = client.ask("GET", "/v1/repair", &[])?;
+    }
+    end_progress();
+    show(cli, &answer, render::repair);
+    Ok(if count(&answer, "shards_left") > 0 { ExitCode::from(NOT_WHOLE) } else { ExitCode::SUCCESS })
+}
+
+fn census(cli: &Cli, client: &Client) -> Result<ExitCode, Failure> {
+    let mut answer = client.ask("POST", "/v1/census/start", &[])?;
+    while answer.get("running").and_then(Value::as_bool) == Some(true) {
+        show_progress(render::census(&answer).trim_end());
+        wait_a_moment();
+        answer = client.ask("GET", "/v1/census", &[])?;
+    }
+    end_progress();
+    show(cli, &answer, render::census);
+    if answer.get("error").is_some_and(|error| !error.is_null()) {
+        return Ok(ExitCode::from(FAILED));
+    }
+    let is_whole = answer.pointer("/report/all_whole").and_then(Value::as_bool) == Some(true);
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(NOT_WHOLE) })
+}
+
+fn inspect(cli: &Cli, client: &Client, object: &str) -> Result<ExitCode, Failure> {
+    let name = object.strip_prefix("s3://").unwrap_or(object);
+    let Some((bucket, key)) = name.split_once('/').filter(|(_, key)| !key.is_empty()) else {
+        return Err(Failure::Said(format!("{object} is not of the form BUCKET/KEY")));
+    };
+    let answer = client.ask("GET", "/v1/inspect", &[("bucket", bucket), ("key", key)])?;
+    show(cli, &answer, render::inspection);
+    let is_bad = |state: &Value| matches!(field(state, "page"), "bad" | "unread");
+    let extents = answer.get("extents").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let shards = extents.iter().filter_map(|extent| extent.get("shards")?.as_array()).flatten();
+    Ok(if shards.clone().any(is_bad) { ExitCode::from(NOT_WHOLE) } else { ExitCode::SUCCESS })
+}

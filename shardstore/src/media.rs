@@ -101,6 +101,18 @@ impl<D: Drive, X: Executor> Media<D, X> {
         slots.iter().enumerate().filter(is_old).map(|(_, slot)| slot.id).collect()
     }
 
+    /// Lets go of handles and files of drives that take no part any more, so that their file systems can be unmounted.
+    pub fn let_go_of_drives(&self) {
+        let slots = self.inner.shared.drives.slots();
+        let is_out = |member: usize| slots.get(member).is_none_or(|slot| !slot.state.is_readable());
+        for (member, handle) in self.inner.handles.borrow_mut().iter_mut().enumerate() {
+            if handle.is_some() && is_out(member) {
+                *handle = None;
+                self.inner.files.borrow_mut().retain(|(_, _, opened_on), _| *opened_on != member);
+            }
+        }
+    }
+
     /// Takes this core's handle of a drive in its present arrival; a drive that is no member is left alone.
     pub fn set_drive(&self, id: DriveId, drive: D) {
         let Some(member) = self.inner.shared.drives.index_of(id) else { return };

@@ -18,7 +18,7 @@ use shardstore_format::{
     DriveId, DriveIdentity, LABEL_MAX_BYTES, MEMBERS_MAX, Member, MemberPlan, Membership,
 };
 use shardstore_reactor::{
-    Clock, CoreExecutor, Drive, Executor, FenceReason, FileLock, RealDrive, RealDriveFactory, timeout,
+    Clock, CoreExecutor, Drive, DrivePlace, Executor, FileLock, RealDrive, RealDriveFactory, timeout,
     try_lock_off_core,
 };
 
@@ -59,6 +59,8 @@ pub struct Keeper<E: Engine> {
     parts: KeeperParts<E>,
     locks: BTreeMap<PathBuf, FileLock>,
     requests: mpsc::UnboundedReceiver<(DriveRequest, Answer)>,
+    /// Which directory each member is, or was.
+    places: BTreeMap<DriveId, DrivePlace>,
     /// Looks in a row that did not find a drive.
     absent_looks: BTreeMap<DriveId, u32>,
     /// Why a drive did not come back, so that it is said once.
@@ -70,8 +72,15 @@ impl<E: Engine> Keeper<E> {
     pub fn new(mut parts: KeeperParts<E>) -> (Keeper<E>, DriveHandle) {
         let (handle, requests) = DriveHandle::new();
         let locks = std::mem::take(&mut parts.locks).into_iter().collect();
-        let keeper =
-            Keeper { parts, locks, requests, absent_looks: BTreeMap::new(), refusals: BTreeMap::new() };
+        let places = parts.drives.usable().iter().map(|(id, factory)| (*id, factory.place())).collect();
+        let keeper = Keeper {
+            parts,
+            locks,
+            requests,
+            places,
+            absent_looks: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+        };
         (keeper, handle)
     }
 
@@ -184,7 +193,10 @@ impl<E: Engine> Keeper<E> {
     async fn look(&mut self) {
         for member in self.parts.membership.members.clone() {
             match self.state_of(member.drive) {
-                DriveState::Healthy | DriveState::Draining | DriveState::Failed => {
+                DriveState::Healthy | DriveState::Draining => self.look_whether_gone(&member).await,
+                DriveState::Failed => {
+                    // Whoever mends it may have to unmount it first.
+                    self.let_go_of(&member);
                     self.look_whether_gone(&member).await;
                 }
                 DriveState::Missing => self.look_for_return(&member).await,
@@ -195,8 +207,7 @@ impl<E: Engine> Keeper<E> {
     }
 
     async fn look_whether_gone(&mut self, member: &Member) {
-        let Some(factory) = self.parts.drives.get(member.drive) else { return };
-        if self.is_there(member, &factory).await {
+        if self.is_there(member).await {
             self.absent_looks.remove(&member.drive);
             return;
         }
@@ -206,22 +217,46 @@ impl<E: Engine> Keeper<E> {
             return;
         }
         self.absent_looks.remove(&member.drive);
-        factory.fence(FenceReason::Asked);
         if self.parts.shared.drive_went(member.drive) {
             tracing::error!(drive = %member.label, "drive is gone: nothing is written to it, its shards are rebuilt while reading");
         }
+        self.let_go_of(member);
+    }
+
+    /// Fences a drive that takes no part any more and lets go of it: directory, lock, log; cores follow.
+    fn let_go_of(&mut self, member: &Member) {
+        let Some(factory) = self.parts.drives.get(member.drive) else { return };
+        factory.let_go();
+        self.parts.drives.take(member.drive);
+        self.parts.media.let_go_of_drives();
+        self.unlock(member);
         self.parts.log.tell(&self.parts.drives);
     }
 
+    /// Gives up the lock of a drive, unless another member is at the same path.
+    fn unlock(&mut self, member: &Member) {
+        let members = &self.parts.membership.members;
+        let is_shared =
+            members.iter().any(|other| other.drive != member.drive && other.label == member.label);
+        if !is_shared {
+            self.locks.remove(Path::new(&member.label));
+        }
+    }
+
     /// Whether a drive is where it was. What cannot be told counts as there: reads and writes judge for themselves.
-    async fn is_there(&self, member: &Member, factory: &RealDriveFactory) -> bool {
+    async fn is_there(&self, member: &Member) -> bool {
         let path = PathBuf::from(&member.label);
         let look = async {
-            if !factory.is_in_place(path).await {
+            let Some(place) = self.places.get(&member.drive) else { return false };
+            if !place.is_at(path).await {
                 return false;
             }
+            let Some(factory) = self.parts.drives.get(member.drive) else {
+                // It was let go of, and is where it was.
+                return true;
+            };
             if factory.fenced().is_some() {
-                // It can be asked nothing more, and it is where it was.
+                // It can be asked nothing more.
                 return true;
             }
             match look_at(&factory.on_core()).await {
@@ -283,6 +318,7 @@ impl<E: Engine> Keeper<E> {
             tracing::info!(drive = %member.label, freed, "segments that were rebuilt elsewhere are removed");
         }
         self.locks.insert(path.to_path_buf(), lock);
+        self.places.insert(member.drive, factory.place());
         self.parts.drives.put(member.drive, factory);
         self.parts.shared.drive_came_back(member.drive);
         self.parts.shared.set_draining(member.drive, member.plan != MemberPlan::Stay);
@@ -304,14 +340,16 @@ impl<E: Engine> Keeper<E> {
                 continue;
             }
             self.parts.shared.drive_removed(member.drive);
-            let factory = self.parts.drives.get(member.drive);
+            let factory = self.parts.drives.get(member.drive).filter(|factory| factory.fenced().is_none());
             self.parts.drives.take(member.drive);
+            // The log leaves it before its files go.
             self.parts.log.tell(&self.parts.drives);
-            if let Some(factory) = factory.filter(|factory| factory.fenced().is_none()) {
+            if let Some(factory) = factory {
                 forget_pool(&factory.on_core()).await;
-                factory.fence(FenceReason::Asked);
+                factory.let_go();
             }
-            self.locks.remove(Path::new(&member.label));
+            self.unlock(&member);
+            self.places.remove(&member.drive);
             tracing::info!(drive = %member.label, "drive holds nothing any more and is no member any more");
         }
     }
@@ -416,6 +454,7 @@ impl<E: Engine> Keeper<E> {
             return Err(RequestError::Failed(what));
         }
         self.locks.insert(path.to_path_buf(), lock);
+        self.places.insert(id, factory.place());
         self.parts.drives.put(id, &factory);
         self.parts.shared.drive_joined(id, &label);
         if let Some(leaving) = leaving {

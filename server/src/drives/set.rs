@@ -59,13 +59,15 @@ fn without(factories: &Factories, id: DriveId) -> Factories {
     factories.iter().filter(|(other, _)| *other != id).cloned().collect()
 }
 
-/// Opens this core's handles of drives that joined or came back, for as long as the process lives.
+/// Opens this core's handles of drives that joined or came back, and lets go of those that went, for as long as the
+/// process lives.
 pub async fn follow_drives(
     media: Media<RealDrive, CoreExecutor>,
     drives: Arc<DriveSet>,
     executor: CoreExecutor,
 ) {
     loop {
+        media.let_go_of_drives();
         for id in media.drives_to_open() {
             if let Some(factory) = drives.get(id).filter(|factory| factory.fenced().is_none()) {
                 media.set_drive(id, factory.on_core());

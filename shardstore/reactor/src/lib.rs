@@ -28,7 +28,9 @@ pub use error::IoError;
 pub use latency::RecentLatency;
 pub use lock::{FileLock, LockError, try_lock_exclusive, try_lock_off_core};
 pub use net::{Listener, Net, Stream};
-pub use real_drive::{BLOCKING_OPS_MAX, DriveOpenError, INFLIGHT_OPS_MAX, RealDrive, RealDriveFactory};
+pub use real_drive::{
+    BLOCKING_OPS_MAX, DriveOpenError, DrivePlace, INFLIGHT_OPS_MAX, RealDrive, RealDriveFactory,
+};
 pub use real_file::RealFile;
 pub use real_net::{RealListener, RealNet, RealStream};
 pub use ring::{RingError, RingFlags, flags_in_use, probe};

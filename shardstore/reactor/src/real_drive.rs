@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use futures_channel::oneshot;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
@@ -99,7 +100,8 @@ pub struct RealDriveFactory {
 }
 
 struct DriveShared {
-    root: OwnedFd,
+    /// Gone once the drive was let go of.
+    root: ArcSwapOption<OwnedFd>,
     label: String,
     fence: AtomicU8,
 }
@@ -118,6 +120,7 @@ impl RealDriveFactory {
         })?;
         try_direct_io(&root, path)?;
         let label = path.display().to_string();
+        let root = ArcSwapOption::from_pointee(root);
         Ok(RealDriveFactory { shared: Arc::new(DriveShared { root, label, fence: AtomicU8::new(0) }) })
     }
 
@@ -129,16 +132,11 @@ impl RealDriveFactory {
         run_off_core(move || RealDriveFactory::open(&path)).await
     }
 
-    /// Whether `path` still leads to the directory that was opened: nothing was unmounted, mounted over or renamed.
-    pub async fn is_in_place(&self, path: PathBuf) -> bool {
-        let shared = Arc::clone(&self.shared);
-        run_off_core(move || {
-            let (Ok(there), Ok(opened)) = (rustix::fs::stat(&path), rustix::fs::fstat(&shared.root)) else {
-                return false;
-            };
-            (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
-        })
-        .await
+    /// Which directory this is; it can be told from others without keeping it open.
+    pub fn place(&self) -> DrivePlace {
+        let root = self.shared.root.load_full();
+        let stat = root.and_then(|root| rustix::fs::fstat(&*root).ok());
+        DrivePlace(stat.map(|stat| (stat.st_dev, stat.st_ino)))
     }
 
     /// The drive for the core that calls; once per core, since each one brings its own limits.
@@ -168,6 +166,25 @@ impl RealDriveFactory {
     /// The reason if the drive is fenced.
     pub fn fenced(&self) -> Option<FenceReason> {
         self.shared.fenced()
+    }
+
+    /// Fences the drive, on every core, and closes its directory, so that its file system can be unmounted once the
+    /// files that are open on it are closed too.
+    pub fn let_go(&self) {
+        self.shared.fence(FenceReason::Asked);
+        self.shared.root.store(None);
+    }
+}
+
+/// Which directory a drive is, by device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrivePlace(Option<(u64, u64)>);
+
+impl DrivePlace {
+    /// Whether `path` leads to this directory now: nothing was unmounted, mounted over or renamed. Off the core.
+    pub async fn is_at(self, path: PathBuf) -> bool {
+        let found = run_off_core(move || rustix::fs::stat(&path)).await;
+        found.is_ok_and(|there| self.0 == Some((there.st_dev, there.st_ino)))
     }
 }
 
@@ -345,7 +362,12 @@ impl CoreDrive {
             let result = match core.check() {
                 Ok(()) => {
                     let shared = Arc::clone(&core.shared);
-                    run_off_core(move || call(&shared.root)).await.map_err(io_error)
+                    let on_root = move || match shared.root.load_full() {
+                        Some(root) => call(&root),
+                        // Fenced meanwhile, which is what the caller is told.
+                        None => Err(Errno::NODEV),
+                    };
+                    run_off_core(on_root).await.map_err(io_error)
                 }
                 Err(error) => Err(error),
             };

@@ -14,9 +14,10 @@ use shardstore_format::{Profile, VolumeClass, VolumeState};
 use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, IoError, WriteOutcome};
 
 use crate::catalog::{Catalog, CatalogError};
+use crate::lane::Lane;
 use crate::open_volume::{NoPlace, OpenVolume, Outcome, Reservation};
 use crate::options::{LARGE_GROWTH_MAX_BYTES, ZERO_WRITE_BYTES, in_memory, sector_offset_bytes, sectors_in};
-use crate::place::{PutError, Room};
+use crate::place::PutError;
 use crate::run::Run;
 use crate::shared::count;
 use crate::store::StoreInner;
@@ -30,7 +31,7 @@ const ATTEMPTS_MAX: usize = 9;
 const RETRY_WAIT: Duration = Duration::from_millis(10);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// One class of volumes of one core.
+/// One lane of one core.
 pub(crate) struct Appender<F> {
     current: RefCell<Option<Rc<OpenVolume<F>>>>,
     prepared: RefCell<Option<Rc<OpenVolume<F>>>>,
@@ -69,22 +70,18 @@ pub(crate) struct Placed {
 }
 
 impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
-    pub(crate) fn appender(&self, class: VolumeClass) -> &Appender<D::File> {
-        match class {
-            VolumeClass::Packed => &self.packed,
-            VolumeClass::Large => &self.large,
-            VolumeClass::Run => unreachable!("runs have volumes of their own"),
-        }
+    pub(crate) fn appender(&self, lane: Lane) -> &Appender<D::File> {
+        &self.appenders[lane.index()]
     }
 
     /// The redundancy that the next run will most likely be written with.
-    pub(crate) fn likely_profile(&self, class: VolumeClass) -> Profile {
+    pub(crate) fn likely_profile(&self, lane: Lane) -> Profile {
         let wanted = self.media.shared.profile;
         let shrunk = |healthy: usize| {
             let k = usize::from(wanted.k).min(healthy.saturating_sub(usize::from(wanted.m))).max(1);
             Profile { k: u8::try_from(k).unwrap_or(1), m: wanted.m }
         };
-        match self.appender(class).current() {
+        match self.appender(lane).current() {
             Some(open) if self.is_usable(&open) => open.volume.profile,
             _ => shrunk(self.media.shared.drives.healthy().len()),
         }
@@ -93,13 +90,9 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     /// Writes a run and returns once it and all before it in its volume are durable.
     ///
     /// Cost: k + m device writes, begun together. Call it from a task that is never dropped.
-    pub(crate) async fn append(
-        self: &Rc<Self>,
-        class: VolumeClass,
-        mut run: Run,
-    ) -> Result<Placed, PutError> {
+    pub(crate) async fn append(self: &Rc<Self>, lane: Lane, mut run: Run) -> Result<Placed, PutError> {
         for _ in 0..ATTEMPTS_MAX {
-            let (open, reservation) = self.reserve(class, &mut run).await?;
+            let (open, reservation) = self.reserve(lane, &mut run).await?;
             let profile = run.profile();
             run.seal(self.media.shared.pool, open.volume.id, reservation.sector);
             let offset_bytes = sector_offset_bytes(reservation.sector);
@@ -167,19 +160,19 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     /// Takes a place for `run`, which is restriped if the open volume has another profile.
     async fn reserve(
         self: &Rc<Self>,
-        class: VolumeClass,
+        lane: Lane,
         run: &mut Run,
     ) -> Result<(Rc<OpenVolume<D::File>>, Reservation), PutError> {
         let mut volumes_left = ATTEMPTS_MAX;
         let mut failure = PutError::DrivesLost;
         loop {
             self.media.notice_fenced();
-            let open = match self.appender(class).current() {
+            let open = match self.appender(lane).current() {
                 Some(open) if self.is_usable(&open) => open,
                 _ if volumes_left == 0 => return Err(failure),
                 stale => {
                     volumes_left -= 1;
-                    self.open_next(class, stale).await?;
+                    self.open_next(lane, stale).await?;
                     continue;
                 }
             };
@@ -189,12 +182,12 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             let now = self.media.executor.now();
             match open.reserve(run.sectors(), run.payload_len_bytes(), now) {
                 Ok(reservation) => {
-                    self.grow_ahead(class, &open);
+                    self.grow_ahead(lane, &open);
                     return Ok((open, reservation));
                 }
                 Err(NoPlace::Full) => self.seal(&open),
                 Err(NoPlace::NotReady) => {
-                    if let Err(error) = self.wait_for_growth(class, &open, run.sectors()).await {
+                    if let Err(error) = self.wait_for_growth(lane, &open, run.sectors()).await {
                         // Other drives may have room; if none has, opening a volume says so.
                         self.seal(&open);
                         failure = error;
@@ -214,13 +207,13 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     /// Makes another volume current in place of `stale`, once for all who wait.
     async fn open_next(
         self: &Rc<Self>,
-        class: VolumeClass,
+        lane: Lane,
         stale: Option<Rc<OpenVolume<D::File>>>,
     ) -> Result<(), PutError> {
         if let Some(stale) = stale {
             self.seal(&stale);
         }
-        let appender = self.appender(class);
+        let appender = self.appender(lane);
         if let Some(prepared) = appender.prepared.take() {
             if self.is_usable(&prepared) {
                 *appender.current.borrow_mut() = Some(prepared);
@@ -234,22 +227,22 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             return Ok(());
         }
         appender.is_opening.set(true);
-        let opened = self.create_volume(class).await;
+        let opened = self.create_volume(lane).await;
         appender.end_opening();
         *appender.current.borrow_mut() = Some(opened?);
         Ok(())
     }
 
     /// Makes a volume: files, then its record. Its growth has begun when this returns.
-    async fn create_volume(self: &Rc<Self>, class: VolumeClass) -> Result<Rc<OpenVolume<D::File>>, PutError> {
+    async fn create_volume(self: &Rc<Self>, lane: Lane) -> Result<Rc<OpenVolume<D::File>>, PutError> {
         let media = &self.media;
         let first_bytes = media.shared.options.growth_step_bytes;
         let mut failure = PutError::DrivesLost;
         for _ in 0..ATTEMPTS_MAX {
-            let placement = media.place(Room::AboveReserve, first_bytes).await?;
+            let placement = media.place(lane.room(), first_bytes).await?;
             let id = self.catalog.allocate_volume_ids(1).await?;
             let opening = media.shared.opening_guard(id);
-            let made = match media.make_files(id, class, &placement).await {
+            let made = match media.make_files(id, lane.class(), &placement).await {
                 Ok(made) => made,
                 Err(error) => {
                     failure = error;
@@ -264,20 +257,20 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             let volume = media.shared.know_volume(&made.record);
             drop(opening);
             count(&media.shared.counts.volumes_opened, 1);
-            let segment_sectors = sectors_in(media.shared.options.segment_bytes);
+            let segment_sectors = sectors_in(placement.segment_bytes);
             let now = media.executor.now();
-            let open = OpenVolume::new(volume, made.files, placement.generation, segment_sectors, now);
+            let open = OpenVolume::new(volume, lane, made.files, placement.generation, segment_sectors, now);
             let open = Rc::new(open);
-            self.start_growth(class, &open, 0);
+            self.start_growth(lane, &open, 0);
             return Ok(open);
         }
         Err(failure)
     }
 
     /// Keeps growth and the next volume ahead of the append point.
-    fn grow_ahead(self: &Rc<Self>, class: VolumeClass, open: &Rc<OpenVolume<D::File>>) {
-        self.start_growth(class, open, 0);
-        let appender = self.appender(class);
+    fn grow_ahead(self: &Rc<Self>, lane: Lane, open: &Rc<OpenVolume<D::File>>) {
+        self.start_growth(lane, open, 0);
+        let appender = self.appender(lane);
         let has_next = appender.is_preparing.get() || appender.prepared.borrow().is_some();
         if has_next || !open.is_three_quarters_full() {
             return;
@@ -285,8 +278,8 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         appender.is_preparing.set(true);
         let store = Rc::clone(self);
         self.media.executor.spawn(async move {
-            let prepared = store.create_volume(class).await;
-            let appender = store.appender(class);
+            let prepared = store.create_volume(lane).await;
+            let appender = store.appender(lane);
             appender.is_preparing.set(false);
             match prepared {
                 Ok(prepared) if store.is_shut.get() => store.seal(&prepared),
@@ -299,11 +292,11 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
 
     async fn wait_for_growth(
         self: &Rc<Self>,
-        class: VolumeClass,
+        lane: Lane,
         open: &Rc<OpenVolume<D::File>>,
         sectors: u32,
     ) -> Result<(), PutError> {
-        self.start_growth(class, open, sectors);
+        self.start_growth(lane, open, sectors);
         let Some(growth) = open.growth() else {
             // Closed meanwhile: the caller finds another volume.
             return Ok(());
@@ -313,14 +306,9 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     }
 
     /// Begins a growth step if less than one step, or than `needed_sectors`, is ready past the append point.
-    fn start_growth(
-        self: &Rc<Self>,
-        class: VolumeClass,
-        open: &Rc<OpenVolume<D::File>>,
-        needed_sectors: u32,
-    ) {
+    fn start_growth(self: &Rc<Self>, lane: Lane, open: &Rc<OpenVolume<D::File>>, needed_sectors: u32) {
         let step_bytes = self.media.shared.options.growth_step_bytes;
-        let step = |from: u32| match class {
+        let step = |from: u32| match lane.class() {
             VolumeClass::Large => {
                 let doubled = sector_offset_bytes(from) / step_bytes * step_bytes;
                 sectors_in(doubled.clamp(step_bytes, LARGE_GROWTH_MAX_BYTES.max(step_bytes)))
@@ -334,7 +322,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         let Some((from, sectors)) = open.begin_growth(ahead_sectors, step) else { return };
         let (store, open) = (Rc::clone(self), Rc::clone(open));
         self.media.executor.spawn(async move {
-            let result = store.grow(class, &open, from, sectors).await;
+            let result = store.grow(lane, &open, from, sectors).await;
             open.end_growth(sectors, &result);
         });
     }
@@ -342,7 +330,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     /// Room on every shard, written with zeros where small appends will go.
     async fn grow(
         &self,
-        class: VolumeClass,
+        lane: Lane,
         open: &OpenVolume<D::File>,
         from: u32,
         sectors: u32,
@@ -350,7 +338,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         let shards = open.files.iter().zip(open.volume.members());
         let grown = join_all(shards.map(|(file, member)| async move {
             let member = member.ok_or(PutError::DrivesLost)?;
-            let result = self.grow_shard(class, member, file, from, sectors).await;
+            let result = self.grow_shard(lane, member, file, from, sectors).await;
             result.map_err(|error| match error {
                 IoError::NoSpace => PutError::NoSpace,
                 error => {
@@ -364,7 +352,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
 
     async fn grow_shard(
         &self,
-        class: VolumeClass,
+        lane: Lane,
         member: usize,
         file: &D::File,
         from: u32,
@@ -373,13 +361,13 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         let drive = self.media.drive(member).ok_or(IoError::Fenced)?;
         let (mut offset_bytes, len_bytes) = (sector_offset_bytes(from), sector_offset_bytes(sectors));
         let allocate = async {
-            if !Room::AboveReserve.holds(drive.space().await?, len_bytes) {
+            if !lane.room().holds(drive.space().await?, len_bytes) {
                 return Err(IoError::NoSpace);
             }
             file.allocate(offset_bytes, len_bytes).await
         };
         self.media.bounded(member, allocate).await?;
-        if class != VolumeClass::Packed {
+        if lane.class() != VolumeClass::Packed {
             return Ok(());
         }
         let end_bytes = offset_bytes + len_bytes;
@@ -399,7 +387,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
 
     /// Closes a volume and, in a task of its own, seals it at the last stripe up to which all are durable.
     pub(crate) fn seal(self: &Rc<Self>, open: &Rc<OpenVolume<D::File>>) {
-        let appender = self.appender(open.volume.class);
+        let appender = self.appender(open.lane);
         let is_current = appender.current.borrow().as_ref().is_some_and(|current| Rc::ptr_eq(current, open));
         if is_current {
             appender.current.take();
@@ -464,10 +452,10 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         }
     }
 
-    /// Takes both classes' volumes out of use; returns once they are sealed.
+    /// Takes all lanes' volumes out of use; returns once they are sealed.
     pub(crate) async fn seal_all(self: &Rc<Self>) {
-        for class in [VolumeClass::Packed, VolumeClass::Large] {
-            let appender = self.appender(class);
+        for lane in Lane::ALL {
+            let appender = self.appender(lane);
             let volumes = [appender.current.take(), appender.prepared.take()];
             for open in volumes.into_iter().flatten() {
                 self.seal(&open);

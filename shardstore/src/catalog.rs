@@ -6,6 +6,8 @@ use std::future::Future;
 
 use shardstore_format::{DataId, DriveId, Extent, VolumeClass, VolumeId, VolumeRecord};
 
+use crate::put::Evidence;
+
 /// Why a catalog call failed, by what the store must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CatalogError {
@@ -78,6 +80,10 @@ pub trait Catalog: Clone + 'static {
         from: (u32, u32),
         limit: usize,
     ) -> impl Future<Output = Result<Vec<OwnerRow>, CatalogError>>;
+    /// Says that bytes lie elsewhere now: in the data records, the owner rows and the live bytes, in one transaction. A
+    /// move whose owner row changed or went since is left out. Returns how many were made.
+    fn relocate(&self, moves: Vec<(OwnerRow, Evidence)>)
+    -> impl Future<Output = Result<usize, CatalogError>>;
     /// Says that a shard of a sealed volume, metadata runs included, lies on `to` from now on, if it lies on `from`
     /// now; false if it does not, or the volume is gone.
     fn move_shard(

@@ -9,9 +9,11 @@
 mod append;
 mod cache;
 mod catalog;
+mod compact;
 mod epoch;
 mod health;
 mod identity;
+mod lane;
 mod media;
 mod membership;
 mod mend;
@@ -39,14 +41,15 @@ mod wait;
 mod walk;
 
 pub use catalog::{Catalog, CatalogError, OwnerRow, VolumeUsage};
+pub use compact::CompactionReport;
 pub use epoch::{EpochGuard, HoldGuard};
 pub use health::{DriveInfo, DriveState};
 pub use identity::{MASTER_KEY_PATH, MasterKeyError, read_master_key, write_master_key};
 pub use media::Media;
 pub use membership::{Offered, PoolFacts, ReceiveError, copy_master_key, look_at, tell_drives};
 pub use options::{
-    LARGE_MIN_BYTES, OWN_CRC_MAX_BYTES, REPAIR_BYTES_PER_S, REPAIR_DELAY, RESERVE_BYTES, SCRUB_BYTES_PER_S,
-    SCRUB_PERIOD, StoreOptions, reserve_bytes,
+    COMPACT_BYTES_PER_S, LARGE_MIN_BYTES, OWN_CRC_MAX_BYTES, REPAIR_BYTES_PER_S, REPAIR_DELAY, RESERVE_BYTES,
+    SCRUB_BYTES_PER_S, SCRUB_PERIOD, StoreOptions, reserve_bytes,
 };
 pub use place::PutError;
 pub use pool::{OpenError, Pool, PoolMember, PoolOptions, default_redundancy, open_pool};

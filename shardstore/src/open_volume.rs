@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures_channel::oneshot;
 use shardstore_reactor::MonotonicTime;
 
+use crate::lane::Lane;
 use crate::place::PutError;
 use crate::table::{Pin, Volume};
 use crate::wait::{Waiters, answer};
@@ -42,6 +43,7 @@ pub(crate) enum NoPlace {
 /// An open volume; `files` by shard.
 pub(crate) struct OpenVolume<F> {
     pub(crate) volume: Arc<Volume>,
+    pub(crate) lane: Lane,
     pub(crate) files: Vec<F>,
     /// Health of the pool when its drives were chosen.
     pub(crate) generation: u64,
@@ -80,6 +82,7 @@ enum SlotState {
 impl<F> OpenVolume<F> {
     pub(crate) fn new(
         volume: Arc<Volume>,
+        lane: Lane,
         files: Vec<F>,
         generation: u64,
         segment_sectors: u32,
@@ -102,6 +105,7 @@ impl<F> OpenVolume<F> {
         };
         OpenVolume {
             volume,
+            lane,
             files,
             generation,
             segment_sectors,
@@ -291,7 +295,8 @@ mod tests {
             state: VolumeState::Open,
             segments: vec![DriveId(1)],
         };
-        let open = OpenVolume::new(Arc::new(Volume::new(&record, |_| Some(0))), vec![()], 0, 100, NOW);
+        let open =
+            OpenVolume::new(Arc::new(Volume::new(&record, |_| Some(0))), Lane::Large, vec![()], 0, 100, NOW);
         assert_eq!(open.begin_growth(1, |_| 64), Some((0, 64)));
         open.end_growth(64, &Ok(()));
         open

@@ -43,6 +43,9 @@ pub const SCRUB_PERIOD: Duration = Duration::from_hours(7 * 24);
 pub const SCRUB_BYTES_PER_S: u64 = 64 * MIB;
 /// Bytes a second that repair reads at most; it gives way to slow foreground reads before that.
 pub const REPAIR_BYTES_PER_S: u64 = 4 * 1024 * MIB;
+/// Live bytes a second that compaction moves at most: a tenth of what one NVMe drive writes, and it gives way to slow
+/// foreground reads before that.
+pub const COMPACT_BYTES_PER_S: u64 = 256 * MIB;
 /// A drive that is missing so long does not come back by itself: longer than a reboot of the machine's shelf.
 pub const REPAIR_DELAY: Duration = Duration::from_mins(15);
 /// Stripes that readers found bad and nobody has mended yet; more are found again.
@@ -112,6 +115,8 @@ pub struct StoreOptions {
     pub repair_delay: Duration,
     /// Pace of repair.
     pub repair_bytes_per_s: u64,
+    /// Pace of compaction, in live bytes moved.
+    pub compact_bytes_per_s: u64,
 }
 
 impl StoreOptions {
@@ -128,6 +133,7 @@ impl StoreOptions {
             scrub_bytes_per_s: SCRUB_BYTES_PER_S,
             repair_delay: REPAIR_DELAY,
             repair_bytes_per_s: REPAIR_BYTES_PER_S,
+            compact_bytes_per_s: COMPACT_BYTES_PER_S,
         }
     }
 

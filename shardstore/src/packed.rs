@@ -6,11 +6,12 @@
 use std::rc::Rc;
 
 use futures_channel::oneshot;
-use shardstore_format::{Extent, PAGE_MAX_SECTORS, Profile, VolumeClass};
+use shardstore_format::{Extent, PAGE_MAX_SECTORS, Profile};
 use shardstore_reactor::{AlignedBuf, Drive, Executor};
 
 use crate::append::Placed;
 use crate::catalog::Catalog;
+use crate::lane::Lane;
 use crate::options::{FLUSH_MAX_BYTES, FLUSHES_IN_FLIGHT_MAX};
 use crate::place::PutError;
 use crate::run::{Run, TailRule, page_len_at};
@@ -36,7 +37,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             let store = Rc::clone(self);
             self.media.executor.spawn(async move {
                 while let Some(batch) = store.take_batch() {
-                    store.flush(batch).await;
+                    store.flush(Lane::Packed, batch).await;
                 }
                 store.flushes_in_flight.set(store.flushes_in_flight.get() - 1);
             });
@@ -57,12 +58,13 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         (!batch.is_empty()).then_some(batch)
     }
 
-    async fn flush(self: &Rc<Self>, batch: Vec<PackedItem>) {
+    /// Writes a batch as one run and answers each of its items.
+    pub(crate) async fn flush(self: &Rc<Self>, lane: Lane, batch: Vec<PackedItem>) {
         count(&self.media.shared.counts.flushes, 1);
         count(&self.media.shared.counts.packed_extents, batch.len() as u64);
         let len_bytes = batch.iter().map(|item| item.len_bytes).sum();
-        let placed = match self.gather(&batch, len_bytes) {
-            Ok(run) => self.append(VolumeClass::Packed, run).await,
+        let placed = match self.gather(lane, &batch, len_bytes) {
+            Ok(run) => self.append(lane, run).await,
             Err(error) => Err(error),
         };
         let mut offset_bytes = 0;
@@ -80,8 +82,8 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         }
     }
 
-    fn gather(&self, batch: &[PackedItem], len_bytes: u64) -> Result<Run, PutError> {
-        let profile = self.likely_profile(VolumeClass::Packed);
+    fn gather(&self, lane: Lane, batch: &[PackedItem], len_bytes: u64) -> Result<Run, PutError> {
+        let profile = self.likely_profile(lane);
         let codec = self.media.codec(profile).ok_or(PutError::DrivesLost)?;
         let parts = batch.iter().flat_map(|item| item.parts.iter().map(|part| &part[..]));
         let bufs = self.media.shared.bufs();

@@ -267,6 +267,10 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     }
 
     fn report_corrupt(&self, place: &PagePlace, problem: &dyn std::fmt::Display) {
+        if self.is_gone(&place.volume) {
+            // Its files were removed while it was read.
+            return;
+        }
         count(&self.shared.counts.pages_corrupt, 1);
         self.note_suspect(place.volume.id, place.sector);
         tracing::warn!(

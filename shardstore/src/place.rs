@@ -9,7 +9,7 @@ use shardstore_reactor::{Drive, DriveFile, DriveSpace, Executor, IoError, OpenMo
 
 use crate::catalog::CatalogError;
 use crate::media::MediaInner;
-use crate::options::reserve_bytes;
+use crate::options::{FLUSH_MAX_BYTES, reserve_bytes};
 use crate::table::{SEGMENTS_DIR, segment_path};
 
 /// Why bytes could not be stored, by what the caller must do.
@@ -66,6 +66,9 @@ impl From<CatalogError> for PutError {
 pub(crate) enum Room {
     /// Objects: the reserve stays.
     AboveReserve,
+    /// Compaction: it gives back more than it takes, so it may take three quarters of the reserve: on a small drive, where
+    /// a segment is as long as the reserve, what lives in a volume that is 75 % live.
+    ForMoves,
     /// Metadata runs: the reserve is for them.
     All,
 }
@@ -75,6 +78,7 @@ impl Room {
     pub(crate) fn holds(self, space: DriveSpace, len_bytes: u64) -> bool {
         let kept = match self {
             Room::AboveReserve => reserve_bytes(space.total_bytes),
+            Room::ForMoves => reserve_bytes(space.total_bytes) / 4,
             Room::All => 0,
         };
         space.free_bytes >= kept + len_bytes
@@ -88,6 +92,9 @@ pub(crate) struct Placement {
     pub(crate) members: Vec<usize>,
     /// Health when they were chosen.
     pub(crate) generation: u64,
+    /// How long a segment may grow: on small drives no longer than their reserve, so that a full pool can be compacted
+    /// within it.
+    pub(crate) segment_bytes: u64,
 }
 
 /// A volume whose files are there.
@@ -114,6 +121,10 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         if k == 0 {
             return Err(PutError::TooFewDrives { healthy, needed: m + 1 });
         }
+        let shortest_bytes = spaces.iter().map(|(_, space)| reserve_bytes(space.total_bytes)).min();
+        let options = &self.shared.options;
+        let segment_bytes = options.segment_bytes.min(shortest_bytes.unwrap_or(0).max(2 * FLUSH_MAX_BYTES));
+        let segment_bytes = segment_bytes.next_multiple_of(options.growth_step_bytes);
         let mut roomy: Vec<(u64, u64, usize)> = spaces
             .into_iter()
             .filter(|(_, space)| room.holds(*space, first_bytes))
@@ -131,7 +142,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let turn = self.executor.random_u64() % (members.len() as u64);
         members.rotate_left(usize::try_from(turn).unwrap_or(0));
         let profile = Profile { k: u8::try_from(k).expect("at most 32"), m: wanted.m };
-        Ok(Placement { profile, members, generation })
+        Ok(Placement { profile, members, generation, segment_bytes })
     }
 
     /// Room on every drive that can be written; one that does not even say is taken out.

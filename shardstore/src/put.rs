@@ -9,11 +9,12 @@ use std::rc::Rc;
 
 use futures_channel::oneshot;
 use shardstore_erasure::checksum::Crc32c;
-use shardstore_format::{Durable, Extent, PAGE_PAYLOAD_MAX_BYTES, Profile, VolumeClass};
+use shardstore_format::{Durable, Extent, PAGE_PAYLOAD_MAX_BYTES, Profile};
 use shardstore_reactor::{AlignedBuf, Drive, Executor, PoolExhausted};
 
 use crate::append::Placed;
 use crate::catalog::Catalog;
+use crate::lane::Lane;
 use crate::options::{
     LARGE_MIN_BYTES, OWN_CRC_MAX_BYTES, RUN_PAGES, RUN_TAIL_PAGES, RUNS_IN_FLIGHT_MAX, in_memory,
 };
@@ -78,6 +79,7 @@ struct Small {
 }
 
 struct Large {
+    lane: Lane,
     profile: Profile,
     fill: PageFill,
     dispatched_bytes: u64,
@@ -106,10 +108,34 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         }
         let store = Rc::clone(&self.inner);
         let body = match size_hint {
-            Some(len) if len >= LARGE_MIN_BYTES => Body::Large(Large::new(&store)),
+            Some(len) if len >= LARGE_MIN_BYTES => Body::Large(Large::new(&store, Lane::Large)),
             _ => Body::Small(Small::default()),
         };
         Ok(ObjectWriter { store, size_hint, received_bytes: 0, body })
+    }
+}
+
+impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
+    /// Begins to move a large extent.
+    pub(crate) fn move_large(self: &Rc<Self>, len_bytes: u64) -> ObjectWriter<D, X, C> {
+        let body = Body::Large(Large::new(self, Lane::MovedLarge));
+        ObjectWriter { store: Rc::clone(self), size_hint: Some(len_bytes), received_bytes: 0, body }
+    }
+}
+
+impl Evidence {
+    /// The same evidence once more, with pins of its own.
+    pub(crate) fn beside(&self) -> Evidence {
+        Evidence {
+            extents: self.extents.clone(),
+            crc32c: self.crc32c,
+            pins: self.pins.iter().map(Pin::new_beside).collect(),
+        }
+    }
+
+    /// Of one small extent that was moved.
+    pub(crate) fn of_moved(extent: Extent, pin: Pin) -> Evidence {
+        Evidence { extents: vec![extent], crc32c: None, pins: vec![pin] }
     }
 }
 
@@ -126,7 +152,7 @@ impl<D: Drive, X: Executor, C: Catalog> ObjectWriter<D, X, C> {
                 return small.push(&self.store, bytes, expected_bytes).map_err(|_| PutError::Overloaded);
             }
             let gathered = std::mem::take(&mut small.parts);
-            self.body = Body::Large(Large::new(&self.store));
+            self.body = Body::Large(Large::new(&self.store, Lane::Large));
             for part in gathered {
                 self.write_large(&part).await?;
             }
@@ -209,9 +235,10 @@ impl Small {
 }
 
 impl Large {
-    fn new<D: Drive, X: Executor, C: Catalog>(store: &StoreInner<D, X, C>) -> Large {
+    fn new<D: Drive, X: Executor, C: Catalog>(store: &StoreInner<D, X, C>, lane: Lane) -> Large {
         Large {
-            profile: store.likely_profile(VolumeClass::Large),
+            lane,
+            profile: store.likely_profile(lane),
             fill: PageFill::new(),
             dispatched_bytes: 0,
             runs: VecDeque::new(),
@@ -256,9 +283,9 @@ impl Large {
         let run = run.map_err(|_| PutError::Overloaded)?;
         let (sender, receiver) = oneshot::channel();
         self.runs.push_back(receiver);
-        let store = Rc::clone(store);
+        let (store, lane) = (Rc::clone(store), self.lane);
         store.media.executor.clone().spawn(async move {
-            let placed = store.append(VolumeClass::Large, run).await;
+            let placed = store.append(lane, run).await;
             let written = placed.map(|placed| {
                 let extent = extent_in(&placed, len_bytes, 0, len_bytes);
                 let Placed { pin, profile, .. } = placed;

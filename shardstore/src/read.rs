@@ -27,7 +27,8 @@ use crate::table::Volume;
 /// Why a read failed, by what the caller must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadError {
-    /// The extents point into a volume that is gone, and no byte was returned yet: read the data record again.
+    /// The extents point into a volume that is gone: its bytes were moved, or the object was deleted. Read the data
+    /// record again and go on where the read stands.
     Stale(VolumeId),
     /// More shards are missing or corrupt than parity mends: report; the bytes cannot be had.
     Lost {
@@ -255,9 +256,7 @@ impl<D: Drive, X: Executor> ObjectReader<D, X> {
             return Ok(Arc::clone(volume));
         }
         let found = self.media.shared.volumes.get(extent.volume);
-        let lost = ReadError::Lost { volume: extent.volume, sector: extent.sector };
-        let stale = if self.has_begun { lost } else { ReadError::Stale(extent.volume) };
-        let volume = found.ok_or(stale)?;
+        let volume = found.ok_or(ReadError::Stale(extent.volume))?;
         self.volume = Some(Arc::clone(&volume));
         Ok(volume)
     }
@@ -279,7 +278,10 @@ pub(crate) async fn load_span<D: Drive, X: Executor>(
     span: PageSpan,
 ) -> Result<Bytes, ReadError> {
     let lost = ReadError::Lost { volume: volume.id, sector: span.sector };
-    let page = media.load_page(PagePlace::of_span(&volume, &span)).await.map_err(|error| match error {
+    let page = Rc::clone(&media).load_page(PagePlace::of_span(&volume, &span)).await;
+    let page = page.map_err(|error| match error {
+        // Its files went while it was read.
+        LoadError::Lost if media.is_gone(&volume) => ReadError::Stale(volume.id),
         LoadError::Lost => lost,
         LoadError::Overloaded => ReadError::Overloaded,
     })?;
@@ -322,7 +324,7 @@ async fn load_extent<D: Drive, X: Executor>(
         }
     };
     if crc32c(&bytes) != crc {
-        return Err(lost);
+        return Err(if media.is_gone(&volume) { ReadError::Stale(volume.id) } else { lost });
     }
     let verified = Verified { bytes: bytes.clone(), data_pages: 0 };
     media.shared.cache.insert(CacheKey::extent(&extent), verified);

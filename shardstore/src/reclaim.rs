@@ -1,15 +1,16 @@
 //! Space coming back: sweeping deleted data ids, dropping dead volumes, sealing idle ones.
 //! Invariants: a data id is swept when all cores left the epoch of its delete and none holds it; a volume's
 //! files go when its reclaim is committed and all cores left that epoch; a pinned volume is left alone.
-//! Not here: compaction of sparse volumes.
+//! Not here: emptying sparse volumes (`compact`).
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shardstore_format::{VolumeClass, VolumeId, VolumeState};
+use shardstore_format::{VolumeId, VolumeState};
 use shardstore_reactor::{Drive, Executor, MonotonicTime};
 
 use crate::catalog::{Catalog, CatalogError, VolumeUsage};
+use crate::lane::Lane;
 use crate::options::{
     BACKGROUND_PERIOD, IDLE_SEAL, SWEEP_BATCH, VOLUMES_BATCH, WALK_IDLE_PERIOD, WALK_PERIOD,
 };
@@ -68,6 +69,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         if is_sweeper {
             self.inner.media.executor.spawn(self.clone().run_scrub());
             self.inner.media.executor.spawn(self.clone().run_repair());
+            self.inner.media.executor.spawn(self.clone().run_compaction());
         }
         let mut last_walk = LastWalk { at: self.inner.media.executor.now(), changes: 0 };
         while !self.shared().stopping.load(Ordering::SeqCst) {
@@ -201,8 +203,8 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     /// Seals this core's open volumes that hold dead bytes and were left alone for a while, or lie on drives that
     /// changed.
     async fn seal_idle(self: &std::rc::Rc<Self>) -> Result<(), CatalogError> {
-        for class in [VolumeClass::Packed, VolumeClass::Large] {
-            let Some(open) = self.appender(class).current() else { continue };
+        for lane in Lane::ALL {
+            let Some(open) = self.appender(lane).current() else { continue };
             if !self.is_usable(&open) {
                 // Drives came or went: what is open lies on the wrong ones, also if nothing is appended any more.
                 self.seal(&open);

@@ -38,6 +38,8 @@ pub struct StoreShared {
     pub(crate) repair: RepairControl,
     pub(crate) stopping: AtomicBool,
     pub(crate) sweeper_taken: AtomicBool,
+    /// Some drive is at its reserve.
+    pub(crate) is_full: AtomicBool,
 }
 
 impl StoreShared {
@@ -63,6 +65,7 @@ impl StoreShared {
             repair: RepairControl::default(),
             stopping: AtomicBool::new(false),
             sweeper_taken: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             options,
         })
     }
@@ -134,6 +137,8 @@ impl StoreShared {
             stripes_lost: read(&self.counts.stripes_lost),
             shards_repaired: read(&self.counts.shards_repaired),
             repair_bytes: read(&self.counts.repair_bytes),
+            volumes_compacted: read(&self.counts.volumes_compacted),
+            compacted_bytes: read(&self.counts.compacted_bytes),
             last_full_scrub_s: self.scrub.status().last_full_ms / 1000,
             shards_to_repair: self.repair_status().shards_left as u64,
             cache_bytes: self.cache.weight_bytes(),
@@ -229,6 +234,8 @@ pub(crate) struct Counts {
     pub(crate) stripes_lost: AtomicU64,
     pub(crate) shards_repaired: AtomicU64,
     pub(crate) repair_bytes: AtomicU64,
+    pub(crate) volumes_compacted: AtomicU64,
+    pub(crate) compacted_bytes: AtomicU64,
 }
 
 /// Adds to a counter that only [`StoreShared::stats`] reads.
@@ -269,6 +276,10 @@ pub struct StoreStats {
     pub shards_repaired: u64,
     /// Device bytes read by repair.
     pub repair_bytes: u64,
+    /// Sparse volumes that compaction emptied.
+    pub volumes_compacted: u64,
+    /// Live bytes that compaction moved.
+    pub compacted_bytes: u64,
     /// When the last full scrub ended, in seconds since 1970; 0 if none did.
     pub last_full_scrub_s: u64,
     /// Shards that must be made anew now.

@@ -35,8 +35,8 @@ impl<D: Drive, X: Executor, C: Catalog> Clone for Store<D, X, C> {
 pub(crate) struct StoreInner<D: Drive, X: Executor, C: Catalog> {
     pub(crate) media: Rc<MediaInner<D, X>>,
     pub(crate) catalog: C,
-    pub(crate) packed: Appender<D::File>,
-    pub(crate) large: Appender<D::File>,
+    /// By [`crate::lane::Lane::index`].
+    pub(crate) appenders: [Appender<D::File>; 4],
     /// Small objects that wait for a flush.
     pub(crate) waiting: RefCell<VecDeque<PackedItem>>,
     pub(crate) flushes_in_flight: Cell<usize>,
@@ -52,8 +52,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         let inner = StoreInner {
             media: Rc::clone(&media.inner),
             catalog,
-            packed: Appender::new(),
-            large: Appender::new(),
+            appenders: std::array::from_fn(|_| Appender::new()),
             waiting: RefCell::new(VecDeque::new()),
             flushes_in_flight: Cell::new(0),
             seals_under_way: Cell::new(0),

@@ -243,7 +243,7 @@ pub(crate) async fn write_extents<T: Transaction>(
 }
 
 /// A commit into a volume reads its state: reclaim writes it and so conflicts.
-async fn check_volume<T: Transaction>(txn: &T, volume: VolumeId) -> Result<(), Failure> {
+pub(crate) async fn check_volume<T: Transaction>(txn: &T, volume: VolumeId) -> Result<(), Failure> {
     let value = txn.get(&keyspace::volume(volume), Isolation::Serializable).await?;
     let value = value.ok_or(Refusal::VolumeGone(volume))?;
     match decode_volume(&value)?.state {

@@ -13,6 +13,7 @@ mod list;
 mod members;
 mod object;
 mod record;
+mod relocate;
 mod retry;
 mod sweep;
 mod upload;

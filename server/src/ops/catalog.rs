@@ -4,7 +4,7 @@
 
 use fdb_schema::schema::{Failure, Metadata};
 use fdb_schema::{Engine, EngineError, ShardMove};
-use shardstore::{Catalog, CatalogError, OwnerRow, VolumeUsage};
+use shardstore::{Catalog, CatalogError, Evidence, OwnerRow, VolumeUsage};
 use shardstore_format::{DataId, DriveId, VolumeClass, VolumeId, VolumeRecord};
 use shardstore_reactor::Executor;
 
@@ -84,6 +84,12 @@ impl<E: Engine, X: Executor> Catalog for StoreCatalog<E, X> {
         let owners = self.0.owners(volume, from, limit).await.map_err(catalog_error)?;
         let row = |owner: fdb_schema::schema::Owner| OwnerRow { extent: owner.extent, data_id: owner.data };
         Ok(owners.into_iter().map(row).collect())
+    }
+
+    async fn relocate(&self, moves: Vec<(OwnerRow, Evidence)>) -> Result<usize, CatalogError> {
+        let owner = |row: OwnerRow| fdb_schema::schema::Owner { extent: row.extent, data: row.data_id };
+        let moves = moves.into_iter().map(|(row, evidence)| (owner(row), evidence)).collect();
+        self.0.relocate(moves).await.map_err(catalog_error)
     }
 
     async fn move_shard(

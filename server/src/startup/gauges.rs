@@ -30,6 +30,8 @@ const STORE_COUNTERS: &[Row<StoreStats>] = &[
     ("basalt_scrub_pages_mended_total", "Bad pages written anew that verify again", |s| s.pages_mended),
     ("basalt_scrub_stripes_lost_total", "Findings of stripes that parity cannot mend", |s| s.stripes_lost),
     ("basalt_repair_shards_total", "Shards made anew, or moved off a drive", |s| s.shards_repaired),
+    ("basalt_compaction_volumes_total", "Sparse volumes emptied", |s| s.volumes_compacted),
+    ("basalt_compaction_moved_bytes_total", "Live bytes moved out of sparse volumes", |s| s.compacted_bytes),
     ("basalt_repair_read_bytes_total", "Device bytes read by repair", |s| s.repair_bytes),
 ];
 const STORE_GAUGES: &[Row<StoreStats>] = &[

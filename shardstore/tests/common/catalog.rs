@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use shardstore::{Catalog, CatalogError, OwnerRow, VolumeUsage};
-use shardstore_format::{DataId, DriveId, Extent, Layout, VolumeClass, VolumeId, VolumeRecord, VolumeState};
+use shardstore::{Catalog, CatalogError, Evidence, OwnerRow, VolumeUsage};
+use shardstore_format::{
+    DataId, DriveId, Durable, Extent, Layout, VolumeClass, VolumeId, VolumeRecord, VolumeState,
+};
 use shardstore_reactor::Executor;
 use shardstore_sim::SimExecutor;
 
@@ -104,6 +106,11 @@ impl<X: Executor> MemoryCatalog<X> {
         rows.volumes.values().filter(|(record, _)| record.state == VolumeState::Open).count()
     }
 
+    /// Where the bytes of a data id lie now.
+    pub(crate) fn extents_of(&self, data_id: DataId) -> Vec<Extent> {
+        self.rows.borrow().data.get(&data_id).cloned().unwrap_or_default()
+    }
+
     pub(crate) fn garbage_count(&self) -> usize {
         self.rows.borrow().garbage.len()
     }
@@ -187,6 +194,37 @@ impl<X: Executor> Catalog for MemoryCatalog<X> {
             rows.owners.range(range).take(limit).map(|(_, row)| *row).collect()
         })
         .await
+    }
+
+    async fn relocate(&self, moves: Vec<(OwnerRow, Evidence)>) -> Result<usize, CatalogError> {
+        let made = self
+            .transaction(|rows| {
+                let mut made = 0;
+                for (owner, evidence) in &moves {
+                    let key = |extent: &Extent| (extent.volume, extent.sector, extent.byte_in_stripe);
+                    if rows.owners.get(&key(&owner.extent)) != Some(owner) {
+                        continue;
+                    }
+                    let extents = rows.data.get_mut(&owner.data_id).expect("an owner has data");
+                    let place = extents.iter().position(|extent| *extent == owner.extent).unwrap();
+                    extents.splice(place..=place, evidence.extents().iter().copied());
+                    rows.owners.remove(&key(&owner.extent));
+                    let live = |bytes: u64| i64::try_from(bytes).unwrap();
+                    rows.volumes.get_mut(&owner.extent.volume).unwrap().1 -= live(owner.extent.len_bytes);
+                    for extent in evidence.extents() {
+                        let row = OwnerRow { extent: *extent, data_id: owner.data_id };
+                        assert_eq!(rows.owners.insert(key(extent), row), None, "two owners of one place");
+                        let (record, bytes) = rows.volumes.get_mut(&extent.volume).expect("a record");
+                        assert_ne!(record.state, VolumeState::Reclaimed, "a move into a reclaimed volume");
+                        *bytes += live(extent.len_bytes);
+                    }
+                    made += 1;
+                }
+                made
+            })
+            .await;
+        drop(moves);
+        made
     }
 
     async fn move_shard(

@@ -1,6 +1,6 @@
 //! Space: live bytes are what the owner rows say, reclaim sees them, sweeping is idempotent, ranges resolve.
 
-use super::super::{DeleteCondition, ROW_ITEMS_MAX};
+use super::super::{DeleteCondition, Owner, ROW_ITEMS_MAX};
 use super::*;
 
 #[test]
@@ -157,4 +157,148 @@ fn sweeping_again_changes_nothing() {
         let live = world.live().await;
         assert_eq!((live[&0], live[&1]), (30, 0));
     });
+}
+
+impl World {
+    /// All owners in a volume.
+    async fn owners(&self, volume: u64) -> Vec<Owner> {
+        self.metadata.owners(VolumeId(volume), (0, 0), 1_000).await.unwrap()
+    }
+
+    /// New places for the bytes of some owners, in another volume; large ones in two pieces.
+    fn moved(&self, owners: &[Owner], volume: u64) -> Vec<(Owner, Stored)> {
+        let to = |owner: &Owner| {
+            let len = owner.extent.len_bytes;
+            let lens = if len > 50 { vec![len / 2, len - len / 2] } else { vec![len] };
+            let extents = lens.into_iter().map(|len| self.extent(volume, len)).collect();
+            (*owner, Stored(extents))
+        };
+        owners.iter().map(to).collect()
+    }
+}
+
+#[test]
+fn moved_bytes_are_found_where_they_lie_now_and_the_emptied_volume_can_go() {
+    world(5, async |world| {
+        let small = world.put_stored(b"small", &[(0, 40)]).await;
+        let lens: Vec<(u64, u64)> = (0..1_500).map(|n| (n % 2, 10 + n % 90)).collect();
+        let large = world.put_stored(b"large", &lens).await;
+        let upload = world.begin_upload(b"parts").await;
+        world.put_part(path(b"parts", upload), 1, &[(0, 70), (1, 30)]).await;
+        let total: u64 = lens.iter().map(|(_, len)| len).sum();
+        world.metadata.seal_volume(VolumeId(0), 1 << 30).await.unwrap();
+        loop {
+            let owners: Vec<Owner> = world.owners(0).await.into_iter().take(256).collect();
+            if owners.is_empty() {
+                break;
+            }
+            let count = owners.len();
+            assert_eq!(world.metadata.relocate(world.moved(&owners, 2)).await, Ok(count));
+            world.live().await;
+        }
+        assert_eq!(world.live().await[&0], 0);
+        assert_eq!(world.metadata.reclaim_volume(VolumeId(0)).await, Ok(true));
+        let resolved = world.metadata.resolve(small.data, 0..40, 10).await.unwrap();
+        assert_eq!(resolved.extents.len(), 1);
+        assert_eq!(resolved.extents[0].extent.volume, VolumeId(2));
+        // Whatever range is asked for, the extents still cover it, in order and without a gap.
+        let mut at = 0;
+        while at < total {
+            let resolved = world.metadata.resolve(large.data, at..total, 100).await.unwrap();
+            assert!(resolved.start_bytes <= at && resolved.end_bytes() > at);
+            assert!(resolved.extents.iter().all(|item| item.extent.volume != VolumeId(0)));
+            at = resolved.end_bytes();
+        }
+        assert_eq!(at, total);
+        for key in [&b"small"[..], b"large"] {
+            world.metadata.delete_object("b", key, &DeleteCondition::default()).await.unwrap();
+        }
+        world.metadata.abort_upload(path(b"parts", upload)).await.unwrap();
+        world.sweep_all().await;
+        assert!(world.live().await.values().all(|live| *live == 0));
+        assert_eq!(world.byte_rows().await, 0);
+    });
+}
+
+#[test]
+fn a_row_that_would_grow_too_long_is_left_as_it_is() {
+    world(7, async |world| {
+        let lens = vec![(0, 60); ROW_ITEMS_MAX];
+        let object = world.put_stored(b"full", &lens).await;
+        let owners = world.owners(0).await;
+        assert_eq!(world.metadata.relocate(world.moved(&owners[..1], 1)).await, Ok(0), "two in place of one");
+        let one = vec![(owners[0], Stored(vec![world.extent(1, 60)]))];
+        assert_eq!(world.metadata.relocate(one).await, Ok(1));
+        let resolved = world.metadata.resolve(object.data, 0..60, 10).await.unwrap();
+        assert_eq!(resolved.extents[0].extent.volume, VolumeId(1));
+        world.live().await;
+    });
+}
+
+#[test]
+fn a_move_that_comes_too_late_changes_nothing() {
+    world(6, async |world| {
+        world.put_stored(b"k", &[(0, 40), (0, 60)]).await;
+        let owners = world.owners(0).await;
+        let late = world.moved(&owners, 1);
+        assert_eq!(world.metadata.relocate(world.moved(&owners, 2)).await, Ok(2), "another move came first");
+        assert_eq!(world.metadata.relocate(late).await, Ok(0));
+        let owners = world.owners(2).await;
+        world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
+        world.sweep_all().await;
+        assert_eq!(world.metadata.relocate(world.moved(&owners, 1)).await, Ok(0), "the object is gone");
+        assert!(world.live().await.values().all(|live| *live == 0));
+        assert_eq!(world.byte_rows().await, 0);
+        world.put_stored(b"k", &[(1, 40)]).await;
+        world.metadata.seal_volume(VolumeId(2), 1 << 30).await.unwrap();
+        assert_eq!(world.metadata.reclaim_volume(VolumeId(2)).await, Ok(true));
+        let owners = world.owners(1).await;
+        assert_eq!(world.metadata.relocate(world.moved(&owners, 2)).await, Ok(0), "the target is gone");
+        world.live().await;
+    });
+}
+
+#[test]
+fn a_move_that_races_deletes_sweeps_and_copies_leaves_live_bytes_right_and_every_name_whole() {
+    for seed in 0..60 {
+        world(seed, async |world| {
+            let lens = [(0, 30), (0, 80), (0, 20)];
+            world.put_stored(b"a", &lens).await;
+            world.put_stored(b"b", &lens).await;
+            let copy = || super::super::Copy {
+                source_bucket: "b",
+                source_key: b"a",
+                bucket: "b",
+                key: b"copy",
+                replace_headers: None,
+                storage_class: None,
+                condition: WriteCondition::Always,
+            };
+            let owners = world.owners(0).await;
+            let (first, second) = (world.moved(&owners, 1), world.moved(&owners, 2));
+            let deleting = async {
+                world.metadata.delete_object("b", b"b", &DeleteCondition::default()).await.unwrap();
+                world.sweep_all().await
+            };
+            let copying = world.metadata.copy_object(copy(), |_| Ok::<(), ()>(()));
+            let moving =
+                futures_util::future::join(world.metadata.relocate(first), world.metadata.relocate(second));
+            let (moved, _, copied) = futures_util::future::join3(moving, deleting, copying).await;
+            copied.unwrap().unwrap();
+            let made = moved.0.unwrap() + moved.1.unwrap();
+            assert!(made <= owners.len(), "seed={seed}: an extent moved twice");
+            world.live().await;
+            for key in [&b"a"[..], b"copy"] {
+                let object = world.metadata.object("b", key).await.unwrap();
+                let resolved = world.metadata.resolve(object.data, 0..130, 10).await.unwrap();
+                assert_eq!((resolved.start_bytes, resolved.end_bytes()), (0, 130), "seed={seed}");
+            }
+            for key in [&b"a"[..], b"copy"] {
+                world.metadata.delete_object("b", key, &DeleteCondition::default()).await.unwrap();
+            }
+            world.sweep_all().await;
+            assert_eq!(world.byte_rows().await, 0, "seed={seed}");
+            assert!(world.live().await.values().all(|live| *live == 0), "seed={seed}");
+        });
+    }
 }

@@ -1,11 +1,13 @@
 //! The page cache: verified bytes, shared by all cores, one budget for the process.
 //! Invariants: what is in it was verified when it came from a drive; its weight stays within the budget; a page
-//! read by many connections is held once.
+//! read by many connections is held once; what it holds depends on nothing but the calls, so that one seed of the
+//! simulator gives one run.
 //! Not here: reading (`page_read`), buffers in flight (the buffer pool, which the cached pages came from).
 
 use bytes::Bytes;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use foldhash::fast::FixedState;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
 use shardstore_format::{Extent, VolumeId};
 
 /// Set in `place` for extents that were verified by their own CRC32C.
@@ -15,6 +17,8 @@ const ENTRY_OVERHEAD_BYTES: u64 = 192;
 /// Entries that the cache prepares for, as bytes per entry: a full cache of 4 KiB objects has four times as
 /// many, which it grows into.
 const BYTES_PER_ENTRY: u64 = 16 * 1024;
+/// Parts with a lock each: few enough that a part holds many pages, so many that two cores seldom meet in one.
+const SHARDS_A_CORE: usize = 4;
 
 /// What is cached: a page's payload, or a whole extent with its own CRC32C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,13 +56,19 @@ impl Weighter<CacheKey, Verified> for ByBytes {
     }
 }
 
-/// The cache.
-pub(crate) struct PageCache(Cache<CacheKey, Verified, ByBytes>);
+/// The cache. Its keys are places that the store chose, so no client can make them collide.
+pub(crate) struct PageCache(Cache<CacheKey, Verified, ByBytes, FixedState>);
 
 impl PageCache {
-    pub(crate) fn new(budget_bytes: u64) -> PageCache {
+    pub(crate) fn new(budget_bytes: u64, cores_max: usize) -> PageCache {
         let entries = usize::try_from(budget_bytes / BYTES_PER_ENTRY).unwrap_or(usize::MAX).max(16);
-        PageCache(Cache::with_weighter(entries, budget_bytes, ByBytes))
+        let options = OptionsBuilder::new()
+            .shards(cores_max.saturating_mul(SHARDS_A_CORE))
+            .estimated_items_capacity(entries)
+            .weight_capacity(budget_bytes)
+            .build()
+            .expect("both capacities are given");
+        PageCache(Cache::with_options(options, ByBytes, FixedState::default(), DefaultLifecycle::default()))
     }
 
     pub(crate) fn get(&self, key: &CacheKey) -> Option<Verified> {

@@ -9,8 +9,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use futures_util::future::{Either, select};
-use quick_cache::unsync::Cache;
+use quick_cache::UnitWeighter;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
 use shardstore_erasure::Codec;
 use shardstore_format::{DriveId, Profile, VolumeId, VolumeState};
 use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode, RecentLatency, WRITE_DEADLINE};
@@ -35,13 +37,15 @@ impl<D: Drive, X: Executor> Clone for Media<D, X> {
     }
 }
 
+/// Files by volume, shard and the member that held it when they were opened.
+type OpenFiles<F> = Cache<(VolumeId, usize, usize), F, UnitWeighter, FixedState>;
+
 pub(crate) struct MediaInner<D: Drive, X> {
     pub(crate) shared: Arc<StoreShared>,
     pub(crate) executor: X,
     /// By member index; members that joined later may have no place yet.
     handles: RefCell<Vec<Option<Handle<D>>>>,
-    /// By volume, shard and the member that held it when it was opened.
-    files: RefCell<Cache<(VolumeId, usize, usize), D::File>>,
+    files: RefCell<OpenFiles<D::File>>,
     codecs: RefCell<HashMap<Profile, Codec>>,
     pub(crate) loads: Loads,
     pub(crate) hedges: Hedges,
@@ -74,7 +78,13 @@ impl<D: Drive, X: Executor> Media<D, X> {
             shared,
             executor,
             handles,
-            files: RefCell::new(Cache::new(OPEN_FILES_MAX)),
+            files: RefCell::new(Cache::with(
+                OPEN_FILES_MAX,
+                OPEN_FILES_MAX as u64,
+                UnitWeighter,
+                FixedState::default(),
+                DefaultLifecycle::default(),
+            )),
             codecs: RefCell::new(HashMap::new()),
             loads: Loads::default(),
             hedges: Hedges::default(),

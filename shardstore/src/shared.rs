@@ -54,7 +54,7 @@ impl StoreShared {
             profile: pool.profile(),
             created_unix_ms: pool.created_unix_ms(),
             drives,
-            cache: PageCache::new(options.cache_bytes),
+            cache: PageCache::new(options.cache_bytes, options.cores_max),
             volumes: VolumeTable::new(),
             opening: Opening::default(),
             epochs: Epochs::new(options.cores_max),

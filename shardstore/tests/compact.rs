@@ -230,10 +230,17 @@ fn compaction_reads_around_lost_drives_and_bad_pages() {
     });
 }
 
-/// Steady overwrites at 80 % full: what the drives hold stays within the stated bound of what lives.
+/// Steady overwrites on drives that the bound would fill to three quarters and to 80 %. The full share was once only
+/// wanted from 80 % on, so just below it a run in ten took 1.31 bytes for each that lives.
 #[test]
 fn the_space_that_a_steady_overwrite_takes_stays_within_the_bound() {
-    let world = World::new(14, 3, Some(Profile { k: 2, m: 1 }));
+    for (seed, live_percent) in [(19, 58), (23, 61)] {
+        overwrite_steadily(seed, live_percent);
+    }
+}
+
+fn overwrite_steadily(world_seed: u64, live_percent: u64) {
+    let world = World::new(world_seed, 3, Some(Profile { k: 2, m: 1 }));
     let capacity = 96_u64 << 20;
     for drive in &world.drives {
         drive.set_capacity(capacity);
@@ -242,9 +249,8 @@ fn the_space_that_a_steady_overwrite_takes_stays_within_the_bound() {
         let process = world.start(1).await;
         let clock = world.executor();
         clock.spawn(process.store().clone().run_background());
-        let mut rng = fastrand::Rng::with_seed(14);
-        // Live shards fill 58 % of the drives: at the bound of 1.3 they are 75 % full, and open volumes come on top.
-        let live_target = capacity * 3 * 2 / 3 * 58 / 100;
+        let mut rng = fastrand::Rng::with_seed(world_seed);
+        let live_target = capacity * 3 * 2 / 3 * live_percent / 100;
         let (len, mut stored): (u64, Vec<Stored>) = (200_000, Vec::new());
         let mut seed = 0;
         let mut worst = 0;
@@ -273,7 +279,7 @@ fn the_space_that_a_steady_overwrite_takes_stays_within_the_bound() {
             }
         }
         assert!(process.shared.stats().volumes_compacted > 10, "{:?}", process.shared.stats());
-        assert!(worst <= 130, "{worst} % of what lives");
+        assert!(worst <= 130, "seed={world_seed}: {worst} % of what lives");
         for stored in stored.iter().step_by(13) {
             process.check(&resolved(&process, stored)).await;
         }

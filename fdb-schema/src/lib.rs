@@ -13,3 +13,18 @@ pub use engine::{
     conformance,
 };
 pub use run_store::{RunError, RunStore, RunVolume, RunWriter};
+
+/// Calls `enter` with `seed`, every prefix of it, and it with each byte changed in some ways: for the tests of what
+/// the fuzzer enters.
+#[cfg(test)]
+fn near(seed: &[u8], enter: impl Fn(&[u8])) {
+    enter(seed);
+    for at in 0..seed.len().min(600) {
+        enter(&seed[..at]);
+        for changed in [0, 1, 0x7f, 0x80, 0xff, seed[at] ^ 1, seed[at] ^ 0x10] {
+            let mut near = seed.to_vec();
+            near[at] = changed;
+            enter(&near);
+        }
+    }
+}

@@ -7,6 +7,9 @@ mod bucket;
 mod codec;
 mod data;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod keyspace;
 mod list;

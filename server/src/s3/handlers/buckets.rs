@@ -80,7 +80,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 }
 
-fn decode_token(token: &str) -> Result<String, S3Error> {
+pub(super) fn decode_token(token: &str) -> Result<String, S3Error> {
     URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
         S3Error::with_message(Code::InvalidArgument, "The continuation token provided is incorrect")
     })

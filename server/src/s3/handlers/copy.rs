@@ -51,7 +51,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 }
 
 /// `[/]bucket/key[?versionId=...]`, percent-encoded.
-fn copy_source(value: &[u8]) -> Result<(BucketName, ObjectKey), S3Error> {
+pub(super) fn copy_source(value: &[u8]) -> Result<(BucketName, ObjectKey), S3Error> {
     let invalid = || {
         S3Error::with_message(
             Code::InvalidArgument,

@@ -146,7 +146,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 }
 
-fn decode_token(token: &str) -> Result<Bytes, S3Error> {
+pub(super) fn decode_token(token: &str) -> Result<Bytes, S3Error> {
     URL_SAFE_NO_PAD.decode(token).map(Bytes::from).map_err(|_| {
         S3Error::with_message(Code::InvalidArgument, "The continuation token provided is incorrect")
     })

@@ -6,6 +6,9 @@
 mod buckets;
 mod copy;
 mod delete_many;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod listing;
 mod multipart;
 mod objects;

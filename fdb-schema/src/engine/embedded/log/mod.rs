@@ -8,6 +8,9 @@
 
 mod error;
 mod format;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod open;
 mod reader;
 mod replica;

@@ -11,6 +11,9 @@ mod cursor;
 mod error;
 mod filter;
 mod footer;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod index;
 mod levels;
 mod manifest;

@@ -1,0 +1,50 @@
+//! Fuzzes what S3 reads from a head before anything is done: address, route, query, headers, conditions, checksums.
+//! Invariants: an address has no empty key; the rest is read or refused.
+#![no_main]
+
+use bytes::BytesMut;
+use server::http::{HeadLimits, HeadParse, parse_head};
+use server::s3::address::Address;
+use server::s3::conditions::{ReadConditions, delete_condition, write_condition};
+use server::s3::query::Query;
+use server::s3::{checksum, headers, route, time_text};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    // The first line is a method and a target, the others are header fields.
+    let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
+    let (line, fields) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let mut buf = BytesMut::new();
+    for part in [line, b" HTTP/1.1\r\nhost: bkt.s3.test:9000\r\n", fields, b"\r\n\r\n"] {
+        buf.extend_from_slice(part);
+    }
+    let Ok(HeadParse::Complete(head)) = parse_head(&mut buf, 0, &HeadLimits::default()) else { return };
+    let query = Query::new(head.raw_query());
+    for name in ["prefix", "delimiter", "continuation-token", "versionId", "uploadId", "response-expires"] {
+        query.text(name).ok();
+        query.bytes(name).ok();
+    }
+    for name in ["max-keys", "partNumber", "max-uploads", "part-number-marker"] {
+        query.number(name).ok();
+    }
+    headers::kept_headers(&head).ok();
+    headers::storage_class(&head).ok();
+    headers::refuse_unbuilt(&head).ok();
+    checksum::header_checksum(&head).ok();
+    if let Ok(expected) = checksum::Expected::of(&head, None) {
+        expected.given_algorithm();
+    }
+    write_condition(&head).ok();
+    delete_condition(&head).ok();
+    ReadConditions::of_read(&head).check("\"9bb58f26192e4ba00f01e2e7b136bbd8\"", 1_790_000_000_000);
+    ReadConditions::of_copy_source(&head).check("\"9bb58f26192e4ba00f01e2e7b136bbd8-2\"", 0);
+    if let Some(text) = head.header_str("date") {
+        time_text::parse_date_s(text);
+    }
+    for domains in [vec![], vec!["s3.test".to_owned()]] {
+        let Ok(address) = Address::parse(head.header_str("host"), head.raw_path(), &domains) else {
+            continue;
+        };
+        assert!(address.key.as_ref().is_none_or(|key| !key.is_empty()));
+        route::route(&head, &address).name();
+    }
+});

@@ -1,0 +1,18 @@
+//! Fuzzes the XML documents that clients send.
+//! Invariants: what is accepted is within S3's limits and no longer than what was sent.
+#![no_main]
+
+use server::s3::xml::{parse_complete_upload, parse_create_bucket, parse_delete};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    if let Ok(delete) = parse_delete(bytes) {
+        assert!((1..=1_000).contains(&delete.keys.len()));
+        assert!(delete.keys.iter().map(|key| key.key.len()).sum::<usize>() <= bytes.len());
+    }
+    if let Ok(complete) = parse_complete_upload(bytes) {
+        assert!((1..=10_000).contains(&complete.parts.len()));
+    }
+    if let Ok(Some(location)) = parse_create_bucket(bytes) {
+        assert!(!location.is_empty());
+    }
+});

@@ -1,6 +1,7 @@
 //! SigV4 of S3: what a request claims, and the text that its signature covers.
 //! Invariants: pure; a [`Claim`] holds well-formed fields and proves nothing; every `x-amz-` header and the host
-//! are covered by the signature or the claim is refused.
+//! are covered by the signature or the claim is refused; no field is covered twice, so that the text that is hashed
+//! for a stranger is never much longer than his head.
 //! Not here: keys and comparison (`verify`), bodies (`chunk_signer`).
 
 use std::borrow::Cow;
@@ -341,8 +342,15 @@ impl<'h> Claim<'h> {
         Ok(claim)
     }
 
-    /// The host and every `x-amz-` field that was sent must be signed.
+    /// The host and every `x-amz-` field that was sent must be signed, and none twice.
     fn check_signed_headers(&self, head: &RequestHead) -> Result<(), AuthError> {
+        if has_repeated_name(&self.signed_headers) {
+            const REPEATED: &str = "A header is named twice in SignedHeaders.";
+            return Err(match self.expires_s {
+                Some(_) => AuthError::QueryMalformed(REPEATED),
+                None => AuthError::HeaderMalformed(REPEATED),
+            });
+        }
         let signed =
             |name: &str| self.signed_headers.split(';').any(|field| field.eq_ignore_ascii_case(name));
         let mut unsigned: SmallVec<[String; 2]> = SmallVec::new();
@@ -411,6 +419,19 @@ impl<'h> Claim<'h> {
         }
         text
     }
+}
+
+/// Whether a list of header names, separated by semicolons, names one twice, in whatever case.
+fn has_repeated_name(names: &str) -> bool {
+    let lower = |name: &str| -> SmallVec<[u8; 32]> { name.bytes().map(|b| b.to_ascii_lowercase()).collect() };
+    let ascends = |(before, name): (&str, &str)| lower(before) < lower(name);
+    // Clients sort the names, as the specification asks.
+    if names.split(';').zip(names.split(';').skip(1)).all(ascends) {
+        return false;
+    }
+    let mut names: Vec<_> = names.split(';').map(lower).collect();
+    names.sort_unstable();
+    names.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// Where the parts of a credential end: `KEY/20130524/us-east-1/s3/aws4_request`; a key may hold slashes.

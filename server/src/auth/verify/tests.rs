@@ -309,3 +309,25 @@ fn random_and_mutated_signatures_never_panic() {
         }
     }
 }
+
+/// Story: SignedHeaders named one long field 7,000 times, and before any signature was compared its value was copied
+/// as often: 100 MB from a head of 32 KiB, for anyone who had seen an access key in a presigned URL.
+#[test]
+fn a_field_that_is_signed_twice_is_refused_and_not_copied_twice() {
+    let fields = format!(
+        "Host: s3.test\r\nx-amz-content-sha256: {EMPTY}\r\nx-amz-date: 20130524T000000Z\r\nLong: {}\r\n",
+        "v".repeat(14_000)
+    );
+    let must = "host;x-amz-content-sha256;x-amz-date";
+    let signed =
+        |names: &str| verify(&request("GET /", &fields, &format!("{names};{must}"), &"0".repeat(64)));
+    for names in ["long;".repeat(2_000) + "long", "long;LONG".to_owned(), "Long;a;lonG".to_owned()] {
+        assert!(matches!(signed(&names), Err(AuthError::HeaderMalformed(_))), "{names:.20}");
+    }
+    let Err(AuthError::Mismatch(mismatch)) = signed("long") else { panic!("not the key's signature") };
+    assert!(mismatch.canonical_request.len() < 16_000);
+    let twice = presigned().replace("X-Amz-SignedHeaders=host", "X-Amz-SignedHeaders=host%3Bhost");
+    assert!(matches!(verify(&twice), Err(AuthError::QueryMalformed(_))));
+    // Names that ascend in no order are as good as sorted ones.
+    assert!(matches!(signed("z;long;b"), Err(AuthError::Mismatch(_))));
+}

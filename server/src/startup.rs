@@ -242,10 +242,11 @@ fn boot(
 ) -> Result<(CoreHandle<()>, Booted), StartError> {
     let (sender, receiver) = mpsc::channel();
     let (config, budget, factories) = (config.clone(), budget.clone(), locked.factories());
+    let set_aside = locked.set_aside().to_vec();
     // With one core the thread shares its CPU; with more it goes where there is room.
     let cpu = (config.cpus.len() == 1).then(|| config.cpus[0]);
     let thread = spawn_core(CoreConfig::new(cpu, "metadata"), move |executor| async move {
-        match open_everything(&config, &budget, &factories, &executor).await {
+        match open_everything(&config, &budget, &factories, set_aside, &executor).await {
             Ok((booted, commits)) => {
                 drop(sender.send(Ok(booted)));
                 commits.run().await;
@@ -327,10 +328,11 @@ async fn open_everything(
     config: &Config,
     budget: &Budget,
     factories: &[RealDriveFactory],
+    set_aside: Vec<String>,
     executor: &CoreExecutor,
 ) -> Result<(Booted, Commits), StartError> {
     let drives: Vec<RealDrive> = factories.iter().map(RealDriveFactory::on_core).collect();
-    let options = PoolOptions { redundancy: config.redundancy };
+    let options = PoolOptions { redundancy: config.redundancy, set_aside };
     let pool = open_pool(drives, options, executor).await.map_err(refused)?;
     let shared = StoreShared::new(&pool, budget.store_options());
     let media = Media::new(Arc::clone(&shared), &pool, executor.clone(), config.cpus.len());

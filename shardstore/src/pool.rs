@@ -22,10 +22,13 @@ pub(crate) const IDENTITY_PATH: &str = "identity/drive";
 const LEFT_EMPTY_DIRS: [&str; 2] = [SEGMENTS_DIR, "log"];
 
 /// What the operator asks for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PoolOptions {
     /// Redundancy of a new pool; of a formed one it must be what that has. Default by the number of drives.
     pub redundancy: Option<Profile>,
+    /// A sentence for each drive that was asked for and cannot even be opened: a formed pool goes on without up to m of
+    /// them, a new one is not formed.
+    pub set_aside: Vec<String>,
 }
 
 /// One member of an opened pool.
@@ -276,7 +279,10 @@ impl std::fmt::Display for OpenError {
                 write_notes(f, notes)
             }
             OpenError::NothingReadable { notes } => {
-                f.write_str("no drive has a readable identity: bring back the drives of the pool")?;
+                f.write_str(
+                    "no drive has a readable identity, and a new pool is only made of drives that can all be used: \
+                     bring back the drives of the pool, or mend these",
+                )?;
                 write_notes(f, notes)
             }
             OpenError::Format { label, source } => {
@@ -440,8 +446,9 @@ async fn recognise<D: Drive>(
     identity: &DriveIdentity,
     options: PoolOptions,
 ) -> Result<Pool<D>, OpenError> {
-    refuse_other_redundancy(identity, options)?;
+    refuse_other_redundancy(identity, &options)?;
     let mut notes = notes_of(&given);
+    notes.extend(options.set_aside);
     let blank_member = |member: &Member| PoolMember {
         id: member.drive,
         label: member.label.clone(),
@@ -505,7 +512,7 @@ fn pool_of<D>(
     Pool { id, profile, created_unix_ms, is_new, revision: identity.membership.revision, members, notes }
 }
 
-fn refuse_other_redundancy(identity: &DriveIdentity, options: PoolOptions) -> Result<(), OpenError> {
+fn refuse_other_redundancy(identity: &DriveIdentity, options: &PoolOptions) -> Result<(), OpenError> {
     match options.redundancy {
         Some(asked) if asked != identity.profile => {
             Err(OpenError::RedundancyIsFixed { asked, formed: identity.profile })
@@ -520,7 +527,7 @@ async fn resume<D: Drive>(
     identity: &DriveIdentity,
     options: PoolOptions,
 ) -> Result<Pool<D>, OpenError> {
-    refuse_other_redundancy(identity, options)?;
+    refuse_other_redundancy(identity, &options)?;
     let began_with =
         || identity.membership.members.iter().map(|member| member.label.clone()).collect::<Vec<_>>();
     let present: BTreeSet<DriveId> = identities(&given).map(|(_, its)| its.drive).collect();
@@ -554,7 +561,8 @@ async fn format_new<D: Drive, X: Executor>(
     options: PoolOptions,
     executor: &X,
 ) -> Result<Pool<D>, OpenError> {
-    let notes = notes_of(&given);
+    let mut notes = notes_of(&given);
+    notes.extend(options.set_aside);
     if !notes.is_empty() {
         return Err(OpenError::NothingReadable { notes });
     }

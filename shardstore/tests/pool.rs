@@ -4,7 +4,9 @@
 mod common;
 
 use common::World;
-use shardstore::{MasterKeyError, OpenError, default_redundancy, read_master_key, write_master_key};
+use shardstore::{
+    MasterKeyError, OpenError, PoolOptions, default_redundancy, open_pool, read_master_key, write_master_key,
+};
 use shardstore_format::{DriveIdentity, FormatPhase, Profile};
 use shardstore_reactor::{Drive, DriveFile, OpenMode};
 use shardstore_sim::SimDrive;
@@ -101,6 +103,27 @@ fn a_damaged_or_unreadable_identity_counts_as_a_missing_drive() {
         assert!(world.drives[3].corrupt("identity/drive", 30));
         assert!(matches!(world.open_pool().await.err(), Some(OpenError::NothingReadable { .. })));
     });
+}
+
+/// Story: a drive whose file system had turned read-only after an I/O error could not be opened, and the whole server
+/// refused to start, though it had parity for two such drives and had served without this one until the restart.
+#[test]
+fn a_drive_that_cannot_be_opened_counts_as_missing_but_forms_no_pool() {
+    let world = World::new(7, 4, None);
+    let open = |drives: &[SimDrive], set_aside: &[&str]| {
+        let set_aside = set_aside.iter().map(|sentence| (*sentence).to_owned()).collect();
+        let options = PoolOptions { set_aside, ..PoolOptions::default() };
+        world.sim.block_on(open_pool(drives.to_vec(), options, &world.executor()))
+    };
+    let refused = open(&world.drives[..3], &["drive /d3: broken"]).err().unwrap();
+    assert!(matches!(refused, OpenError::NothingReadable { .. }));
+    assert!(refused.to_string().contains("drive /d3: broken"), "{refused}");
+    open(&world.drives, &[]).unwrap();
+    let pool = open(&world.drives[..3], &["drive /d3: broken"]).unwrap();
+    assert_eq!((pool.missing(), pool.notes()), (vec!["/d3"], ["drive /d3: broken".to_owned()].as_slice()));
+    let refused = open(&world.drives[..1], &["/d1 broken", "/d2 broken", "/d3 broken"]).err().unwrap();
+    assert!(refused.to_string().starts_with("3 drives are missing"), "{refused}");
+    assert!(refused.to_string().contains("/d2 broken"), "{refused}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub enum DriveOpenError {
         /// Bytes that memory and offsets must be multiples of.
         align_bytes: u64,
     },
-    /// The kernel refused to write a test file.
+    /// The kernel refused to open it, or to write and read a file without a name.
     Device(PathBuf, std::io::Error),
 }
 
@@ -78,7 +78,7 @@ impl std::fmt::Display for DriveOpenError {
                 path.display()
             ),
             DriveOpenError::Device(path, source) => {
-                write!(f, "drive {}: cannot write a test file: {source}", path.display())
+                write!(f, "drive {}: cannot be read and written: {source}", path.display())
             }
         }
     }
@@ -194,6 +194,8 @@ fn try_direct_io(root: &OwnedFd, path: &Path) -> Result<(), DriveOpenError> {
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::DIRECT | OFlags::DSYNC | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(root, ".", flags, FILE_MODE) {
         Err(Errno::INVAL) => return Err(DriveOpenError::NoDirectIo(path.into())),
+        // What a full drive holds can still be read, and deleted.
+        Err(Errno::NOSPC | Errno::DQUOT) => return Ok(()),
         opened => opened.map_err(device)?,
     };
     check_alignment(&file, path)?;
@@ -201,6 +203,7 @@ fn try_direct_io(root: &OwnedFd, path: &Path) -> Result<(), DriveOpenError> {
     buf.fill(0xa5);
     match rustix::io::pwrite(&file, &buf, 0) {
         Err(Errno::INVAL) => return Err(DriveOpenError::NoDirectIo(path.into())),
+        Err(Errno::NOSPC | Errno::DQUOT) => return Ok(()),
         written => written.map_err(device)?,
     };
     let mut back = AlignedBuf::zeroed(SECTOR_BYTES);

@@ -83,7 +83,7 @@ impl World {
     }
 
     pub(crate) async fn open_pool(&self) -> Result<Pool<SimDrive>, OpenError> {
-        let options = PoolOptions { redundancy: self.redundancy };
+        let options = PoolOptions { redundancy: self.redundancy, ..PoolOptions::default() };
         open_pool(self.drives.clone(), options, &self.executor()).await
     }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod append;
+mod balance;
 mod cache;
 mod catalog;
 mod compact;
@@ -48,8 +49,8 @@ pub use identity::{MASTER_KEY_PATH, MasterKeyError, read_master_key, write_maste
 pub use media::Media;
 pub use membership::{Offered, PoolFacts, ReceiveError, copy_master_key, look_at, tell_drives};
 pub use options::{
-    COMPACT_BYTES_PER_S, LARGE_MIN_BYTES, OWN_CRC_MAX_BYTES, REPAIR_BYTES_PER_S, REPAIR_DELAY, RESERVE_BYTES,
-    SCRUB_BYTES_PER_S, SCRUB_PERIOD, StoreOptions, reserve_bytes,
+    BALANCE_BYTES_PER_S, COMPACT_BYTES_PER_S, LARGE_MIN_BYTES, OWN_CRC_MAX_BYTES, REPAIR_BYTES_PER_S,
+    REPAIR_DELAY, RESERVE_BYTES, SCRUB_BYTES_PER_S, SCRUB_PERIOD, StoreOptions, reserve_bytes,
 };
 pub use place::PutError;
 pub use pool::{OpenError, Pool, PoolMember, PoolOptions, default_redundancy, open_pool};

@@ -46,6 +46,9 @@ pub const REPAIR_BYTES_PER_S: u64 = 4 * 1024 * MIB;
 /// Live bytes a second that compaction moves at most: a tenth of what one NVMe drive writes, and it gives way to slow
 /// foreground reads before that.
 pub const COMPACT_BYTES_PER_S: u64 = 256 * MIB;
+/// Bytes a second that evening out the drives reads at most: a drive of 8 TB that joined a pool is as full as the others
+/// within a day, and each of its neighbours hardly notices.
+pub const BALANCE_BYTES_PER_S: u64 = 128 * MIB;
 /// A drive that is missing so long does not come back by itself: longer than a reboot of the machine's shelf.
 pub const REPAIR_DELAY: Duration = Duration::from_mins(15);
 /// Stripes that readers found bad and nobody has mended yet; more are found again.
@@ -117,6 +120,8 @@ pub struct StoreOptions {
     pub repair_bytes_per_s: u64,
     /// Pace of compaction, in live bytes moved.
     pub compact_bytes_per_s: u64,
+    /// Pace of evening out the drives.
+    pub balance_bytes_per_s: u64,
 }
 
 impl StoreOptions {
@@ -133,6 +138,7 @@ impl StoreOptions {
             scrub_bytes_per_s: SCRUB_BYTES_PER_S,
             repair_delay: REPAIR_DELAY,
             repair_bytes_per_s: REPAIR_BYTES_PER_S,
+            balance_bytes_per_s: BALANCE_BYTES_PER_S,
             compact_bytes_per_s: COMPACT_BYTES_PER_S,
         }
     }

@@ -3,7 +3,7 @@
 //! Invariants: the new segment is durable, name included, before metadata says that the shard lies there, and readers
 //! go there only after that; until then, and after a crash in between, the old state stands and the new file is an
 //! orphan; what is copied from a drive that is emptied was verified page by page.
-//! Not here: single bad pages (`mend`), who decides that a drive leaves (`server`), metadata's transaction.
+//! Not here: single bad pages (`mend`), shards of healthy drives (`balance`), who decides that a drive leaves (`server`), metadata's transaction.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -19,6 +19,7 @@ use shardstore_reactor::{
     AlignedBuf, Drive, DriveFile, DriveSpace, Executor, IoError, MonotonicTime, PendingWrite,
 };
 
+use crate::balance::BalanceRounds;
 use crate::catalog::{Catalog, CatalogError};
 use crate::health::DriveState;
 use crate::media::MediaInner;
@@ -39,17 +40,17 @@ use crate::walk::{PageFound, Step, Walk};
 const COMMITS_MAX: u32 = 20;
 
 /// A shard that must be made anew.
-struct Due {
-    volume: Arc<Volume>,
-    shard: u8,
+pub(crate) struct Due {
+    pub(crate) volume: Arc<Volume>,
+    pub(crate) shard: u8,
     /// The drive can be read: its pages are copied where they verify.
-    is_copy: bool,
+    pub(crate) is_copy: bool,
     /// Only its file is wrong: it is made anew where it was.
-    in_place: Option<usize>,
+    pub(crate) in_place: Option<usize>,
 }
 
 /// Why a shard was not made anew.
-enum RepairError {
+pub(crate) enum RepairError {
     /// The volume went, or somebody else moved the shard: nothing is left to do.
     Gone,
     /// Fewer than k pages of a stripe that objects need are left.
@@ -75,8 +76,14 @@ pub struct RepairReport {
 pub(crate) struct RepairRounds {
     /// Since when a member is missing.
     missing_since: RefCell<BTreeMap<usize, MonotonicTime>>,
-    pace: Pace,
-    is_paced: bool,
+    tempo: Tempo,
+}
+
+/// How fast shards are made.
+pub(crate) struct Tempo {
+    pub(crate) pace: Pace,
+    /// Bytes a second that are read at most; none for as fast as the drives allow.
+    pub(crate) bytes_per_s: Option<u64>,
 }
 
 impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
@@ -91,8 +98,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         }
         let rounds = RepairRounds {
             missing_since: RefCell::default(),
-            pace: Pace::new(self.inner.media.executor.now()),
-            is_paced: false,
+            tempo: Tempo { pace: Pace::new(self.inner.media.executor.now()), bytes_per_s: None },
         };
         let mut all = RepairReport::default();
         loop {
@@ -105,18 +111,21 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         }
     }
 
-    /// Repairs until the store stops. Runs on one core of the process.
+    /// Repairs, and evens the drives out while there is nothing to repair, until the store stops. Runs on one core of
+    /// the process.
     pub(crate) async fn run_repair(self) {
         let shared = Arc::clone(self.shared());
         let executor = self.inner.media.executor.clone();
+        let tempo = |bytes_per_s| Tempo { pace: Pace::new(executor.now()), bytes_per_s: Some(bytes_per_s) };
         let rounds = RepairRounds {
             missing_since: RefCell::default(),
-            pace: Pace::new(executor.now()),
-            is_paced: true,
+            tempo: tempo(shared.options.repair_bytes_per_s),
         };
+        let balance = BalanceRounds::new(tempo(shared.options.balance_bytes_per_s));
         while !shared.stopping.load(Ordering::SeqCst) {
             executor.sleep(BACKGROUND_PERIOD).await;
             self.inner.repair_round(&rounds).await;
+            self.inner.balance_round(&rounds, &balance).await;
         }
     }
 }
@@ -142,7 +151,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
                 let Some(next) = due.next() else { break };
                 match self.choose_target(&next, &spaces) {
                     Ok(target) => running.push(async move {
-                        let result = self.repair_shard(&next, target, rounds).await;
+                        let result = self.repair_shard(&next, target, &rounds.tempo).await;
                         (next, result)
                     }),
                     Err(why) => {
@@ -155,7 +164,10 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             left.set(left.get() - 1);
             let (volume, shard) = (done.volume.id.0, done.shard);
             match result {
-                Ok(()) => report.repaired += 1,
+                Ok(()) => {
+                    report.repaired += 1;
+                    count(&shared.counts.shards_repaired, 1);
+                }
                 Err(RepairError::Gone) => {}
                 Err(RepairError::Lost) => {
                     tracing::error!(
@@ -191,7 +203,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     }
 
     /// The shards that must be made anew. Open volumes are sealed soon after their drives changed, and come then.
-    fn due(&self, rounds: &RepairRounds) -> Vec<Due> {
+    pub(crate) fn due(&self, rounds: &RepairRounds) -> Vec<Due> {
         let shared = &self.media.shared;
         let slots = shared.drives.slots();
         let now = self.media.executor.now();
@@ -265,21 +277,21 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         Ok(*member)
     }
 
-    async fn repair_shard(
+    /// Makes a shard on `target`, says so in metadata, and removes it where it was.
+    pub(crate) async fn repair_shard(
         self: &Rc<Self>,
         due: &Due,
         target: usize,
-        rounds: &RepairRounds,
+        tempo: &Tempo,
     ) -> Result<(), RepairError> {
         let (volume, shard) = (&due.volume, due.shard);
         let source = volume.member(usize::from(shard)).ok_or(RepairError::Gone)?;
-        if let Err(error) = self.make_shard(due, target, rounds).await {
+        if let Err(error) = self.make_shard(due, target, tempo).await {
             self.discard(volume, shard, source, target).await;
             return Err(if self.media.is_gone(volume) { RepairError::Gone } else { error });
         }
         self.media.shared.repair.forget_broken(volume.id, shard);
         if source == target {
-            count(&self.media.shared.counts.shards_repaired, 1);
             return Ok(());
         }
         let committed = self.commit_move(volume, shard, source, target).await;
@@ -293,7 +305,6 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             Err(error) => return Err(RepairError::Metadata(error)),
         }
         volume.set_member(usize::from(shard), target);
-        count(&self.media.shared.counts.shards_repaired, 1);
         if let Some(drive) = self.media.drive(source) {
             // Readers that looked before find the old file until they are done with it.
             self.leave_epochs().await;
@@ -340,7 +351,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     }
 
     /// Makes the segment of a shard on `target`, durable with its name.
-    async fn make_shard(&self, due: &Due, target: usize, rounds: &RepairRounds) -> Result<(), RepairError> {
+    async fn make_shard(&self, due: &Due, target: usize, tempo: &Tempo) -> Result<(), RepairError> {
         let (volume, shard) = (&due.volume, due.shard);
         let drive = self.media.drive(target).ok_or(RepairError::Target)?;
         let path = volume.segment_path(usize::from(shard));
@@ -357,7 +368,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         let file = self.media.bounded(target, opening).await;
         let file = file.map_err(|error| self.target_failed(target, &error))?;
         let writer = SegmentWriter::new(&file);
-        self.fill_shard(due, writer, target, rounds).await?;
+        self.fill_shard(due, writer, target, tempo).await?;
         let closing = async {
             file.set_len(end_bytes).await?;
             file.sync().await?;
@@ -378,7 +389,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         due: &Due,
         mut writer: SegmentWriter<'_, D>,
         target: usize,
-        rounds: &RepairRounds,
+        tempo: &Tempo,
     ) -> Result<(), RepairError> {
         let (media, volume, shard) = (&self.media, &due.volume, due.shard);
         let shared = &media.shared;
@@ -392,9 +403,8 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
                     continue;
                 }
             };
-            if walk.read_bytes > before && rounds.is_paced {
-                let rate = shared.options.repair_bytes_per_s;
-                rounds.pace.take(shared, &media.executor, walk.read_bytes - before, rate).await;
+            if let Some(rate) = tempo.bytes_per_s.filter(|_| walk.read_bytes > before) {
+                tempo.pace.take(shared, &media.executor, walk.read_bytes - before, rate).await;
             }
             if media.is_gone(volume) {
                 return Err(RepairError::Gone);
@@ -466,7 +476,7 @@ enum FromWalk {
 
 impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// Room on these members, as far as they answer.
-    async fn spaces_of(&self, members: &[usize]) -> Vec<(usize, DriveSpace)> {
+    pub(crate) async fn spaces_of(&self, members: &[usize]) -> Vec<(usize, DriveSpace)> {
         let mut spaces = Vec::new();
         for member in members {
             let Some(drive) = self.drive(*member) else { continue };

@@ -21,7 +21,7 @@ use crate::walk::{PageFound, Step, Walk};
 
 /// The name of the mark that says how far scrub came.
 const MARK: &str = "scrub";
-const MARK_VERSION: u8 = 1;
+const MARK_VERSION: u8 = 2;
 /// Owner rows looked through for the next stripe after one that cannot be read.
 const OWNERS_BATCH: usize = 64;
 
@@ -34,6 +34,8 @@ struct ScrubMark {
     begun_ms: u64,
     /// When the last whole pass ended; 0 if none did.
     last_full_ms: u64,
+    /// An operator told it to wait, and has not told it to go on.
+    is_paused: bool,
 }
 
 impl ScrubMark {
@@ -42,18 +44,26 @@ impl ScrubMark {
         for number in [self.next_volume, self.begun_ms, self.last_full_ms] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        out.push(u8::from(self.is_paused));
         out
     }
 
     /// A mark that cannot be read only costs a pass.
     fn decode(bytes: &[u8]) -> ScrubMark {
-        let Some((&MARK_VERSION, rest)) = bytes.split_first() else { return ScrubMark::default() };
-        let (numbers, []) = rest.as_chunks::<8>() else { return ScrubMark::default() };
+        let Some((&version, rest)) = bytes.split_first() else { return ScrubMark::default() };
+        let (numbers, rest) = rest.as_chunks::<8>();
+        let is_paused = match (version, rest) {
+            // The first version did not remember it.
+            (1, []) => false,
+            (MARK_VERSION, &[is_paused]) => is_paused != 0,
+            _ => return ScrubMark::default(),
+        };
         let &[next_volume, begun_ms, last_full_ms] = numbers else { return ScrubMark::default() };
         ScrubMark {
             next_volume: u64::from_le_bytes(next_volume),
             begun_ms: u64::from_le_bytes(begun_ms),
             last_full_ms: u64::from_le_bytes(last_full_ms),
+            is_paused,
         }
     }
 }
@@ -74,18 +84,20 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         let shared = Arc::clone(self.shared());
         let executor = self.inner.media.executor.clone();
         let pace = Pace::new(executor.now());
+        let mut is_first_look = true;
         while !shared.stopping.load(Ordering::SeqCst) {
             executor.sleep(BACKGROUND_PERIOD).await;
-            if shared.scrub.is_paused() {
-                continue;
-            }
-            let mark = match self.inner.read_mark().await {
+            let mark = match self.inner.mark_as_told(is_first_look).await {
                 Ok(mark) => mark,
                 Err(error) => {
                     tracing::debug!(%error, "scrub was put off");
                     continue;
                 }
             };
+            is_first_look = false;
+            if mark.is_paused {
+                continue;
+            }
             shared.scrub.last_full_ms.store(mark.last_full_ms, Ordering::Relaxed);
             let period_ms = u64::try_from(shared.options.scrub_period.as_millis()).unwrap_or(u64::MAX);
             // A new pool has nothing to find in its first period.
@@ -105,6 +117,21 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     async fn read_mark(&self) -> Result<ScrubMark, CatalogError> {
         let mark = self.catalog.upkeep_mark(MARK).await?;
         Ok(mark.as_deref().map(ScrubMark::decode).unwrap_or_default())
+    }
+
+    /// The mark, in which the operator's last word on pausing is kept: what was said since the start, or before it.
+    async fn mark_as_told(&self, is_first_look: bool) -> Result<ScrubMark, CatalogError> {
+        let scrub = &self.media.shared.scrub;
+        let mut mark = self.read_mark().await?;
+        if is_first_look && mark.is_paused {
+            scrub.pause_as_before();
+        }
+        let is_paused = scrub.is_paused();
+        if mark.is_paused != is_paused {
+            mark.is_paused = is_paused;
+            self.catalog.set_upkeep_mark(MARK, mark.encode()).await?;
+        }
+        Ok(mark)
     }
 
     /// One pass from where `mark` stands; `pace` is none for the fastest.

@@ -137,6 +137,7 @@ impl StoreShared {
             stripes_lost: read(&self.counts.stripes_lost),
             shards_repaired: read(&self.counts.shards_repaired),
             repair_bytes: read(&self.counts.repair_bytes),
+            shards_balanced: read(&self.counts.shards_balanced),
             volumes_compacted: read(&self.counts.volumes_compacted),
             compacted_bytes: read(&self.counts.compacted_bytes),
             last_full_scrub_s: self.scrub.status().last_full_ms / 1000,
@@ -234,6 +235,7 @@ pub(crate) struct Counts {
     pub(crate) stripes_lost: AtomicU64,
     pub(crate) shards_repaired: AtomicU64,
     pub(crate) repair_bytes: AtomicU64,
+    pub(crate) shards_balanced: AtomicU64,
     pub(crate) volumes_compacted: AtomicU64,
     pub(crate) compacted_bytes: AtomicU64,
 }
@@ -274,8 +276,10 @@ pub struct StoreStats {
     pub stripes_lost: u64,
     /// Shards that repair made anew, or moved off a drive.
     pub shards_repaired: u64,
-    /// Device bytes read by repair.
+    /// Device bytes read by repair and by evening out the drives.
     pub repair_bytes: u64,
+    /// Shards moved from a fuller drive to an emptier one.
+    pub shards_balanced: u64,
     /// Sparse volumes that compaction emptied.
     pub volumes_compacted: u64,
     /// Live bytes that compaction moved.

@@ -60,6 +60,13 @@ impl ScrubControl {
         self.paused.store(paused, Ordering::Release);
     }
 
+    /// Waits as it was told to before this start, unless it was told to run since.
+    pub(crate) fn pause_as_before(&self) {
+        if !self.requested.load(Ordering::Acquire) {
+            self.paused.store(true, Ordering::Release);
+        }
+    }
+
     pub(crate) fn request(&self) {
         self.paused.store(false, Ordering::Release);
         self.requested.store(true, Ordering::Release);

@@ -177,7 +177,7 @@ fn a_drive_that_left_is_named_and_takes_no_part() {
         assert!(tell_drives(&pool.facts(), &membership, &[(DriveId(9), joined.clone())]).await.is_empty());
         let mut drives = world.drives.clone();
         drives.push(joined);
-        let options = shardstore::PoolOptions { redundancy: None };
+        let options = shardstore::PoolOptions::default();
         let pool = shardstore::open_pool(drives, options, &world.executor()).await.unwrap();
         assert_eq!(pool.members().len(), 6);
         assert!(pool.members().iter().all(|member| member.id != left.drive));

@@ -380,6 +380,11 @@ fn a_scrub_goes_on_after_a_restart_and_can_be_paused() {
         let process = world.start(1).await;
         shardstore_reactor::Executor::spawn(&world.executor(), process.store().clone().run_background());
         world.executor().sleep(Duration::from_secs(120)).await;
+        assert!(process.shared.scrub_status().is_paused, "the operator's word outlives the process");
+        assert_eq!(process.shared.scrub_status().last_full_ms, 0);
+        process.shared.start_scrub();
+        world.executor().sleep(Duration::from_secs(120)).await;
+        assert!(!process.shared.scrub_status().is_paused);
         assert!(process.shared.scrub_status().last_full_ms > 0);
         let whole_pass = records(&process).await.len();
         assert!(whole_pass >= 4);

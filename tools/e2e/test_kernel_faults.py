@@ -115,9 +115,10 @@ def started(request):
     """A server over the mounts: each mount point is a drive."""
     servers = []
 
-    def start(disks, **how):
-        one = basalt.Server(f"{disks.root.name}-server", drives=len(disks.mounts), **how)
-        one.drives = list(disks.mounts)
+    def start(disks, drives=None, **how):
+        mounts = disks.mounts[:drives]
+        one = basalt.Server(f"{disks.root.name}-server", drives=len(mounts), **how)
+        one.drives = list(mounts)
         servers.append(one)
         one.start()
         return one
@@ -441,6 +442,37 @@ def test_as_many_drives_as_there_is_parity_fail_at_once_and_nothing_stops(seven)
     server.start()
     load.verify()
     assert all(str(drive) in ready_text(server) for drive in lost)
+
+
+def used_percent(mount):
+    found = os.statvfs(mount)
+    return 100 - found.f_bavail * 100 // found.f_blocks
+
+
+def test_a_drive_that_is_added_takes_its_part_of_what_is_there(disks, started):
+    made = disks(7, size=512 * MIB)
+    server = started(made, drives=6, redundancy="4+2")
+    client = s3_client(server)
+    client.create_bucket(Bucket=BUCKET)
+    load = Load(server, 1)
+    for n in range(60):
+        body = body_of("fill", n, 8 * MIB)
+        client.put_object(Bucket=BUCKET, Key=f"fill/{n:02}", Body=body)
+        load.states[f"fill/{n:02}"] = [digest_of(body)]
+
+    def spread():
+        used = [used_percent(mount) for mount in made.mounts]
+        return max(used) - min(used)
+
+    assert spread() > 20
+    with read_all_along(server, load):
+        assert len(asked(server, "drive", "add", made.mounts[6])["drives"]) == 7
+        basalt.until(lambda: spread() <= 10, 120, "the drives are about equally full")
+    assert asked(server, "repair", "status")["shards_balanced"] > 0
+    assert asked(server, "census")["report"]["all_whole"]
+    server.drives = list(made.mounts)
+    server.restart()
+    load.verify()
 
 
 def test_a_power_cut_while_full_loses_nothing(disks, started):

@@ -101,6 +101,7 @@ pub(crate) fn repair(answer: &Value) -> String {
         ("of these waiting", number(answer, "shards_waiting").to_string()),
         ("beyond repair", number(answer, "shards_lost").to_string()),
         ("made anew since the start", number(answer, "shards_repaired").to_string()),
+        ("moved to emptier drives", number(answer, "shards_balanced").to_string()),
         ("read since the start", size(number(answer, "read_bytes"))),
     ];
     let waits_for = text(answer, "waits_for");

@@ -265,6 +265,7 @@ fn repair(api: &AdminApi) -> Response<()> {
             "waits_for": status.waits_for,
             "shards_lost": status.volumes_lost,
             "shards_repaired": stats.shards_repaired,
+            "shards_balanced": stats.shards_balanced,
             "read_bytes": stats.repair_bytes,
         }),
     )

@@ -32,7 +32,8 @@ const STORE_COUNTERS: &[Row<StoreStats>] = &[
     ("basalt_repair_shards_total", "Shards made anew, or moved off a drive", |s| s.shards_repaired),
     ("basalt_compaction_volumes_total", "Sparse volumes emptied", |s| s.volumes_compacted),
     ("basalt_compaction_moved_bytes_total", "Live bytes moved out of sparse volumes", |s| s.compacted_bytes),
-    ("basalt_repair_read_bytes_total", "Device bytes read by repair", |s| s.repair_bytes),
+    ("basalt_repair_read_bytes_total", "Device bytes read by repair and evening out", |s| s.repair_bytes),
+    ("basalt_balance_shards_total", "Shards moved from fuller drives to emptier ones", |s| s.shards_balanced),
 ];
 const STORE_GAUGES: &[Row<StoreStats>] = &[
     ("basalt_cache_bytes", "Bytes in the page cache", |s| s.cache_bytes),

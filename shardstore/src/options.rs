@@ -32,7 +32,7 @@ pub(crate) const FLUSHES_IN_FLIGHT_MAX: usize = 4;
 pub(crate) const WALK_WINDOW_SECTORS: u32 = 128;
 /// One write of repair: as large as a window of two shards.
 pub(crate) const REPAIR_WRITE_BYTES: usize = 1024 * 1024;
-/// Segments made anew at a time: each holds k windows of 512 KiB and two writes of 1 MiB, 24 MiB together at k = 8.
+/// Segments made anew at a time: each holds 2 k windows of 512 KiB and two writes of 1 MiB, 40 MiB together at k = 8.
 pub(crate) const REPAIRS_AT_ONCE: usize = 4;
 /// Wait of background work for buffers, or for metadata that is busy.
 pub(crate) const OVERLOAD_WAIT: Duration = Duration::from_millis(50);

@@ -393,7 +393,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     ) -> Result<(), RepairError> {
         let (media, volume, shard) = (&self.media, &due.volume, due.shard);
         let shared = &media.shared;
-        let mut walk = Walk::new(volume, media.sources_of(due));
+        let mut walk = Walk::new(volume, media.sources_of(due)).reading_ahead();
         loop {
             let before = walk.read_bytes;
             let step = match walk.next(media).await {

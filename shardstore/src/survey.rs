@@ -162,7 +162,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             end_sector: volume.frontier_sector(),
             bad: Vec::new(),
         };
-        let mut walk = Walk::new(volume, (0..shards).collect());
+        let mut walk = Walk::new(volume, (0..shards).collect()).reading_ahead();
         loop {
             let before = walk.read_bytes;
             let Ok(step) = walk.next(self).await else {

@@ -411,7 +411,9 @@ impl<R: RunStore, X: Executor> State<R, X> {
             // Certainly not written.
             LogError::ReadOnly | LogError::NoSpace => (EngineError::ReadOnly, EngineError::ReadOnly),
             LogError::TooLarge => (EngineError::TooLarge, EngineError::Overloaded),
-            LogError::Damaged { what } => (EngineError::Damaged(what), EngineError::ReadOnly),
+            LogError::Damaged { .. } | LogError::FutureVersion { .. } => {
+                (EngineError::Damaged(error.to_string()), EngineError::ReadOnly)
+            }
             LogError::Stopped => {
                 self.stopping = true;
                 (EngineError::CommitUnknown, EngineError::Stopped)

@@ -14,6 +14,13 @@ pub enum LogError {
         /// What is missing, and where it should be.
         what: String,
     },
+    /// A later version of this program wrote the log: start that one.
+    FutureVersion {
+        /// The drive.
+        label: String,
+        /// The version of its term file.
+        version: u32,
+    },
     /// The log's task has ended; the outcome of what was asked is unknown. Restart.
     Stopped,
 }
@@ -25,6 +32,11 @@ impl std::fmt::Display for LogError {
             LogError::NoSpace => f.write_str("no room for the metadata log"),
             LogError::TooLarge => f.write_str("the record is longer than a log record may be"),
             LogError::Damaged { what } => write!(f, "the metadata log is damaged: {what}"),
+            LogError::FutureVersion { label, version } => write!(
+                f,
+                "the metadata log on {label} was written by a later version of basalt (log version {version}): start \
+                 that version"
+            ),
             LogError::Stopped => f.write_str("the metadata log has stopped"),
         }
     }

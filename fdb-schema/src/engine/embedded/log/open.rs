@@ -93,6 +93,8 @@ pub(crate) async fn recover<D: Drive, X: Executor>(
 struct Look<D, X> {
     slot: Slot<D, X>,
     term: Option<Term>,
+    /// The term file is of a later version.
+    future_version: Option<u32>,
     files: Vec<FileId>,
 }
 
@@ -131,9 +133,11 @@ async fn look_at<D: Drive, X: Executor>(
 ) -> Result<(Look<D, X>, Option<String>), SlotError> {
     let drive = slot.drive.clone();
     let bytes = slot.run(async move { drive.read_small(TERM_PATH, TERM_MAX_BYTES).await }).await;
+    let mut future_version = None;
     let (term, note) = match bytes {
         Ok(bytes) => {
             let term = Term::decode(&bytes, task.pool);
+            future_version = Term::future_version(&bytes);
             let damaged = || format!("{}: {TERM_PATH} is damaged or of another pool", slot.drive.label());
             let note = term.is_none().then(damaged);
             (term, note)
@@ -142,11 +146,17 @@ async fn look_at<D: Drive, X: Executor>(
         Err(error) => return Err(error),
     };
     let files = list_files(slot).await?;
-    Ok((Look { slot: slot.clone(), term, files }, note))
+    Ok((Look { slot: slot.clone(), term, future_version, files }, note))
 }
 
-/// The highest term on any drive; two member lists for one number cannot be told apart.
-fn highest_term<D, X>(looks: &[Look<D, X>]) -> Result<Option<Term>, LogError> {
+/// The highest term on any drive; two member lists for one number cannot be told apart, and what a later version wrote
+/// is never taken for damage: a log without its newest terms would be an old state.
+fn highest_term<D: Drive, X>(looks: &[Look<D, X>]) -> Result<Option<Term>, LogError> {
+    for look in looks {
+        if let Some(version) = look.future_version {
+            return Err(LogError::FutureVersion { label: look.slot.drive.label().to_owned(), version });
+        }
+    }
     let mut highest: Option<&Term> = None;
     for term in looks.iter().filter_map(|look| look.term.as_ref()) {
         match highest {

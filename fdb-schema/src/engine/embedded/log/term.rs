@@ -45,6 +45,15 @@ impl Term {
         out
     }
 
+    /// The version of a term file that a later version of this program wrote; its checksum and magic never change.
+    pub(crate) fn future_version(bytes: &[u8]) -> Option<u32> {
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        let (magic, rest) = body.split_first_chunk::<8>()?;
+        let version = u32::from_le_bytes(*rest.first_chunk()?);
+        let is_intact = crc32c_of(body) == u32::from_le_bytes(*crc) && *magic == MAGIC;
+        (is_intact && version > FORMAT_VERSION).then_some(version)
+    }
+
     /// `None`: damaged, of another pool or of another format.
     pub(crate) fn decode(bytes: &[u8], pool: PoolId) -> Option<Term> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;

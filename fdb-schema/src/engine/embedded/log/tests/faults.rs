@@ -119,6 +119,28 @@ fn records_without_any_term_file_are_not_a_fresh_pool() {
     assert_damaged(world.try_open(&[0, 1]));
 }
 
+/// Story: a term file of a later format counted as damaged. After a downgrade the log would have begun where the last
+/// term of the old format ended, without what the later version had acknowledged since.
+#[test]
+fn a_log_that_a_later_version_went_on_with_is_refused_by_name() {
+    let world = written(15, 3, 2, 5);
+    let drive = world.drives[1].clone();
+    world.sim.block_on(async move {
+        let mut bytes = drive.read_small(TERM_PATH, 4096).await.unwrap();
+        bytes[8..12].copy_from_slice(&9u32.to_le_bytes());
+        let body = bytes.len() - 4;
+        let crc = crate::engine::embedded::log::format::crc32c_of(&bytes[..body]);
+        bytes[body..].copy_from_slice(&crc.to_le_bytes());
+        drive.write_small(TERM_PATH, bytes).await.unwrap();
+    });
+    match world.try_open(&[0, 1, 2]) {
+        Err(error @ LogError::FutureVersion { version: 9, .. }) => {
+            assert!(error.to_string().contains("d1"), "{error}");
+        }
+        other => panic!("{:?}", other.map(|(_, recovered)| recovered)),
+    }
+}
+
 #[test]
 fn an_old_state_of_a_drive_is_ignored_when_it_returns() {
     let mut world = World::new(6, 3, 2);

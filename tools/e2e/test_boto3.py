@@ -666,6 +666,66 @@ def test_multipart_by_hand(s3, module_bucket):
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=module_bucket)
 
 
+@pytest.mark.parametrize("algorithm", [None, "CRC32", "SHA256"])
+def test_the_transfer_manager_copies_a_large_object_in_parts(s3, module_bucket, bucket, algorithm):
+    """`client.copy` and `aws s3 cp` between buckets do this by themselves from 8 MiB on."""
+    body = noise(19 * MIB + 3)
+    s3.put_object(Bucket=module_bucket, Key="in parts/söurce +", Body=body, Metadata={"a": "b"})
+    source = {"Bucket": module_bucket, "Key": "in parts/söurce +"}
+    extra = {"ChecksumAlgorithm": algorithm} if algorithm else None
+    config = TransferConfig(multipart_threshold=8 * MIB, multipart_chunksize=6 * MIB, max_concurrency=3)
+    s3.copy(source, bucket, "copy", ExtraArgs=extra, Config=config)
+    found = s3.head_object(Bucket=bucket, Key="copy", PartNumber=2)
+    assert (found["PartsCount"], found["ContentLength"]) == (4, 6 * MIB)
+    assert s3.get_object(Bucket=bucket, Key="copy")["Body"].read() == body
+
+
+def test_parts_are_copied_from_ranges_and_mixed_with_uploaded_ones(s3, module_bucket):
+    body = noise(12 * MIB)
+    s3.put_object(Bucket=module_bucket, Key="ranged", Body=body)
+    tag = s3.head_object(Bucket=module_bucket, Key="ranged")["ETag"]
+    upload = s3.create_multipart_upload(Bucket=module_bucket, Key="mixed")["UploadId"]
+    where = dict(Bucket=module_bucket, Key="mixed", UploadId=upload)
+    source = {"Bucket": module_bucket, "Key": "ranged"}
+    first = s3.upload_part_copy(
+        **where, PartNumber=1, CopySource=source, CopySourceRange=f"bytes=1000-{6 * MIB}", CopySourceIfMatch=tag
+    )["CopyPartResult"]
+    assert first["ETag"] == f'"{hashlib.md5(body[1000:6 * MIB + 1]).hexdigest()}"'
+    assert first["LastModified"].year >= 2024
+    second = s3.upload_part(**where, PartNumber=2, Body=b"u" * (5 * MIB))
+    last = s3.upload_part_copy(**where, PartNumber=3, CopySource=f"{module_bucket}/ranged")["CopyPartResult"]
+    # The source may go and change: the parts are what they were.
+    s3.put_object(Bucket=module_bucket, Key="ranged", Body=b"another")
+    listed = s3.list_parts(**where)["Parts"]
+    assert [part["Size"] for part in listed] == [6 * MIB - 999, 5 * MIB, 12 * MIB]
+    parts = [{"PartNumber": n, "ETag": part["ETag"]} for n, part in enumerate((first, second, last), 1)]
+    s3.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+    whole = body[1000 : 6 * MIB + 1] + b"u" * (5 * MIB) + body
+    assert s3.get_object(Bucket=module_bucket, Key="mixed")["Body"].read() == whole
+
+
+def test_a_part_copy_is_refused_for_what_is_wrong_with_its_source(s3, module_bucket):
+    s3.put_object(Bucket=module_bucket, Key="five", Body=b"12345")
+    tag = s3.head_object(Bucket=module_bucket, Key="five")["ETag"]
+    upload = s3.create_multipart_upload(Bucket=module_bucket, Key="refused")["UploadId"]
+
+    def copy(source="five", **how):
+        where = {**dict(Bucket=module_bucket, Key="refused", UploadId=upload, PartNumber=1), **how}
+        return lambda: s3.upload_part_copy(CopySource={"Bucket": module_bucket, "Key": source}, **where)
+
+    refused(copy("nothing"), 404, "NoSuchKey")
+    refused(copy(CopySourceRange="bytes=0-5"), 416, "InvalidRange")
+    for text in ("0-2", "bytes=0", "bytes=hello-world", "bytes=3-2", "bytes=0-2,3-4"):
+        refused(copy(CopySourceRange=text), 400, "InvalidArgument")
+    refused(copy(CopySourceIfMatch='"no"'), 412, "PreconditionFailed")
+    refused(copy(CopySourceIfNoneMatch=tag), 412, "PreconditionFailed")
+    refused(copy(PartNumber=10_001), 400, "InvalidArgument")
+    refused(copy(UploadId="0" * 32), 404, "NoSuchUpload")
+    assert "Parts" not in s3.list_parts(Bucket=module_bucket, Key="refused", UploadId=upload)
+    copy(CopySourceRange="bytes=0-4", CopySourceIfMatch=tag)()
+    s3.abort_multipart_upload(Bucket=module_bucket, Key="refused", UploadId=upload)
+
+
 def test_an_object_is_read_by_part_number(s3, module_bucket):
     """The CRT begins each download with part 1; warp reads every part this way."""
     where = {"Bucket": module_bucket, "Key": "by part"}

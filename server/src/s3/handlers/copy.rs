@@ -1,11 +1,22 @@
-//! CopyObject.
-//! Invariants: the source's conditions are decided in the transaction that copies; no bytes move.
-//! Not here: copies of parts, which are not built.
+//! CopyObject and UploadPartCopy.
+//! Invariants: of a whole object no bytes move, and the source's conditions are decided in the transaction that copies;
+//! a part is read and written inside the server, from the source as it was when its conditions were decided.
+//! Not here: the rest of an upload in parts (`multipart`).
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::multipart::{part_number, upload_id};
 use super::{Reply, Request, S3Service};
 use crate::auth::{Credentials, decode_escapes};
 use crate::http::Response;
-use crate::ops::api::{BucketName, CopyObject, ObjectKey, OpError, Operations};
+use crate::ops::api::{
+    BODY_MAX_BYTES, BodyError, BodyEvent, BodyReader, BodySource, BodySummary, BucketName, ChecksumAlgorithm,
+    CopyObject, ObjectKey, OpError, OpenedObject, Operations, PutPart,
+};
+use crate::s3::checksum::{Digests, Expected};
 use crate::s3::conditions::{ReadConditions, Verdict, write_condition};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
@@ -48,6 +59,126 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             .await?;
         Ok(Response::new(200).with_bytes("application/xml", xml::copy_object(&written)))
     }
+
+    pub(super) async fn copy_part(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let head = request.head;
+        refuse_unbuilt(head)?;
+        let (bucket, key) = copy_source(head.header("x-amz-copy-source").unwrap_or_default())?;
+        let asked = head.header_str("x-amz-copy-source-range").map(copy_range).transpose()?;
+        let (upload, part_number) = (upload_id(request)?, part_number(request)?);
+        let object = self.ops.open_object(bucket, key).await?;
+        let info = object.info();
+        match ReadConditions::of_copy_source(head).check(&info.etag.to_string(), info.modified_ms) {
+            Verdict::Proceed => {}
+            Verdict::NotModified | Verdict::Failed => return Err(Code::PreconditionFailed.into()),
+        }
+        let range = asked.unwrap_or(0..info.size_bytes);
+        if range.end > info.size_bytes {
+            return Err(S3Error::with_message(
+                Code::InvalidRange,
+                format!("Range specified is not valid for source object of size: {}", info.size_bytes),
+            )
+            .and("ActualObjectSize", info.size_bytes.to_string()));
+        }
+        let len_bytes = range.end - range.start;
+        if len_bytes > BODY_MAX_BYTES {
+            return Err(S3Error::with_message(
+                Code::InvalidRequest,
+                format!(
+                    "The specified copy source is larger than the maximum allowable size for a copy source: {BODY_MAX_BYTES}"
+                ),
+            ));
+        }
+        let put = PutPart {
+            bucket: request.bucket()?,
+            key: request.key()?,
+            upload,
+            part_number,
+            len_bytes: Some(len_bytes),
+        };
+        let _permit = self.ops.admit(Some(len_bytes))?;
+        let mut body = CopiedBody::new(object.read(range));
+        let part = match (self.ops.put_part(put, &mut body).await, body.failure) {
+            (Ok(part), _) => part,
+            // The source could not be read: that is the reason, not that its body was cut short.
+            (Err(_), Some(failure)) => return Err(failure.into()),
+            (Err(error), None) => return Err(error.into()),
+        };
+        Ok(Response::new(200).with_bytes("application/xml", xml::copy_part(&part)))
+    }
+}
+
+/// A range of an object on its way to be a part.
+struct CopiedBody<R> {
+    reader: R,
+    /// Read and not passed on yet.
+    pending: VecDeque<Bytes>,
+    /// Taken at the end.
+    digests: Option<Digests>,
+    /// Why the source could not be read.
+    failure: Option<OpError>,
+}
+
+impl<R: BodyReader> CopiedBody<R> {
+    fn new(reader: R) -> CopiedBody<R> {
+        let digests = Some(Digests::new(Expected::default()));
+        CopiedBody { reader, pending: VecDeque::new(), digests, failure: None }
+    }
+}
+
+impl<R: BodyReader> BodySource for CopiedBody<R> {
+    fn want_checksum(&mut self, algorithm: ChecksumAlgorithm) {
+        if let Some(digests) = &mut self.digests {
+            digests.want(algorithm);
+        }
+    }
+
+    async fn next(&mut self) -> Result<BodyEvent, BodyError> {
+        loop {
+            let digests = self.digests.as_mut().ok_or(BodyError::Incomplete)?;
+            if let Some(data) = self.pending.pop_front() {
+                digests.update(&data);
+                return Ok(BodyEvent::Data(data));
+            }
+            match self.reader.next().await {
+                Some(Ok(slices)) => self.pending.extend(slices.into_iter().filter(|slice| !slice.is_empty())),
+                Some(Err(error)) => {
+                    self.failure = Some(error);
+                    return Err(BodyError::Incomplete);
+                }
+                None => {
+                    let digests = self.digests.take().ok_or(BodyError::Incomplete)?;
+                    let digested = digests.finish(None)?;
+                    return Ok(BodyEvent::End(BodySummary {
+                        md5: digested.md5,
+                        checksum: digested.checksum,
+                        len_bytes: digested.len_bytes,
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// `bytes=first-last`, both given and inclusive; AWS takes no other form here.
+fn copy_range(text: &str) -> Result<Range<u64>, S3Error> {
+    let invalid = || {
+        S3Error::argument(
+            "x-amz-copy-source-range",
+            text,
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the \
+             zero-based offsets of the first and last bytes to copy",
+        )
+    };
+    let (first, last) =
+        text.strip_prefix("bytes=").and_then(|range| range.split_once('-')).ok_or_else(invalid)?;
+    let number = |digits: &str| -> Option<u64> {
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(first..last.checked_add(1).ok_or_else(invalid)?),
+        _ => Err(invalid()),
+    }
 }
 
 /// `[/]bucket/key[?versionId=...]`, percent-encoded.
@@ -84,6 +215,28 @@ pub(super) fn copy_source(value: &[u8]) -> Result<(BucketName, ObjectKey), S3Err
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn ranges_of_parts_have_two_ends() {
+        assert_eq!(copy_range("bytes=0-0").unwrap(), 0..1);
+        assert_eq!(copy_range("bytes=5-11").unwrap(), 5..12);
+        for text in [
+            "0-2",
+            "bytes=0",
+            "bytes=",
+            "bytes=-5",
+            "bytes=5-",
+            "bytes=5-2",
+            "bytes=hello-world",
+            "bytes=0-bar",
+            "bytes=0-2,3-5",
+            "bytes=+1-2",
+            "bytes=0-18446744073709551615",
+            "bytes=0-99999999999999999999999",
+        ] {
+            assert_eq!(copy_range(text).unwrap_err().code, Code::InvalidArgument, "{text}");
+        }
+    }
 
     #[test]
     fn sources_are_decoded_once_with_or_without_a_slash() {

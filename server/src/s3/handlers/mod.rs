@@ -192,6 +192,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::ListObjectVersions => self.list_object_versions(&request).await,
             Operation::CreateMultipartUpload => self.create_upload(&request).await,
             Operation::UploadPart => self.put_part(&request, S3Body::new(head, signature, body)?).await,
+            Operation::UploadPartCopy => self.copy_part(&request).await,
             Operation::CompleteMultipartUpload => {
                 self.complete_upload(&request, S3Body::new(head, signature, body)?).await
             }

@@ -1,6 +1,6 @@
 //! Uploads in parts: create, upload, complete, abort, list.
 //! Invariants: part numbers, tags and checksums are read before anything is done.
-//! Not here: copies of parts, which are not built.
+//! Not here: copies of parts (`copy`).
 
 use shardstore_reactor::{Executor, Stream};
 
@@ -182,12 +182,12 @@ async fn completion_document<S: Stream, E: Executor>(body: S3Body<'_, '_, S, E>)
     body.without_checksums().collect(COMPLETION_BYTES_MAX).await
 }
 
-fn upload_id(request: &Request<'_>) -> Result<UploadId, S3Error> {
+pub(super) fn upload_id(request: &Request<'_>) -> Result<UploadId, S3Error> {
     let text = request.query.text("uploadId")?.unwrap_or_default();
     Ok(UploadId::parse(&text)?)
 }
 
-fn part_number(request: &Request<'_>) -> Result<u16, S3Error> {
+pub(super) fn part_number(request: &Request<'_>) -> Result<u16, S3Error> {
     let text = request.query.text("partNumber")?.unwrap_or_default();
     text.parse().ok().filter(|number| (1..=10_000).contains(number)).ok_or_else(|| {
         S3Error::argument(

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::writer::XmlWriter;
 use crate::auth::encode_escapes;
 use crate::ops::api::{
-    BucketPage, ChecksumAlgorithm, ChecksumKind, ListedObject, ObjectPage, PartPage, StoredChecksum,
-    UploadPage, Written,
+    BucketPage, ChecksumAlgorithm, ChecksumKind, ListedObject, ObjectPage, PartInfo, PartPage,
+    StoredChecksum, UploadPage, Written,
 };
 use crate::s3::checksum::{algorithm_name, element_name, kind_name, value_text};
 use crate::s3::error::S3Error;
@@ -280,6 +280,16 @@ pub fn copy_object(written: &Written) -> Bytes {
     xml.etag(&written.etag);
     push_checksum(&mut xml, written.checksum.as_ref(), written.etag.part_count, true);
     xml.close("CopyObjectResult");
+    xml.finish()
+}
+
+/// `UploadPartCopy`.
+pub fn copy_part(part: &PartInfo) -> Bytes {
+    let mut xml = XmlWriter::s3_document("CopyPartResult", 256);
+    xml.leaf("LastModified", &iso_8601(part.modified_ms));
+    xml.etag(&part.etag);
+    push_checksum(&mut xml, part.checksum.as_ref(), None, false);
+    xml.close("CopyPartResult");
     xml.finish()
 }
 

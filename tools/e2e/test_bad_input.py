@@ -617,7 +617,7 @@ def test_http_1_0_and_connection_close(connect, signer, server, module_bucket):
     [
         ("PUT", "", "lifecycle="), ("PUT", "", "website="), ("PUT", "", "replication="), ("GET", "", "accelerate="), ("GET", "", "inventory="), ("GET", "", "metrics="), ("PUT", "", "policy="),
         ("PUT", "", "versioning="), ("PUT", "", "acl="), ("GET", "", "wibble"), ("GET", "/warm/0", "torrent="),
-        ("PUT", "/warm/0", "tagging="), ("PUT", "/warm/0", "acl="), ("PUT", "/warm/0", "retention="),
+        ("PUT", "", "tagging="), ("PUT", "/warm/0", "acl="), ("PUT", "/warm/0", "retention="),
         ("POST", "/warm/0", "select=&select-type=2"), ("POST", "/warm/0", "restore="),
     ],
 )

@@ -666,6 +666,78 @@ def test_multipart_by_hand(s3, module_bucket):
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=module_bucket)
 
 
+def tags_of(s3, bucket, key):
+    return {tag["Key"]: tag["Value"] for tag in s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]}
+
+
+def tag_set(**tags):
+    return {"TagSet": [{"Key": key, "Value": value} for key, value in tags.items()]}
+
+
+def test_tags_are_set_with_an_object_or_by_themselves(s3, module_bucket):
+    where = dict(Bucket=module_bucket, Key="tagged")
+    written = s3.put_object(**where, Body=b"x", Tagging="team=a%20b&empty=&%C3%BC=%26")
+    assert tags_of(s3, module_bucket, "tagged") == {"team": "a b", "empty": "", "ü": "&"}
+    found = s3.get_object(**where)
+    assert found["TagCount"] == 3 and "x-amz-tagging" not in found["ResponseMetadata"]["HTTPHeaders"]
+    s3.put_object_tagging(**where, Tagging=tag_set(one="1", two="+ /=@:"))
+    assert tags_of(s3, module_bucket, "tagged") == {"one": "1", "two": "+ /=@:"}
+    after = s3.head_object(**where)
+    assert (after["ETag"], after["LastModified"]) == (written["ETag"], found["LastModified"])
+    s3.delete_object_tagging(**where)
+    assert tags_of(s3, module_bucket, "tagged") == {}
+    assert "x-amz-tagging-count" not in s3.head_object(**where)["ResponseMetadata"]["HTTPHeaders"]
+    s3.put_object(**where, Body=b"y", Tagging="a=b")
+    s3.put_object(**where, Body=b"z")
+    assert tags_of(s3, module_bucket, "tagged") == {}
+
+
+def test_tags_in_copies_and_uploads_in_parts(s3, module_bucket):
+    s3.put_object(Bucket=module_bucket, Key="tag-source", Body=b"x", Tagging="a=1", Metadata={"m": "1"})
+    copy = dict(Bucket=module_bucket, CopySource={"Bucket": module_bucket, "Key": "tag-source"})
+    s3.copy_object(**copy, Key="tag-copy")
+    assert tags_of(s3, module_bucket, "tag-copy") == {"a": "1"}
+    s3.copy_object(**copy, Key="tag-copy", MetadataDirective="REPLACE", Metadata={})
+    assert tags_of(s3, module_bucket, "tag-copy") == {"a": "1"}
+    s3.copy_object(**copy, Key="tag-copy", TaggingDirective="REPLACE", Tagging="b=2")
+    assert tags_of(s3, module_bucket, "tag-copy") == {"b": "2"}
+    assert s3.head_object(Bucket=module_bucket, Key="tag-copy")["Metadata"] == {"m": "1"}
+    s3.copy_object(**copy, Key="tag-copy", TaggingDirective="REPLACE")
+    assert tags_of(s3, module_bucket, "tag-copy") == {}
+    where = dict(Bucket=module_bucket, Key="tag-parts")
+    upload = s3.create_multipart_upload(**where, Tagging="c=3")["UploadId"]
+    part = s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"p")["ETag"]
+    s3.complete_multipart_upload(
+        **where, UploadId=upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]}
+    )
+    assert tags_of(s3, module_bucket, "tag-parts") == {"c": "3"}
+
+
+def test_tags_over_a_limit_are_refused_and_change_nothing(s3, module_bucket):
+    where = dict(Bucket=module_bucket, Key="tag-limits")
+    s3.put_object(**where, Body=b"x", Tagging="kept=1")
+    full = {f"{n:0128}": "v" * 256 for n in range(10)}
+
+    def put(tags):
+        return lambda: s3.put_object_tagging(**where, Tagging={"TagSet": tags})
+
+    for code, tags in (
+        ("BadRequest", [{"Key": str(n), "Value": ""} for n in range(11)]),
+        ("InvalidTag", [{"Key": "k" * 129, "Value": ""}]),
+        ("InvalidTag", [{"Key": "k", "Value": "v" * 257}]),
+        ("InvalidTag", [{"Key": "k", "Value": "1"}, {"Key": "k", "Value": "2"}]),
+        ("InvalidTag", [{"Key": "aws:k", "Value": "1"}]),
+    ):
+        refused(put(tags), 400, code)
+    refused(lambda: s3.put_object(**where, Body=b"y", Tagging="a=%zz"), 400, "InvalidArgument")
+    assert tags_of(s3, module_bucket, "tag-limits") == {"kept": "1"}
+    assert s3.get_object(**where)["Body"].read() == b"x"
+    s3.put_object_tagging(**where, Tagging=tag_set(**full))
+    assert tags_of(s3, module_bucket, "tag-limits") == full
+    refused(lambda: s3.get_object_tagging(Bucket=module_bucket, Key="none"), 404, "NoSuchKey")
+    refused(lambda: s3.put_object_tagging(Bucket=module_bucket, Key="none", Tagging=tag_set(a="b")), 404, "NoSuchKey")
+
+
 @pytest.mark.parametrize("algorithm", [None, "CRC32", "SHA256"])
 def test_the_transfer_manager_copies_a_large_object_in_parts(s3, module_bucket, bucket, algorithm):
     """`client.copy` and `aws s3 cp` between buckets do this by themselves from 8 MiB on."""

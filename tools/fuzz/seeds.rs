@@ -134,6 +134,7 @@ const DOCUMENTS: &[&str] = &[
      <VersionId>null</VersionId><ETag>\"x\"</ETag><Size>1</Size></Object><Quiet>true</Quiet></Delete>",
     "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\"x\"</ETag>\
      <ChecksumCRC32C>wdBDMA==</ChecksumCRC32C></Part></CompleteMultipartUpload>",
+    "<Tagging><TagSet><Tag><Key>a b</Key><Value>&amp;=</Value></Tag><Tag><Key>c</Key><Value/></Tag></TagSet></Tagging>",
     "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>",
     "<!DOCTYPE d [<!ENTITY a \"b\">]><Delete><!-- c --><![CDATA[d]]>&a;</Delete>",
 ];

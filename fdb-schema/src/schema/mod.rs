@@ -39,5 +39,5 @@ pub use record::{
 };
 pub use retry::{Metadata, Outcomes};
 pub use upload::{Completed, Composed, NewPart, NewUpload, UploadPath};
-pub use value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
+pub use value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum, TAGGING_HEADER};
 pub use volume::{LiveVolume, Owner};

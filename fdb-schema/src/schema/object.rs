@@ -13,7 +13,7 @@ use super::error::{Failure, Refusal, damaged};
 use super::keyspace::{self, BucketId};
 use super::record::{HINT_EXTENTS_MAX, INLINE_MAX_BYTES, ListedRecord, ObjectRecord, Place};
 use super::retry::Metadata;
-use super::value::{ETag, Header, StoredChecksum};
+use super::value::{ETag, Header, StoredChecksum, TAGGING_HEADER};
 use crate::{Engine, Isolation, Transaction};
 
 /// Keys of one transaction of a bulk delete: 100 x (object, header, garbage, usage) rows stay far below 10 MB, and a
@@ -128,8 +128,10 @@ pub struct Copy<'a> {
     pub bucket: &'a str,
     /// Key of the target.
     pub key: &'a [u8],
-    /// What the target keeps instead of the source's headers.
+    /// What the target keeps instead of the source's headers; the tag set has a rule of its own.
     pub replace_headers: Option<Vec<Header>>,
+    /// The target's tag set instead of the source's, as [`Metadata::put_tagging`] takes it.
+    pub replace_tagging: Option<Option<Bytes>>,
     /// The target's storage class if it is not STANDARD.
     pub storage_class: Option<String>,
     /// Of what it replaces.
@@ -308,6 +310,27 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         Ok(true)
     }
 
+    /// Replaces an object's tag set, as [`TAGGING_HEADER`] keeps it, and nothing else of it.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchBucket`], [`Refusal::NoSuchKey`], [`Failure::Engine`].
+    pub async fn put_tagging(
+        &self,
+        bucket_name: &str,
+        key: &[u8],
+        tagging: Option<Bytes>,
+    ) -> Result<(), Failure> {
+        self.write(async |txn| {
+            let bucket = bucket(txn, bucket_name, Isolation::Serializable).await?.id;
+            let record = object(txn, bucket, key, Isolation::Serializable).await?;
+            let mut record = record.ok_or(Refusal::NoSuchKey)?;
+            set_tagging(&mut record.headers, tagging.clone());
+            txn.set(&keyspace::object(bucket, key), &record.encode());
+            Ok(())
+        })
+        .await
+    }
+
     /// Makes a second name for an object's bytes. `source_check` sees the source in the same transaction; what it
     /// refuses with is the inner result.
     ///
@@ -340,7 +363,12 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             target.listed.modified_ms = now_ms;
             target.listed.storage_class.clone_from(&copy.storage_class);
             if let Some(headers) = &copy.replace_headers {
+                let kept = tagging(&target.headers);
                 target.headers.clone_from(headers);
+                set_tagging(&mut target.headers, kept);
+            }
+            if let Some(replaced) = &copy.replace_tagging {
+                set_tagging(&mut target.headers, replaced.clone());
             }
             // The new reference comes first, so that replacing an earlier copy never drops the last one.
             match source.place {
@@ -357,6 +385,15 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         })
         .await
     }
+}
+
+fn tagging(headers: &[Header]) -> Option<Bytes> {
+    headers.iter().find(|header| header.name == TAGGING_HEADER).map(|header| header.value.clone())
+}
+
+fn set_tagging(headers: &mut Vec<Header>, tagging: Option<Bytes>) {
+    headers.retain(|header| header.name != TAGGING_HEADER);
+    headers.extend(tagging.map(|value| Header { name: TAGGING_HEADER.to_owned(), value }));
 }
 
 async fn current<T: Transaction>(txn: &T, bucket_name: &str, key: &[u8]) -> Result<ObjectRecord, Failure> {

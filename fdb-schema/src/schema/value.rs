@@ -108,6 +108,10 @@ pub struct StoredChecksum {
     pub value: Bytes,
 }
 
+/// The header under which an object keeps its tag set, URL-encoded: set with the object or by itself, copied by a rule of
+/// its own, never returned as it is.
+pub const TAGGING_HEADER: &str = "x-amz-tagging";
+
 /// A header that comes back as it was sent: `content-type`, `x-amz-meta-*` and the like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {

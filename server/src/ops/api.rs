@@ -9,7 +9,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 pub use fdb_schema::schema::{
-    ChecksumAlgorithm, ChecksumKind, DeleteCondition, ETag, Header, StoredChecksum, WriteCondition,
+    ChecksumAlgorithm, ChecksumKind, DeleteCondition, ETag, Header, StoredChecksum, TAGGING_HEADER,
+    WriteCondition,
 };
 
 /// Longest object key, in bytes.
@@ -355,6 +356,8 @@ pub struct CopyObject {
     pub key: ObjectKey,
     /// `Some` for the directive REPLACE: what the target keeps instead of the source's headers.
     pub replace_headers: Option<Vec<Header>>,
+    /// `Some` for the tagging directive REPLACE: the target's tag set, as [`Operations::put_tagging`] takes it.
+    pub replace_tagging: Option<Option<Bytes>>,
     /// The target's storage class: `None` keeps STANDARD.
     pub storage_class: Option<String>,
     /// Of what it replaces.
@@ -652,6 +655,16 @@ pub trait Operations: Clone + 'static {
         bucket: BucketName,
         deletes: Vec<DeleteEntry>,
     ) -> impl Future<Output = Result<Vec<Result<(), OpError>>, OpError>>;
+    /// Replaces an object's tag set by what [`TAGGING_HEADER`] is to hold; its tag and time stay.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`].
+    fn put_tagging(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        tagging: Option<Bytes>,
+    ) -> impl Future<Output = Result<(), OpError>>;
     /// Copies an object. `source_check` is the conditions on the source, decided in the transaction that copies.
     ///
     /// # Errors

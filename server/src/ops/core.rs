@@ -147,6 +147,15 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         Ok(results.into_iter().map(|result| result.map(drop).map_err(of_failure)).collect())
     }
 
+    async fn put_tagging(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        tagging: Option<Bytes>,
+    ) -> Result<(), OpError> {
+        self.inner.metadata.put_tagging(bucket.as_str(), key.as_bytes(), tagging).await.map_err(of_failure)
+    }
+
     async fn copy_object(
         &self,
         copy: CopyObject,
@@ -161,6 +170,7 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
             bucket: copy.bucket.as_str(),
             key: copy.key.as_bytes(),
             replace_headers: copy.replace_headers,
+            replace_tagging: copy.replace_tagging,
             storage_class: copy.storage_class,
             condition: copy.condition,
         };

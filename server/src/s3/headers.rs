@@ -5,9 +5,10 @@
 use bytes::Bytes;
 
 use crate::http::{HeaderText, RequestHead};
-use crate::ops::api::{Header, ObjectInfo};
+use crate::ops::api::{Header, ObjectInfo, TAGGING_HEADER};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::query::Query;
+use crate::s3::tagging::count_kept;
 
 /// S3's limit of names (less `x-amz-meta-`) and values together.
 const USER_METADATA_BYTES_MAX: usize = 2048;
@@ -109,7 +110,6 @@ pub fn refuse_unbuilt(head: &RequestHead) -> Result<(), S3Error> {
             }
             "object-lock-legal-hold" => !value.eq_ignore_ascii_case(b"OFF"),
             "bucket-object-lock-enabled" => value.eq_ignore_ascii_case(b"true"),
-            "tagging" => !value.is_empty(),
             "write-offset-bytes" => true,
             _ => {
                 rest.starts_with("server-side-encryption")
@@ -151,7 +151,11 @@ pub fn push_object_headers(headers: &mut HeaderText, info: &ObjectInfo, query: &
         headers.push("Content-Type", DEFAULT_CONTENT_TYPE);
     }
     for header in info.headers.iter().filter(|header| header.name.starts_with("x-amz-")) {
-        headers.push(&header.name, &header.value);
+        if header.name == TAGGING_HEADER {
+            headers.push_number("x-amz-tagging-count", count_kept(&header.value));
+        } else {
+            headers.push(&header.name, &header.value);
+        }
     }
     if let Some(class) = &info.storage_class {
         headers.push("x-amz-storage-class", class);
@@ -225,7 +229,6 @@ mod tests {
     fn what_is_not_built_is_refused_and_defaults_are_not() {
         let refused = |fields: &str| refuse_unbuilt(&head("PUT /b/k", fields)).is_err();
         assert!(refused("x-amz-server-side-encryption: AES256\r\n"));
-        assert!(refused("x-amz-tagging: a=b\r\n"));
         assert!(refused("x-amz-acl: public-read\r\n"));
         assert!(refused("x-amz-object-lock-mode: GOVERNANCE\r\n"));
         assert!(!refused(

@@ -12,6 +12,7 @@ pub mod headers;
 pub mod query;
 pub mod range;
 pub mod route;
+pub mod tagging;
 pub mod time_text;
 pub mod xml;
 

@@ -2,7 +2,8 @@
 //! Invariants: what is accepted is within S3's limits and no longer than what was sent.
 #![no_main]
 
-use server::s3::xml::{parse_complete_upload, parse_create_bucket, parse_delete};
+use server::s3::tagging::TagSet;
+use server::s3::xml::{parse_complete_upload, parse_create_bucket, parse_delete, parse_tagging};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(delete) = parse_delete(bytes) {
@@ -11,6 +12,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(complete) = parse_complete_upload(bytes) {
         assert!((1..=10_000).contains(&complete.parts.len()));
+    }
+    if let Ok(tags) = parse_tagging(bytes) {
+        assert!(tags.iter().map(|tag| tag.key.len() + tag.value.len()).sum::<usize>() <= bytes.len());
+        if let Ok(set) = TagSet::new(tags) {
+            let kept = set.to_kept().unwrap_or_default();
+            assert_eq!(TagSet::of_header(&kept).ok(), Some(set));
+        }
     }
     if let Ok(Some(location)) = parse_create_bucket(bytes) {
         assert!(!location.is_empty());

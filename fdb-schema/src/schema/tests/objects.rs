@@ -2,6 +2,7 @@
 
 use super::super::{Copy, DeleteCondition, Header, Place};
 use super::*;
+use crate::schema::TAGGING_HEADER;
 
 fn copy<'a>(source: &'a [u8], target: &'a [u8]) -> Copy<'a> {
     Copy {
@@ -10,6 +11,7 @@ fn copy<'a>(source: &'a [u8], target: &'a [u8]) -> Copy<'a> {
         bucket: "b",
         key: target,
         replace_headers: None,
+        replace_tagging: None,
         storage_class: None,
         condition: WriteCondition::Always,
     }
@@ -137,6 +139,43 @@ fn a_copy_onto_itself_needs_a_change_and_replaces_headers() {
         assert_eq!(record.headers, [header]);
         assert_eq!(world.sweep_all().await, 0);
         assert_eq!((world.live().await[&0], world.usage().await), (5_000, (1, 5_000)));
+    });
+}
+
+#[test]
+fn tags_change_by_themselves_and_follow_a_rule_of_their_own_in_copies() {
+    world(12, async |world| {
+        let before = world.put_stored(b"a", &[(0, 5_000)]).await;
+        let tagging = |value: &'static str| Some(Bytes::from_static(value.as_bytes()));
+        world.metadata.put_tagging("b", b"a", tagging("k=1")).await.unwrap();
+        world.metadata.put_tagging("b", b"a", tagging("k=2")).await.unwrap();
+        let tags = |record: &ObjectRecord| {
+            let kept: Vec<_> =
+                record.headers.iter().filter(|header| header.name == TAGGING_HEADER).cloned().collect();
+            assert!(kept.len() <= 1);
+            kept.first().map(|header| header.value.clone())
+        };
+        let tagged = world.metadata.object("b", b"a").await.unwrap();
+        assert_eq!((tagged.listed.clone(), tagged.data), (before.listed, before.data));
+        assert_eq!(tags(&tagged), tagging("k=2"));
+        let header = Header { name: "x-amz-meta-a".into(), value: Bytes::from_static(b"1") };
+        let with =
+            |replace_headers, replace_tagging| Copy { replace_headers, replace_tagging, ..copy(b"a", b"c") };
+        for (replace, wanted) in [
+            (with(None, None), tagging("k=2")),
+            (with(Some(vec![header.clone()]), None), tagging("k=2")),
+            (with(None, Some(tagging("z="))), tagging("z=")),
+            (with(Some(vec![header.clone()]), Some(None)), None),
+        ] {
+            let keeps_header = replace.replace_headers.is_some();
+            let copied = world.metadata.copy_object(replace, |_| Ok::<(), ()>(())).await.unwrap().unwrap();
+            assert_eq!(tags(&copied), wanted);
+            assert_eq!(copied.headers.contains(&header), keeps_header);
+        }
+        world.metadata.put_tagging("b", b"a", None).await.unwrap();
+        assert_eq!(world.metadata.object("b", b"a").await.unwrap().headers, []);
+        assert_eq!(refused(world.metadata.put_tagging("b", b"none", None).await), Refusal::NoSuchKey);
+        assert_eq!(world.usage().await, (2, 10_000));
     });
 }
 

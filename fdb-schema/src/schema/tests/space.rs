@@ -26,6 +26,7 @@ fn live_bytes_are_the_recount_of_the_owners_after_any_operations() {
                             bucket: "b",
                             key: &key,
                             replace_headers: Some(Vec::new()),
+                            replace_tagging: None,
                             storage_class: None,
                             condition: WriteCondition::Always,
                         };
@@ -271,6 +272,7 @@ fn a_move_that_races_deletes_sweeps_and_copies_leaves_live_bytes_right_and_every
                 bucket: "b",
                 key: b"copy",
                 replace_headers: None,
+                replace_tagging: None,
                 storage_class: None,
                 condition: WriteCondition::Always,
             };

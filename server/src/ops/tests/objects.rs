@@ -139,6 +139,7 @@ fn headers_and_class_come_back_and_a_copy_keeps_or_replaces_them() {
             bucket: bucket(),
             key: key("target"),
             replace_headers,
+            replace_tagging: None,
             storage_class: None,
             condition: WriteCondition::Always,
         };

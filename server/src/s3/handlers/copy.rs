@@ -20,6 +20,7 @@ use crate::s3::checksum::{Digests, Expected};
 use crate::s3::conditions::{ReadConditions, Verdict, write_condition};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
+use crate::s3::tagging::kept_tagging;
 use crate::s3::xml;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
@@ -39,6 +40,16 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 ));
             }
         };
+        let replace_tagging = match head.header_str("x-amz-tagging-directive") {
+            None => None,
+            Some(word) if word.eq_ignore_ascii_case("COPY") => None,
+            Some(word) if word.eq_ignore_ascii_case("REPLACE") => {
+                Some(kept_tagging(head)?.map(|header| header.value))
+            }
+            Some(word) => {
+                return Err(S3Error::argument("x-amz-tagging-directive", word, "Unknown tagging directive."));
+            }
+        };
         let conditions = ReadConditions::of_copy_source(head);
         let copy = CopyObject {
             source_bucket,
@@ -46,6 +57,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             bucket: request.bucket()?,
             key: request.key()?,
             replace_headers,
+            replace_tagging,
             storage_class: storage_class(head)?,
             condition: write_condition(head)?,
         };

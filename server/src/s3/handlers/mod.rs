@@ -14,6 +14,7 @@ mod multipart;
 mod objects;
 mod observe;
 mod sub_resources;
+mod tagging;
 
 use shardstore_reactor::{Executor, Stream};
 
@@ -181,6 +182,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 self.delete_objects(&request, S3Body::new(head, signature, body)?).await
             }
             Operation::CopyObject => self.copy_object(&request).await,
+            Operation::GetObjectTagging => self.get_object_tagging(&request).await,
+            Operation::PutObjectTagging => {
+                self.put_object_tagging(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::DeleteObjectTagging => self.delete_object_tagging(&request).await,
             Operation::ListBuckets => self.list_buckets(&request).await,
             Operation::CreateBucket => {
                 self.create_bucket(&request, S3Body::new(head, signature, body)?).await

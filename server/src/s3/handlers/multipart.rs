@@ -20,6 +20,7 @@ use crate::s3::checksum::{
 use crate::s3::conditions::{unquote, write_condition};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
+use crate::s3::tagging::kept_tagging;
 use crate::s3::xml::{self, CompletePart};
 
 /// Longest completion: 10,000 parts of up to 400 bytes.
@@ -40,7 +41,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let create = CreateUpload {
             bucket: request.bucket()?,
             key: request.key()?,
-            headers: kept_headers(head)?,
+            headers: kept_headers(head)?.into_iter().chain(kept_tagging(head)?).collect(),
             checksum: algorithm.map(|algorithm| (algorithm, kind)),
             storage_class: storage_class(head)?,
             initiator: self.config.account.clone(),

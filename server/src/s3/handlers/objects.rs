@@ -21,6 +21,7 @@ use crate::s3::conditions::{ReadConditions, Verdict, delete_condition, unquote, 
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, push_object_headers, refuse_unbuilt, storage_class};
 use crate::s3::range::RangeSpec;
+use crate::s3::tagging::kept_tagging;
 use crate::s3::time_text::{http_date, parse_date_s};
 
 /// Streams an object, holding the request's place in the budget.
@@ -71,7 +72,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let put = PutObject {
             bucket: request.bucket()?,
             key: request.key()?,
-            headers: kept_headers(head)?,
+            headers: kept_headers(head)?.into_iter().chain(kept_tagging(head)?).collect(),
             condition: write_condition(head)?,
             len_bytes: body.len_bytes(),
             storage_class: storage_class(head)?,

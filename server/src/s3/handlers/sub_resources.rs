@@ -18,9 +18,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
     ) -> Result<Reply<O>, S3Error> {
         let absent = match operation {
-            Operation::GetBucketLocation | Operation::GetBucketVersioning | Operation::GetObjectTagging => {
-                None
-            }
+            Operation::GetBucketLocation | Operation::GetBucketVersioning => None,
             Operation::GetBucketPolicy => Some(Code::NoSuchBucketPolicy),
             Operation::GetBucketTagging => Some(Code::NoSuchTagSet),
             Operation::GetBucketLifecycleConfiguration => Some(Code::NoSuchLifecycleConfiguration),
@@ -36,11 +34,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             }
         };
         let _permit = self.ops.admit(Some(0))?;
-        if operation == Operation::GetObjectTagging {
-            request.only_null_version()?;
-            self.ops.head_object(request.bucket()?, request.key()?).await?;
-            return Ok(Response::new(200).with_bytes("application/xml", xml::no_tags()));
-        }
         self.ops.head_bucket(request.bucket()?).await?;
         match absent {
             Some(code) => Err(S3Error::from(code).and("BucketName", request.bucket()?.as_str().to_owned())),

@@ -12,6 +12,7 @@ use crate::ops::api::{
 };
 use crate::s3::checksum::{algorithm_name, element_name, kind_name, value_text};
 use crate::s3::error::S3Error;
+use crate::s3::tagging::Tag;
 use crate::s3::time_text::iso_8601;
 
 /// Whether names are percent-encoded in a listing.
@@ -106,10 +107,16 @@ pub fn versioning_off() -> Bytes {
     xml.finish()
 }
 
-/// `GetObjectTagging` of an object without tags.
-pub fn no_tags() -> Bytes {
-    let mut xml = XmlWriter::s3_document("Tagging", 0);
+/// `GetObjectTagging`.
+pub fn tagging(tags: &[Tag]) -> Bytes {
+    let mut xml = XmlWriter::s3_document("Tagging", 128 * tags.len());
     xml.open("TagSet");
+    for tag in tags {
+        xml.open("Tag");
+        xml.leaf("Key", &tag.key);
+        xml.leaf("Value", &tag.value);
+        xml.close("Tag");
+    }
     xml.close("TagSet");
     xml.close("Tagging");
     xml.finish()

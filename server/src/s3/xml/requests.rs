@@ -5,6 +5,7 @@
 
 use super::reader::{MalformedXml, XmlEvent, walk};
 use crate::ops::api::{ChecksumAlgorithm, PAGE_MAX};
+use crate::s3::tagging::Tag;
 
 /// One key of a `Delete` document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +71,38 @@ pub fn parse_delete(document: &[u8]) -> Result<DeleteKeys, MalformedXml> {
         Ok(())
     })?;
     if parsed.keys.is_empty() { Err(MalformedXml) } else { Ok(parsed) }
+}
+
+/// More tags than any set may have: reading stops there.
+const READ_TAGS_MAX: usize = 64;
+
+/// Reads a `Tagging` document; how many tags there may be is not decided here.
+///
+/// # Errors
+/// [`MalformedXml`], also without a tag set, for a tag without key or value, and for more tags than make sense.
+pub fn parse_tagging(document: &[u8]) -> Result<Vec<Tag>, MalformedXml> {
+    let mut tags = Vec::new();
+    let (mut key, mut value) = (None, None);
+    let mut has_set = false;
+    walk(document, |event| {
+        match event {
+            XmlEvent::Open(name, 1) if name != "Tagging" => return Err(MalformedXml),
+            XmlEvent::Open("TagSet", 2) => has_set = true,
+            XmlEvent::Open("Tag", 3) => (key, value) = (None, None),
+            XmlEvent::Close("Key", 4, text) => key = Some(text.to_owned()),
+            XmlEvent::Close("Value", 4, text) => value = Some(text.to_owned()),
+            XmlEvent::Close("Tag", 3, _) => {
+                let (Some(key), Some(value)) = (key.take(), value.take()) else { return Err(MalformedXml) };
+                if tags.len() == READ_TAGS_MAX {
+                    return Err(MalformedXml);
+                }
+                tags.push(Tag { key, value });
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    if has_set { Ok(tags) } else { Err(MalformedXml) }
 }
 
 /// One part of a `CompleteMultipartUpload` document.
@@ -222,6 +255,27 @@ mod tests {
         ] {
             assert_eq!(parse_complete_upload(document.as_bytes()), Err(MalformedXml), "{document}");
         }
+    }
+
+    #[test]
+    fn tag_sets_are_read_in_order_and_half_tags_are_refused() {
+        let tag = |key: &str, value: &str| Tag { key: key.to_owned(), value: value.to_owned() };
+        let document =
+            b"<Tagging><TagSet><Tag><Key>a b</Key><Value>&amp;</Value></Tag><Tag><Value/><Key>c</Key></Tag>\
+              </TagSet></Tagging>";
+        assert_eq!(parse_tagging(document), Ok(vec![tag("a b", "&"), tag("c", "")]));
+        assert_eq!(parse_tagging(b"<Tagging><TagSet/></Tagging>"), Ok(Vec::new()));
+        for document in [
+            "",
+            "<Tagging/>",
+            "<Other><TagSet/></Other>",
+            "<Tagging><TagSet><Tag><Key>a</Key></Tag></TagSet></Tagging>",
+        ] {
+            assert_eq!(parse_tagging(document.as_bytes()), Err(MalformedXml), "{document}");
+        }
+        let many = "<Tag><Key>a</Key><Value/></Tag>".repeat(READ_TAGS_MAX + 1);
+        let document = format!("<Tagging><TagSet>{many}</TagSet></Tagging>");
+        assert_eq!(parse_tagging(document.as_bytes()), Err(MalformedXml));
     }
 
     #[test]

@@ -234,6 +234,19 @@ impl Operations for MemoryOps {
         Ok(results)
     }
 
+    async fn put_tagging(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        tagging: Option<Bytes>,
+    ) -> Result<(), OpError> {
+        let (mut info, bytes) = self.find(&bucket, &key)?;
+        info.headers.retain(|header| header.name != TAGGING_HEADER);
+        info.headers.extend(tagging.map(|value| Header { name: TAGGING_HEADER.to_owned(), value }));
+        self.store(&bucket, &key, info, bytes);
+        Ok(())
+    }
+
     async fn copy_object(
         &self,
         copy: CopyObject,

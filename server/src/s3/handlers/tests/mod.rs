@@ -465,7 +465,7 @@ fn buckets_and_what_cannot_be_configured_answer_truthfully() {
             call("PUT", "/bkt?policy="),
             call("GET", "/bkt?acl="),
             call("GET", "/bkt?nonsense"),
-            call("PUT", "/bkt/k?tagging="),
+            call("PUT", "/bkt?tagging="),
             call("POST", "/bkt"),
         ] {
             client.refused(501, "NotImplemented", call).await;

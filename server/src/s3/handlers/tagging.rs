@@ -1,0 +1,49 @@
+//! GetObjectTagging, PutObjectTagging, DeleteObjectTagging.
+//! Invariants: changing tags changes neither the object's tag nor its time.
+//! Not here: tags that come with a PUT, a copy or an upload (`s3::tagging`); tags of buckets, which are not built.
+
+use shardstore_reactor::{Executor, Stream};
+
+use super::{Reply, Request, S3Service};
+use crate::auth::Credentials;
+use crate::http::Response;
+use crate::ops::api::Operations;
+use crate::s3::body::S3Body;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::tagging::TagSet;
+use crate::s3::xml;
+
+/// Longest document: 10 tags of 384 characters, all of them escaped.
+const DOCUMENT_BYTES_MAX: usize = 128 * 1024;
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    pub(super) async fn get_object_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        request.only_null_version()?;
+        let _permit = self.ops.admit(Some(0))?;
+        let info = self.ops.head_object(request.bucket()?, request.key()?).await?;
+        let tags = TagSet::of_object(&info)?;
+        Ok(Response::new(200).with_bytes("application/xml", xml::tagging(tags.tags())))
+    }
+
+    pub(super) async fn put_object_tagging<S: Stream, E: Executor>(
+        &self,
+        request: &Request<'_>,
+        body: S3Body<'_, '_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        request.only_null_version()?;
+        let _permit = self.ops.admit(body.len_bytes())?;
+        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
+        let tags =
+            xml::parse_tagging(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let kept = TagSet::new(tags)?.to_kept();
+        self.ops.put_tagging(request.bucket()?, request.key()?, kept).await?;
+        Ok(Response::new(200))
+    }
+
+    pub(super) async fn delete_object_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        request.only_null_version()?;
+        let _permit = self.ops.admit(Some(0))?;
+        self.ops.put_tagging(request.bucket()?, request.key()?, None).await?;
+        Ok(Response::new(204))
+    }
+}

@@ -1,0 +1,174 @@
+//! Tag sets of objects: their two wire forms, their limits, and the form in which an object keeps them.
+//! Invariants: a [`TagSet`] is within S3's limits, whatever it was read from; kept and read again it is the same.
+//! Not here: the XML (`xml`), rules of copies (`handlers::copy`).
+
+use bytes::Bytes;
+
+use crate::auth::{decode_query_escapes, encode_escapes};
+use crate::http::RequestHead;
+use crate::ops::api::{Header, ObjectInfo, TAGGING_HEADER};
+use crate::s3::error::{Code, S3Error};
+
+/// S3's limits: tags of an object, characters of a key and of a value.
+const TAGS_MAX: usize = 10;
+const KEY_CHARS_MAX: usize = 128;
+const VALUE_CHARS_MAX: usize = 256;
+
+/// One tag.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tag {
+    /// Its key.
+    pub key: String,
+    /// Its value; may be empty.
+    pub value: String,
+}
+
+/// The tags of an object, in the order sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TagSet(Vec<Tag>);
+
+impl TagSet {
+    /// Checks the limits.
+    ///
+    /// # Errors
+    /// `BadRequest` for too many; `InvalidTag` for a key or value that S3 does not take, or a key that stands twice.
+    pub fn new(tags: Vec<Tag>) -> Result<TagSet, S3Error> {
+        if tags.len() > TAGS_MAX {
+            return Err(S3Error::with_message(Code::BadRequest, "Object tags cannot be greater than 10"));
+        }
+        let invalid = |message| Err(S3Error::with_message(Code::InvalidTag, message));
+        for (index, tag) in tags.iter().enumerate() {
+            let is_text = |text: &str| !text.chars().any(char::is_control);
+            if tag.key.is_empty() || tag.key.chars().count() > KEY_CHARS_MAX || !is_text(&tag.key) {
+                return invalid("The TagKey you have provided is invalid");
+            }
+            if tag.value.chars().count() > VALUE_CHARS_MAX || !is_text(&tag.value) {
+                return invalid("The TagValue you have provided is invalid");
+            }
+            if tag.key.starts_with("aws:") {
+                return invalid("System tags cannot be added/updated by requester");
+            }
+            if tags[..index].iter().any(|other| other.key == tag.key) {
+                return invalid("Cannot provide multiple Tags with the same key");
+            }
+        }
+        Ok(TagSet(tags))
+    }
+
+    /// Reads `x-amz-tagging`: `key1=value1&key2=value2`, escaped as a query.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for broken escapes; else as [`TagSet::new`].
+    pub fn of_header(value: &[u8]) -> Result<TagSet, S3Error> {
+        let text = |escaped: &[u8]| -> Option<String> {
+            let mut decoded = Vec::with_capacity(escaped.len());
+            decode_query_escapes(escaped, &mut decoded).ok()?;
+            String::from_utf8(decoded).ok()
+        };
+        let pairs = value.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty());
+        let tags = pairs.map(|pair| {
+            let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
+            let value = pair.get(equals + 1..).unwrap_or_default();
+            Some(Tag { key: text(&pair[..equals])?, value: text(value)? })
+        });
+        let tags: Option<Vec<Tag>> = tags.collect();
+        let tags = tags.ok_or_else(|| {
+            S3Error::argument(
+                "x-amz-tagging",
+                &String::from_utf8_lossy(value),
+                "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag \
+                 name duplicates.",
+            )
+        })?;
+        TagSet::new(tags)
+    }
+
+    /// The tags of an object.
+    ///
+    /// # Errors
+    /// As [`TagSet::of_header`]: only if what it keeps is damaged.
+    pub fn of_object(info: &ObjectInfo) -> Result<TagSet, S3Error> {
+        let kept = info.headers.iter().find(|header| header.name == TAGGING_HEADER);
+        kept.map_or_else(|| Ok(TagSet::default()), |header| TagSet::of_header(&header.value))
+    }
+
+    /// The tags.
+    pub fn tags(&self) -> &[Tag] {
+        &self.0
+    }
+
+    /// What an object keeps; `None` if there is no tag.
+    pub fn to_kept(&self) -> Option<Bytes> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut out = Vec::new();
+        for tag in &self.0 {
+            if !out.is_empty() {
+                out.push(b'&');
+            }
+            encode_escapes(tag.key.as_bytes(), &mut out);
+            out.push(b'=');
+            encode_escapes(tag.value.as_bytes(), &mut out);
+        }
+        Some(Bytes::from(out))
+    }
+}
+
+/// What an object that is made by this request keeps of `x-amz-tagging`.
+///
+/// # Errors
+/// As [`TagSet::of_header`].
+pub fn kept_tagging(head: &RequestHead) -> Result<Option<Header>, S3Error> {
+    let Some(value) = head.header("x-amz-tagging") else { return Ok(None) };
+    let kept = TagSet::of_header(value)?.to_kept();
+    Ok(kept.map(|value| Header { name: TAGGING_HEADER.to_owned(), value }))
+}
+
+/// How many tags a kept header holds, without reading them.
+pub fn count_kept(value: &[u8]) -> u64 {
+    value.split(|&byte| byte == b'&').count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn tag(key: &str, value: &str) -> Tag {
+        Tag { key: key.to_owned(), value: value.to_owned() }
+    }
+
+    #[test]
+    fn headers_are_read_and_kept_tags_come_back_the_same() {
+        let set = TagSet::of_header("a=1&b%20c=d+e&empty=&bare&%C3%BC=%26%3D".as_bytes()).unwrap();
+        let tags = [tag("a", "1"), tag("b c", "d e"), tag("empty", ""), tag("bare", ""), tag("\u{fc}", "&=")];
+        assert_eq!(set.tags(), tags);
+        let kept = set.to_kept().unwrap();
+        assert_eq!(TagSet::of_header(&kept).unwrap(), set);
+        assert_eq!(count_kept(&kept), 5);
+        assert_eq!(TagSet::of_header(b"").unwrap().to_kept(), None);
+    }
+
+    #[test]
+    fn limits_are_those_of_s3() {
+        let code = |tags: Vec<Tag>| TagSet::new(tags).err().map(|error| error.code);
+        let many = |count: usize| (0..count).map(|n| tag(&n.to_string(), "")).collect::<Vec<_>>();
+        assert_eq!(code(many(10)), None);
+        assert_eq!(code(many(11)), Some(Code::BadRequest));
+        assert_eq!(code(vec![tag(&"\u{fc}".repeat(128), &"v".repeat(256))]), None);
+        for wrong in [
+            tag("", "v"),
+            tag(&"k".repeat(129), "v"),
+            tag("k", &"v".repeat(257)),
+            tag("aws:x", "v"),
+            tag("k", "\n"),
+        ] {
+            assert_eq!(code(vec![wrong.clone()]), Some(Code::InvalidTag), "{wrong:?}");
+        }
+        assert_eq!(code(vec![tag("k", "1"), tag("k", "2")]), Some(Code::InvalidTag));
+        for broken in [&b"a=%"[..], b"a=%zz", b"%ff=1"] {
+            assert_eq!(TagSet::of_header(broken).unwrap_err().code, Code::InvalidArgument);
+        }
+    }
+}

@@ -666,6 +666,39 @@ def test_multipart_by_hand(s3, module_bucket):
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=module_bucket)
 
 
+def test_what_was_never_set_is_answered_as_s3_answers_it(s3, bucket):
+    """What infrastructure tools read of every bucket before they do anything."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    for acl in (s3.get_bucket_acl(Bucket=bucket), s3.get_object_acl(Bucket=bucket, Key="k")):
+        (grant,) = acl["Grants"]
+        assert grant["Permission"] == "FULL_CONTROL"
+        assert (grant["Grantee"]["Type"], grant["Grantee"]["ID"]) == ("CanonicalUser", acl["Owner"]["ID"])
+    assert s3.list_buckets()["Owner"]["ID"] == acl["Owner"]["ID"]
+    s3.put_bucket_acl(Bucket=bucket, ACL="private")
+    s3.put_object_acl(Bucket=bucket, Key="k", ACL="private")
+    refused(lambda: s3.put_bucket_acl(Bucket=bucket, ACL="public-read"), 501, "NotImplemented")
+    refused(lambda: s3.put_object_acl(Bucket=bucket, Key="none", ACL="private"), 404, "NoSuchKey")
+    assert "Status" not in s3.get_bucket_versioning(Bucket=bucket)
+    assert "LoggingEnabled" not in s3.get_bucket_logging(Bucket=bucket)
+    assert "Status" not in s3.get_bucket_accelerate_configuration(Bucket=bucket)
+    assert "QueueConfigurations" not in s3.get_bucket_notification_configuration(Bucket=bucket)
+    assert s3.get_bucket_request_payment(Bucket=bucket)["Payer"] == "BucketOwner"
+    for listing in (
+        s3.list_bucket_inventory_configurations, s3.list_bucket_metrics_configurations,
+        s3.list_bucket_analytics_configurations, s3.list_bucket_intelligent_tiering_configurations,
+    ):
+        assert listing(Bucket=bucket)["IsTruncated"] is False
+    refused(lambda: s3.get_bucket_metrics_configuration(Bucket=bucket, Id="a"), 404, "NoSuchConfiguration")
+    refused(lambda: s3.get_bucket_policy_status(Bucket=bucket), 404, "NoSuchBucketPolicy")
+    for delete in (
+        s3.delete_bucket_policy, s3.delete_bucket_cors, s3.delete_bucket_lifecycle, s3.delete_bucket_tagging,
+        s3.delete_bucket_encryption, s3.delete_bucket_website, s3.delete_public_access_block,
+        s3.delete_bucket_ownership_controls, s3.delete_bucket_replication,
+    ):
+        assert delete(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"] == 204
+    refused(lambda: s3.get_bucket_acl(Bucket="not-there-at-all"), 404, "NoSuchBucket")
+
+
 def tags_of(s3, bucket, key):
     return {tag["Key"]: tag["Value"] for tag in s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]}
 

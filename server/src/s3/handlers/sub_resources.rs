@@ -1,15 +1,28 @@
 //! Sub-resources: those for which nothing can be configured yet answer so; all others answer 501.
 //! Invariants: an answer here is true of a bucket on which the configuration was never set; nothing is accepted
-//! and dropped.
+//! and dropped: what a PUT or DELETE here succeeds with is how things are already.
 //! Not here: anything that can be set.
+
+use bytes::Bytes;
 
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
 use crate::ops::api::Operations;
 use crate::s3::error::{Code, S3Error};
+use crate::s3::headers::refuse_unbuilt;
 use crate::s3::route::Operation;
 use crate::s3::xml;
+
+/// How things are where nothing was ever set.
+enum Unset {
+    /// There is a document for that.
+    Document(Bytes),
+    /// S3 has an error for that.
+    Absent(Code),
+    /// What was asked for is so already: the status.
+    AsAsked(u16),
+}
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn sub_resource(
@@ -17,31 +30,83 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         operation: Operation,
         request: &Request<'_>,
     ) -> Result<Reply<O>, S3Error> {
-        let absent = match operation {
-            Operation::GetBucketLocation | Operation::GetBucketVersioning => None,
-            Operation::GetBucketPolicy => Some(Code::NoSuchBucketPolicy),
-            Operation::GetBucketTagging => Some(Code::NoSuchTagSet),
-            Operation::GetBucketLifecycleConfiguration => Some(Code::NoSuchLifecycleConfiguration),
-            Operation::GetBucketCors => Some(Code::NoSuchCORSConfiguration),
-            Operation::GetBucketEncryption => Some(Code::ServerSideEncryptionConfigurationNotFoundError),
-            Operation::GetBucketReplication => Some(Code::ReplicationConfigurationNotFoundError),
-            Operation::GetBucketWebsite => Some(Code::NoSuchWebsiteConfiguration),
-            Operation::GetBucketOwnershipControls => Some(Code::OwnershipControlsNotFoundError),
-            Operation::GetPublicAccessBlock => Some(Code::NoSuchPublicAccessBlockConfiguration),
-            Operation::GetObjectLockConfiguration => Some(Code::ObjectLockConfigurationNotFoundError),
-            _ => {
-                return Err(S3Error::from(Code::NotImplemented).and("Operation", operation.name().to_owned()));
-            }
-        };
+        let unset = self.unset(operation, request)?;
         let _permit = self.ops.admit(Some(0))?;
-        self.ops.head_bucket(request.bucket()?).await?;
-        match absent {
-            Some(code) => Err(S3Error::from(code).and("BucketName", request.bucket()?.as_str().to_owned())),
-            None if operation == Operation::GetBucketLocation => {
-                let document = xml::bucket_location(&self.config.region);
-                Ok(Response::new(200).with_bytes("application/xml", document))
-            }
-            None => Ok(Response::new(200).with_bytes("application/xml", xml::versioning_off())),
+        if request.key.is_some() {
+            request.only_null_version()?;
+            self.ops.head_object(request.bucket()?, request.key()?).await?;
+        } else {
+            self.ops.head_bucket(request.bucket()?).await?;
         }
+        match unset {
+            Unset::Document(document) => Ok(Response::new(200).with_bytes("application/xml", document)),
+            Unset::Absent(code) => {
+                Err(S3Error::from(code).and("BucketName", request.bucket()?.as_str().to_owned()))
+            }
+            Unset::AsAsked(status) => Ok(Response::new(status)),
+        }
+    }
+
+    fn unset(&self, operation: Operation, request: &Request<'_>) -> Result<Unset, S3Error> {
+        let listed = |root: &str| -> Result<Unset, S3Error> {
+            Ok(match request.query.text("id")? {
+                Some(_) => Unset::Absent(Code::NoSuchConfiguration),
+                None => Unset::Document(xml::no_configurations(root)),
+            })
+        };
+        let not_implemented =
+            || S3Error::from(Code::NotImplemented).and("Operation", operation.name().to_owned());
+        Ok(match operation {
+            Operation::GetBucketLocation => Unset::Document(xml::bucket_location(&self.config.region)),
+            Operation::GetBucketVersioning => Unset::Document(xml::unset("VersioningConfiguration")),
+            Operation::GetBucketAcl | Operation::GetObjectAcl => {
+                Unset::Document(xml::private_acl(&self.config.account))
+            }
+            Operation::PutBucketAcl | Operation::PutObjectAcl => {
+                // Everything is its owner's alone; a document or a grant would have to be obeyed.
+                refuse_unbuilt(request.head)?;
+                request.head.header("x-amz-acl").map(|_| Unset::AsAsked(200)).ok_or_else(not_implemented)?
+            }
+            Operation::GetBucketLogging => Unset::Document(xml::unset("BucketLoggingStatus")),
+            Operation::GetBucketNotificationConfiguration => {
+                Unset::Document(xml::unset("NotificationConfiguration"))
+            }
+            Operation::GetBucketAccelerateConfiguration => {
+                Unset::Document(xml::unset("AccelerateConfiguration"))
+            }
+            Operation::GetBucketRequestPayment => Unset::Document(xml::owner_pays()),
+            Operation::GetBucketInventoryConfiguration => listed("ListInventoryConfigurationsResult")?,
+            Operation::GetBucketMetricsConfiguration => listed("ListMetricsConfigurationsResult")?,
+            Operation::GetBucketAnalyticsConfiguration => listed("ListBucketAnalyticsConfigurationsResult")?,
+            Operation::GetBucketIntelligentTieringConfiguration => {
+                listed("ListBucketIntelligentTieringConfigurationsOutput")?
+            }
+            Operation::GetBucketPolicy | Operation::GetBucketPolicyStatus => {
+                Unset::Absent(Code::NoSuchBucketPolicy)
+            }
+            Operation::GetBucketTagging => Unset::Absent(Code::NoSuchTagSet),
+            Operation::GetBucketLifecycleConfiguration => Unset::Absent(Code::NoSuchLifecycleConfiguration),
+            Operation::GetBucketCors => Unset::Absent(Code::NoSuchCORSConfiguration),
+            Operation::GetBucketEncryption => {
+                Unset::Absent(Code::ServerSideEncryptionConfigurationNotFoundError)
+            }
+            Operation::GetBucketReplication => Unset::Absent(Code::ReplicationConfigurationNotFoundError),
+            Operation::GetBucketWebsite => Unset::Absent(Code::NoSuchWebsiteConfiguration),
+            Operation::GetBucketOwnershipControls => Unset::Absent(Code::OwnershipControlsNotFoundError),
+            Operation::GetPublicAccessBlock => Unset::Absent(Code::NoSuchPublicAccessBlockConfiguration),
+            Operation::GetObjectLockConfiguration => {
+                Unset::Absent(Code::ObjectLockConfigurationNotFoundError)
+            }
+            Operation::DeleteBucketCors
+            | Operation::DeleteBucketEncryption
+            | Operation::DeleteBucketLifecycle
+            | Operation::DeleteBucketOwnershipControls
+            | Operation::DeleteBucketPolicy
+            | Operation::DeleteBucketReplication
+            | Operation::DeleteBucketTagging
+            | Operation::DeleteBucketWebsite
+            | Operation::DeletePublicAccessBlock => Unset::AsAsked(204),
+            _ => return Err(not_implemented()),
+        })
     }
 }

@@ -100,10 +100,46 @@ pub fn bucket_location(region: &str) -> Bytes {
     xml.finish()
 }
 
-/// `GetBucketVersioning` of a bucket where it was never set.
-pub fn versioning_off() -> Bytes {
-    let mut xml = XmlWriter::s3_document("VersioningConfiguration", 0);
-    xml.close("VersioningConfiguration");
+/// A configuration that was never set, where S3 answers with an empty one.
+pub fn unset(root: &str) -> Bytes {
+    let mut xml = XmlWriter::s3_document(root, 0);
+    xml.close(root);
+    xml.finish()
+}
+
+/// A list of configurations of which there is none.
+pub fn no_configurations(root: &str) -> Bytes {
+    let mut xml = XmlWriter::s3_document(root, 64);
+    xml.flag("IsTruncated", false);
+    xml.close(root);
+    xml.finish()
+}
+
+/// `GetBucketRequestPayment` of a bucket where it was never set.
+pub fn owner_pays() -> Bytes {
+    let mut xml = XmlWriter::s3_document("RequestPaymentConfiguration", 64);
+    xml.leaf("Payer", "BucketOwner");
+    xml.close("RequestPaymentConfiguration");
+    xml.finish()
+}
+
+/// The access list `private`: its owner may do everything, nobody else anything.
+pub fn private_acl(owner: &str) -> Bytes {
+    let mut xml = XmlWriter::s3_document("AccessControlPolicy", 512);
+    push_person(&mut xml, "Owner", owner);
+    xml.open("AccessControlList");
+    xml.open("Grant");
+    xml.open_with(
+        "Grantee",
+        "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\"",
+    );
+    xml.leaf("ID", owner);
+    xml.leaf("DisplayName", owner);
+    xml.close("Grantee");
+    xml.leaf("Permission", "FULL_CONTROL");
+    xml.close("Grant");
+    xml.close("AccessControlList");
+    xml.close("AccessControlPolicy");
     xml.finish()
 }
 

@@ -35,6 +35,15 @@ impl XmlWriter {
         self.out.push(b'>');
     }
 
+    /// Begins an element with attributes, written as they stand.
+    pub fn open_with(&mut self, name: &str, attributes: &str) {
+        self.out.push(b'<');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.push(b' ');
+        self.out.extend_from_slice(attributes.as_bytes());
+        self.out.push(b'>');
+    }
+
     /// Ends an element.
     pub fn close(&mut self, name: &str) {
         self.out.extend_from_slice(b"</");

@@ -463,7 +463,8 @@ fn buckets_and_what_cannot_be_configured_answer_truthfully() {
         for call in [
             call("PUT", "/bkt?versioning="),
             call("PUT", "/bkt?policy="),
-            call("GET", "/bkt?acl="),
+            call("PUT", "/bkt?acl="),
+            call("PUT", "/bkt?acl=").with("x-amz-acl", "public-read"),
             call("GET", "/bkt?nonsense"),
             call("PUT", "/bkt?tagging="),
             call("POST", "/bkt"),

@@ -41,7 +41,8 @@ struct State {
 pub struct MemorySnapshot<C: Clock> {
     engine: MemoryEngine<C>,
     version: u64,
-    began: MonotonicTime,
+    /// `None`: it only reads, for as long as it likes.
+    began: Option<MonotonicTime>,
 }
 
 impl<C: Clock> MemoryEngine<C> {
@@ -62,7 +63,15 @@ impl<C: Clock> Engine for MemoryEngine<C> {
 
     fn begin(&self) -> Self::Txn {
         let version = self.state.borrow().version;
-        Buffered::new(MemorySnapshot { engine: self.clone(), version, began: self.clock.now() })
+        Buffered::new(MemorySnapshot { engine: self.clone(), version, began: Some(self.clock.now()) })
+    }
+
+    /// On a copy of all rows: versions are dropped by age.
+    fn begin_long(&self) -> Self::Txn {
+        let (rows, version) = (self.state.borrow().rows.clone(), self.state.borrow().version);
+        let state = Rc::new(RefCell::new(State { version, rows, ..State::default() }));
+        let engine = MemoryEngine { state, clock: self.clock.clone() };
+        Buffered::new(MemorySnapshot { engine, version, began: None })
     }
 }
 
@@ -72,7 +81,8 @@ impl<C: Clock> Snapshot for MemorySnapshot<C> {
     }
 
     fn check_age(&self) -> Result<(), EngineError> {
-        let age = self.engine.clock.now().since(self.began);
+        let Some(began) = self.began else { return Ok(()) };
+        let age = self.engine.clock.now().since(began);
         if age > TXN_MAX_AGE { Err(EngineError::TooOld) } else { Ok(()) }
     }
 
@@ -108,6 +118,9 @@ impl<C: Clock> Snapshot for MemorySnapshot<C> {
         writes: WriteSet,
         reads: ReadSet,
     ) -> impl Future<Output = Result<Versionstamp, EngineError>> {
+        if self.began.is_none() {
+            return std::future::ready(Err(EngineError::TooOld));
+        }
         let now = self.engine.clock.now();
         let mut state = self.engine.state.borrow_mut();
         let unknown = state.unknown_next.take();

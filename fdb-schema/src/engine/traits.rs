@@ -109,6 +109,12 @@ pub trait Engine: Clone + 'static {
     type Txn: Transaction;
     /// Begins a transaction at the newest committed snapshot.
     fn begin(&self) -> Self::Txn;
+    /// Begins a transaction at the newest committed snapshot that only reads and may do so for longer than
+    /// [`TXN_MAX_AGE`]: a commit with writes is [`EngineError::TooOld`]. While it lives it keeps what its snapshot
+    /// needs, so there are few. An engine that keeps no snapshot for longer gives an ordinary transaction.
+    fn begin_long(&self) -> Self::Txn {
+        self.begin()
+    }
     /// Says that a shard of a run that holds rows of this engine lies on another drive from now on, durably. False: no
     /// such run has that shard on `moved.from`; an engine that keeps no runs always says so.
     fn move_run_shard(&self, moved: ShardMove) -> impl Future<Output = Result<bool, EngineError>> {

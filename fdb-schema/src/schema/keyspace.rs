@@ -318,6 +318,50 @@ pub(crate) fn owner_from(volume: VolumeId, sector: u32, byte_in_stripe: u32) -> 
     key(Prefix::Owner, &[&volume.0.to_be_bytes(), place.as_flattened()])
 }
 
+/// What an audit walks: every row of so many kinds that follow each other.
+pub(crate) fn of_kinds(first: Prefix, last: Prefix) -> KeyRange {
+    assert!(first as u8 <= last as u8);
+    KeyRange { begin: vec![first as u8], end: vec![last as u8 + 1] }
+}
+
+/// The kind of a row's key, of those that an audit walks.
+pub(crate) fn kind_of(row_key: &[u8]) -> Option<Prefix> {
+    let known = [Prefix::Object, Prefix::Data, Prefix::Inline, Prefix::Garbage, Prefix::Part, Prefix::Upload];
+    known.into_iter().find(|prefix| row_key.first() == Some(&(*prefix as u8)))
+}
+
+/// The bucket in the key of an object, a version, usage or an upload.
+pub(crate) fn bucket_id_of(row_key: &[u8]) -> Option<BucketId> {
+    row_key.get(1..)?.first_chunk::<8>().map(|id| BucketId(u64::from_be_bytes(*id)))
+}
+
+/// The volume in the key of a volume, live or owner row.
+pub(crate) fn volume_id_of(row_key: &[u8]) -> Option<VolumeId> {
+    row_key.get(1..)?.first_chunk::<8>().map(|id| VolumeId(u64::from_be_bytes(*id)))
+}
+
+/// The place, a sector and a byte in its stripe, in an owner row's key.
+pub(crate) fn place_of(row_key: &[u8]) -> Option<(u32, u32)> {
+    let (sector, byte) = row_key.get(9..)?.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*sector), u32::from_be_bytes(byte.try_into().ok()?)))
+}
+
+/// The data id and row index in a data row's key.
+pub(crate) fn data_row_of(row_key: &[u8]) -> Option<(DataId, u32)> {
+    let (head, index) = row_key.split_last_chunk::<4>()?;
+    Some((data_id_of(head)?, u32::from_be_bytes(*index)))
+}
+
+/// The upload in a part row's key.
+pub(crate) fn upload_key_of_part(row_key: &[u8]) -> Option<UploadKey> {
+    row_key.get(1..)?.first_chunk::<16>().map(|id| UploadKey(*id))
+}
+
+/// All rows of one byte sequence, header first.
+pub(crate) fn data_rows(id: DataId) -> KeyRange {
+    starting_with(data_key(Prefix::Data, id, &[]))
+}
+
 /// All owners in a volume, by place.
 pub(crate) fn owners(volume: VolumeId) -> KeyRange {
     starting_with(key(Prefix::Owner, &[&volume.0.to_be_bytes()]))
@@ -397,5 +441,13 @@ mod tests {
         assert_eq!(data_id_of(&garbage(id)), Some(id));
         assert_eq!(data_id_of(b"x"), None);
         assert_eq!(part_number_of(&part(UploadKey([1; 16]), 10_000)), Some(10_000));
+        assert_eq!(upload_key_of_part(&part(UploadKey([1; 16]), 10_000)), Some(UploadKey([1; 16])));
+        assert_eq!(data_row_of(&data(id, 7)), Some((id, 7)));
+        assert_eq!(bucket_id_of(&object(BucketId(5), b"key")), Some(BucketId(5)));
+        let owner_key = owner_from(VolumeId(3), 16, 9);
+        assert_eq!((volume_id_of(&owner_key), place_of(&owner_key)), (Some(VolumeId(3)), Some((16, 9))));
+        for cut in 0..owner_key.len() {
+            assert_eq!(place_of(&owner_key[..cut]), None);
+        }
     }
 }

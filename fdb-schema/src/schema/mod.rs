@@ -3,6 +3,7 @@
 //! points at bytes that are not durable.
 //! Not here: engines (`engine`), what moves bytes (`shardstore`), S3's rules of requests (`server`).
 
+mod audit;
 mod bucket;
 mod codec;
 mod data;
@@ -26,6 +27,9 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{
+    Audit, DataProblem, LostName, NameProblem, NameRow, OwnerAudit, OwnerProblem, Reference, VolumeRecount,
+};
 pub use bucket::{NamedBucket, Usage};
 pub use codec::{DecodeError, DecodeReason};
 pub use data::Resolved;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::log::IfLost;
+
 /// Log bytes at which the memtable is frozen: while it is flushed the next one may log as much, so start-up replays at
 /// most twice this, 64 MiB.
 pub const FREEZE_LOG_BYTES: u64 = 32 * 1024 * 1024;
@@ -31,6 +33,8 @@ pub struct EmbeddedConfig {
     pub log_members: usize,
     /// The key of the volume counter: an 8-byte little-endian integer, the lowest id never given out; absent is 0.
     pub volume_counter_key: Vec<u8>,
+    /// What is done about a log that is on no drive any more: [`EmbeddedConfig::begin_anew`].
+    pub(crate) if_lost: IfLost,
     /// See [`FREEZE_LOG_BYTES`].
     pub freeze_log_bytes: u64,
     /// See [`FREEZE_MEMORY_BYTES`].
@@ -43,8 +47,16 @@ impl EmbeddedConfig {
         EmbeddedConfig {
             log_members,
             volume_counter_key,
+            if_lost: IfLost::Refuse,
             freeze_log_bytes: FREEZE_LOG_BYTES,
             freeze_memory_bytes: FREEZE_MEMORY_BYTES,
         }
+    }
+    /// Where no drive holds a record of the log any more, an empty one is begun instead of a refusal: for restoring
+    /// from a dump. Where one does, opening is refused.
+    #[must_use]
+    pub fn begin_anew(mut self) -> EmbeddedConfig {
+        self.if_lost = IfLost::BeginAnew;
+        self
     }
 }

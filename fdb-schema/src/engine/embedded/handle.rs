@@ -80,7 +80,13 @@ impl<R: RunStore, C: Executor> Engine for Embedded<R, C> {
 
     fn begin(&self) -> Self::Txn {
         let (view, version) = self.shared.snapshot();
-        Buffered::new(EmbeddedSnapshot { engine: self.clone(), view, version, began: self.clock.now() })
+        let began = Some(self.clock.now());
+        Buffered::new(EmbeddedSnapshot { engine: self.clone(), view, version, began })
+    }
+
+    fn begin_long(&self) -> Self::Txn {
+        let (view, version) = self.shared.snapshot();
+        Buffered::new(EmbeddedSnapshot { engine: self.clone(), view, version, began: None })
     }
 
     async fn move_run_shard(&self, moved: ShardMove) -> Result<bool, EngineError> {
@@ -97,7 +103,8 @@ pub struct EmbeddedSnapshot<R: RunStore, C: Executor> {
     engine: Embedded<R, C>,
     view: Arc<View>,
     version: u64,
-    began: MonotonicTime,
+    /// `None`: it only reads, for as long as it likes.
+    began: Option<MonotonicTime>,
 }
 
 impl<R: RunStore, C: Executor> Snapshot for EmbeddedSnapshot<R, C> {
@@ -106,7 +113,8 @@ impl<R: RunStore, C: Executor> Snapshot for EmbeddedSnapshot<R, C> {
     }
 
     fn check_age(&self) -> Result<(), EngineError> {
-        let age = self.engine.clock.now().since(self.began);
+        let Some(began) = self.began else { return Ok(()) };
+        let age = self.engine.clock.now().since(began);
         if age > TXN_MAX_AGE { Err(EngineError::TooOld) } else { Ok(()) }
     }
 
@@ -152,6 +160,9 @@ impl<R: RunStore, C: Executor> Snapshot for EmbeddedSnapshot<R, C> {
     }
 
     async fn commit(self, writes: WriteSet, reads: ReadSet) -> Result<Versionstamp, EngineError> {
+        if self.began.is_none() {
+            return Err(EngineError::TooOld);
+        }
         let (reply, answer) = oneshot::channel();
         let mut request = Request {
             snapshot: self.version,

@@ -26,6 +26,6 @@ pub use config::{
 pub use core::{EmbeddedCore, LogDrives};
 pub use handle::{Embedded, EmbeddedFactory, EmbeddedSnapshot};
 pub use log::LogError;
-pub use open::{OpenError, OpenReport, Opened, open};
+pub use open::{OpenError, OpenReport, Opened, look, open};
 pub use tree::{ManifestError, TreeError, block_reads_of_thread};
 pub use view::EmbeddedStats;

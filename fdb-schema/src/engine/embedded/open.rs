@@ -15,6 +15,7 @@ use super::handle::EmbeddedFactory;
 use super::log::{Log, LogError, Recovered};
 use super::memtable::Memtable;
 use super::record::MalformedPart;
+use super::request::Message;
 use super::tree::{Levels, Manifest, ManifestError, TreeError};
 use super::view::{Shared, View};
 use crate::run_store::{RunStore, RunVolume};
@@ -97,14 +98,58 @@ pub async fn open<D: Drive, R: RunStore, X: Executor>(
     executor: X,
     buf_pool: BufPool,
 ) -> Result<Opened<D, R, X>, OpenError> {
-    let opened = Log::open(drives, pool, config.log_members, executor.clone(), buf_pool).await;
+    let opened =
+        Log::open_or(config.if_lost, drives, pool, config.log_members, executor.clone(), buf_pool).await;
     let (log, recovered) = opened.map_err(OpenError::Log)?;
-    let Recovered { manifest, records, next_sequence, term, writable, notes } = recovered;
+    let next_sequence = recovered.next_sequence;
+    let loaded = load(&run_store, recovered).await?;
+    let core = EmbeddedCore::new(CoreStart {
+        config,
+        log,
+        messages: loaded.messages,
+        shared: Arc::clone(&loaded.shared),
+        run_store,
+        executor,
+        replayed_bytes: loaded.report.replayed_bytes + loaded.report.replayed_records * SECTOR_BYTES as u64,
+        next_sequence,
+        keep_from_sequence: loaded.keep_from_sequence,
+    });
+    Ok((EmbeddedFactory::new(loaded.shared), core, loaded.report))
+}
+
+/// Opens the engine for reading only, without its metadata thread, and changes nothing on any drive. For tools that
+/// look at what a stopped server left; what they see must not be served.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn look<D: Drive, R: RunStore, X: Executor>(
+    drives: Vec<(DriveId, D)>,
+    pool: PoolId,
+    run_store: R,
+    executor: X,
+    buf_pool: BufPool,
+) -> Result<(EmbeddedFactory, OpenReport), OpenError> {
+    let recovered = Log::look(drives, pool, executor, buf_pool).await.map_err(OpenError::Log)?;
+    assert!(!recovered.writable, "a log that was only looked at has no members");
+    let loaded = load(&run_store, recovered).await?;
+    Ok((EmbeddedFactory::new(loaded.shared), loaded.report))
+}
+
+/// What the log and the runs hold, in memory.
+struct Loaded {
+    shared: Arc<Shared>,
+    messages: mpsc::UnboundedReceiver<Message>,
+    keep_from_sequence: u64,
+    report: OpenReport,
+}
+
+async fn load<R: RunStore>(run_store: &R, recovered: Recovered) -> Result<Loaded, OpenError> {
+    let Recovered { manifest, records, term, writable, notes, .. } = recovered;
     let manifest = match manifest {
         Some(manifest) => Manifest::decode(&manifest).map_err(OpenError::Manifest)?,
         None => Manifest::default(),
     };
-    let levels = Levels::open(&run_store, &manifest).await.map_err(OpenError::Tree)?;
+    let levels = Levels::open(run_store, &manifest).await.map_err(OpenError::Tree)?;
 
     let active = Memtable::default();
     let mut last_version = manifest.flushed_version;
@@ -126,18 +171,7 @@ pub async fn open<D: Drive, R: RunStore, X: Executor>(
     let (sender, messages) = mpsc::unbounded();
     let shared = Arc::new(Shared::new(view, last_version, sender));
     shared.set_read_only(!writable);
-    let core = EmbeddedCore::new(CoreStart {
-        config,
-        log,
-        messages,
-        shared: Arc::clone(&shared),
-        run_store,
-        executor,
-        replayed_bytes: replayed_bytes + replayed_records * SECTOR_BYTES as u64,
-        next_sequence,
-        keep_from_sequence: manifest.keep_from_sequence,
-    });
     let report =
         OpenReport { term, writable, replayed_records, replayed_bytes, last_version, run_volumes, notes };
-    Ok((EmbeddedFactory::new(shared), core, report))
+    Ok(Loaded { shared, messages, keep_from_sequence: manifest.keep_from_sequence, report })
 }

@@ -28,11 +28,17 @@ impl<E: Engine, X: Executor> Engine for Paused<E, X> {
     type Txn = PausedTxn<E::Txn, X>;
 
     fn begin(&self) -> Self::Txn {
-        PausedTxn {
-            inner: self.inner.begin(),
-            executor: self.executor.clone(),
-            rows_read: Rc::clone(&self.rows_read),
-        }
+        self.paused(self.inner.begin())
+    }
+
+    fn begin_long(&self) -> Self::Txn {
+        self.paused(self.inner.begin_long())
+    }
+}
+
+impl<E: Engine, X: Executor> Paused<E, X> {
+    fn paused(&self, inner: E::Txn) -> PausedTxn<E::Txn, X> {
+        PausedTxn { inner, executor: self.executor.clone(), rows_read: Rc::clone(&self.rows_read) }
     }
 }
 

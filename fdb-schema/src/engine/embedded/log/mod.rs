@@ -23,5 +23,6 @@ mod writer;
 
 pub use error::LogError;
 pub use format::RECORD_MAX_BYTES;
+pub(crate) use open::IfLost;
 pub use open::{LogRecord, Recovered};
 pub use writer::Log;

@@ -42,51 +42,89 @@ pub struct Recovered {
     pub notes: Vec<String>,
 }
 
+/// What a start does about a log that is on no drive any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfLost {
+    /// Says so.
+    Refuse,
+    /// Begins an empty one, under a term above all that any drive has shown; refuses if a record is left anywhere.
+    BeginAnew,
+}
+
 /// Reads what `task`'s drives hold and begins a new term with it.
 pub(crate) async fn recover<D: Drive, X: Executor>(
     mut task: LogTask<D, X>,
+    if_lost: IfLost,
 ) -> Result<(LogTask<D, X>, Recovered), LogError> {
     let mut notes = Vec::new();
-    let looks = look_at_all(&task, &mut notes).await;
+    let is_fresh = find(&mut task, if_lost, &mut notes).await?;
+    let records = records_of(&task);
+    match task.change_term().await {
+        Ok(()) => {}
+        // Nothing is served from a fresh log, so nothing needs to be kept.
+        Err(error) if is_fresh => notes.push(format!("{error}: no metadata log was begun")),
+        Err(error) => {
+            notes.push(format!("{error}: metadata is read-only"));
+            task.copy_to_all().await?;
+        }
+    }
+    let recovered = recovered(&task, records, notes);
+    Ok((task, recovered))
+}
+
+/// Reads what `task`'s drives hold and leaves it as it is.
+pub(crate) async fn look<D: Drive, X: Executor>(mut task: LogTask<D, X>) -> Result<Recovered, LogError> {
+    let mut notes = Vec::new();
+    find(&mut task, IfLost::Refuse, &mut notes).await?;
+    let records = records_of(&task);
+    Ok(recovered(&task, records, notes))
+}
+
+/// Takes up what the drives hold; whether that is nothing.
+async fn find<D: Drive, X: Executor>(
+    task: &mut LogTask<D, X>,
+    if_lost: IfLost,
+    notes: &mut Vec<String>,
+) -> Result<bool, LogError> {
+    let looks = look_at_all(task, notes).await;
     task.highest_term = looks.iter().map(Look::highest_term).max().unwrap_or(0);
     task.highest_file = looks.iter().flat_map(|look| &look.files).map(|file| file.number).max().unwrap_or(0);
-    let fresh = match highest_term(&looks)? {
-        Some(term) => {
-            let chain = read_term(&task, &term, &looks, &mut notes).await?;
+    match highest_term(&looks)? {
+        Some(term) if if_lost == IfLost::Refuse => {
+            let chain = read_term(task, &term, &looks, notes).await?;
             task.term = term;
             task.manifest = chain.manifest;
             task.keep_from_sequence = chain.keep_from_sequence;
             task.next_sequence = chain.next_sequence;
             let kept = |record: LogRecord| Kept { sequence: record.sequence, payload: vec![record.payload] };
             task.records = chain.records.into_iter().map(kept).collect();
-            false
+            Ok(false)
         }
-        None => {
-            check_fresh(&task, &looks).await?;
-            true
-        }
-    };
-    let records = task.records.iter();
-    let records: Vec<LogRecord> =
-        records.map(|kept| LogRecord { sequence: kept.sequence, payload: kept.payload[0].clone() }).collect();
-    match task.change_term().await {
-        Ok(()) => {}
-        // Nothing is served from a fresh log, so nothing needs to be kept.
-        Err(error) if fresh => notes.push(format!("{error}: no metadata log was begun")),
-        Err(error) => {
-            notes.push(format!("{error}: metadata is read-only"));
-            task.copy_to_all().await?;
+        Some(_) | None => {
+            check_fresh(task, &looks).await?;
+            Ok(true)
         }
     }
-    let recovered = Recovered {
+}
+
+fn records_of<D: Drive, X: Executor>(task: &LogTask<D, X>) -> Vec<LogRecord> {
+    let record = |kept: &Kept| LogRecord { sequence: kept.sequence, payload: kept.payload[0].clone() };
+    task.records.iter().map(record).collect()
+}
+
+fn recovered<D: Drive, X: Executor>(
+    task: &LogTask<D, X>,
+    records: Vec<LogRecord>,
+    notes: Vec<String>,
+) -> Recovered {
+    Recovered {
         manifest: task.manifest.clone(),
         records,
         next_sequence: task.next_sequence,
         term: task.term.number,
         writable: task.is_full(),
         notes,
-    };
-    Ok((task, recovered))
+    }
 }
 
 /// What one drive shows.
@@ -196,7 +234,7 @@ async fn read_term<D: Drive, X: Executor>(
     })
 }
 
-/// Without any term, log files may only be what a first start left that never came to its term.
+/// Where a log begins, log files may only be what a first start left that never came to its term.
 async fn check_fresh<D: Drive, X: Executor>(
     task: &LogTask<D, X>,
     looks: &[Look<D, X>],
@@ -209,7 +247,7 @@ async fn check_fresh<D: Drive, X: Executor>(
     for term in terms {
         let chain = TermFiles::open(task.pool, term, &members).await.chain().await?;
         if chain.is_some_and(|chain| !chain.records.is_empty() || chain.manifest.is_some()) {
-            let what = format!("there are records of term {term} and no drive has a term file");
+            let what = format!("there are records of term {term} where a new log was to begin");
             return Err(LogError::Damaged { what });
         }
     }

@@ -25,7 +25,7 @@ use super::error::LogError;
 use super::format::{
     FileAddress, FileId, Head, RECORD_MAX_BYTES, ZEROS, encode_record, payload_len, record_bytes,
 };
-use super::open::{self, Recovered};
+use super::open::{self, IfLost, Recovered};
 use super::replica::{Piece, Replica};
 use super::slot::{Returned, Slot, SlotError};
 use super::term::Term;
@@ -66,16 +66,45 @@ impl<D: Drive, X: Executor> Log<D, X> {
         executor: X,
         buf_pool: BufPool,
     ) -> Result<(Log<D, X>, Recovered), LogError> {
+        Log::open_or(IfLost::Refuse, drives, pool, set_size, executor, buf_pool).await
+    }
+
+    /// As [`Log::open`], for a log that may be on no drive any more.
+    pub(crate) async fn open_or(
+        if_lost: IfLost,
+        drives: Vec<(DriveId, D)>,
+        pool: PoolId,
+        set_size: usize,
+        executor: X,
+        buf_pool: BufPool,
+    ) -> Result<(Log<D, X>, Recovered), LogError> {
         assert!(set_size > 0);
         let (sender, returned) = mpsc::unbounded();
         let slot = |(id, drive)| Slot::new(id, drive, executor.clone(), Returned(sender.clone()));
         let slots: Vec<Slot<D, X>> = drives.into_iter().map(slot).collect();
         let task = LogTask::new(pool, set_size, executor.clone(), buf_pool, slots, Returned(sender.clone()));
-        let (task, recovered) = open::recover(task).await?;
+        let (task, recovered) = open::recover(task, if_lost).await?;
         let (commands, received) = mpsc::unbounded();
         let shared = Rc::clone(&task.shared);
         executor.spawn(task.run(Events { commands: received, returned }));
         Ok((Log { commands, shared, executor: PhantomData }, recovered))
+    }
+
+    /// What the log on `drives` holds. Nothing is changed, so nothing may be served from it: a later start may read
+    /// more or, with other drives, less.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`]: acknowledged records are on none of the drives.
+    pub(crate) async fn look(
+        drives: Vec<(DriveId, D)>,
+        pool: PoolId,
+        executor: X,
+        buf_pool: BufPool,
+    ) -> Result<Recovered, LogError> {
+        let (sender, _returned) = mpsc::unbounded();
+        let slot = |(id, drive)| Slot::new(id, drive, executor.clone(), Returned(sender.clone()));
+        let slots: Vec<Slot<D, X>> = drives.into_iter().map(slot).collect();
+        open::look(LogTask::new(pool, 1, executor.clone(), buf_pool, slots, Returned(sender.clone()))).await
     }
 
     /// Appends one record and returns its sequence number once it is durable on every member. Numbers increase by

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use shardstore_format::DriveId;
-use shardstore_reactor::Clock;
-use shardstore_sim::{Sim, SimExecutor};
+use shardstore_reactor::{BufPool, Clock, Drive, DriveFile, Executor, OpenMode};
+use shardstore_sim::{Sim, SimDrive, SimExecutor};
 
 use super::super::testing::MemoryRunStore;
-use super::super::{EmbeddedConfig, EmbeddedFactory, block_reads_of_thread};
-use super::{Handle, config, drives, start};
+use super::super::{EmbeddedConfig, EmbeddedFactory, block_reads_of_thread, look, open};
+use super::{Handle, POOL, config, drives, start};
 use crate::engine::{
     Direction, Engine, EngineError, Isolation, RangeRead, Row, ShardMove, TXN_MAX_AGE, Transaction,
     conformance,
@@ -129,6 +129,127 @@ fn a_clean_restart_finds_every_row_and_replays_only_what_is_not_in_runs() {
         }
         assert_eq!(range(&engine, "k", "l", usize::MAX).await.len(), 3_000);
     });
+}
+
+#[test]
+fn a_long_snapshot_outlives_flushes_merges_and_five_seconds_and_only_reads() {
+    let sim = Sim::new(31);
+    let executor = sim.executor();
+    let drives = drives(&sim, 1);
+    sim.block_on(async move {
+        let store = MemoryRunStore::new();
+        let (factory, engine, _drives) = start(small(1), &drives, &store, &executor).await;
+        for n in 0..2_000_u32 {
+            put_patiently(&engine, &executor, format!("k{:05}", n % 500), &padded(n)).await;
+        }
+        let mut long = engine.begin_long();
+        for n in 2_000..8_000_u32 {
+            put_patiently(&engine, &executor, format!("k{:05}", n % 700), &padded(n)).await;
+        }
+        settle(&factory, &executor).await;
+        executor.sleep(Duration::from_secs(60)).await;
+        let removed = factory.stats().runs_removed;
+        assert!(factory.stats().flushes > 3 && factory.stats().compactions > 0, "{:?}", factory.stats());
+        for n in 1_500..2_000_u32 {
+            let value = long.get(format!("k{:05}", n % 500).as_bytes(), Isolation::Snapshot).await.unwrap();
+            assert_eq!(value.map(|value| value[..4].to_vec()), Some(n.to_le_bytes().to_vec()));
+        }
+        assert_eq!(long.get(b"k00600", Isolation::Snapshot).await, Ok(None));
+        long.set(b"k", b"");
+        assert_eq!(long.commit().await.err(), Some(EngineError::TooOld), "it only reads");
+        // What it held is given back.
+        executor.sleep(Duration::from_secs(5)).await;
+        put(&engine, b"after", b"").await.unwrap();
+        executor.sleep(Duration::from_secs(5)).await;
+        assert!(factory.stats().runs_removed > removed, "{:?}", factory.stats());
+    });
+}
+
+#[test]
+fn a_look_reads_everything_and_changes_nothing() {
+    let sim = Sim::new(32);
+    let executor = sim.executor();
+    let drives = drives(&sim, 2);
+    let store = MemoryRunStore::new();
+    let (kept, clock, given) = (store.clone(), executor.clone(), drives.clone());
+    let files = sim.block_on(async move {
+        let (factory, engine, _drives) = start(small(2), &given, &kept, &clock).await;
+        for n in 0..1_000_u32 {
+            put_patiently(&engine, &clock, format!("k{n:05}"), &padded(n)).await;
+        }
+        settle(&factory, &clock).await;
+        factory.stop();
+        clock.sleep(Duration::from_secs(1)).await;
+        log_files(&given).await
+    });
+    sim.crash();
+    let drives: Vec<_> = drives.iter().map(|(id, drive)| (*id, drive.reopen())).collect();
+    let executor = sim.executor();
+    sim.block_on(async move {
+        let buf_pool = BufPool::new(64 << 20);
+        let looked = look(drives.clone(), POOL, store.clone(), executor.clone(), buf_pool).await;
+        let (factory, report) = looked.unwrap();
+        assert!(!report.writable);
+        let engine = factory.handle(store, executor);
+        for n in 0..1_000_u32 {
+            let value = get(&engine, format!("k{n:05}")).await;
+            assert_eq!(value.map(|value| value[..4].to_vec()), Some(n.to_le_bytes().to_vec()));
+        }
+        assert_eq!(put(&engine, b"k", b"").await, Err(EngineError::ReadOnly));
+        assert_eq!(log_files(&drives).await, files);
+    });
+}
+
+#[test]
+fn a_lost_log_is_begun_anew_only_when_asked_and_only_if_no_record_is_left() {
+    let sim = Sim::new(33);
+    let executor = sim.executor();
+    let drives = drives(&sim, 2);
+    sim.block_on(async move {
+        let store = MemoryRunStore::new();
+        let (factory, engine, log) = start(config(2), &drives, &store, &executor).await;
+        put(&engine, b"k", b"v").await.unwrap();
+        let term = log.term();
+        factory.stop();
+        executor.sleep(Duration::from_secs(1)).await;
+        let reopened: Vec<_> = drives.iter().map(|(id, drive)| (*id, drive.reopen())).collect();
+        let open_as = |config: EmbeddedConfig| {
+            open(config, reopened.clone(), POOL, store.clone(), executor.clone(), BufPool::new(64 << 20))
+        };
+        let refused = open_as(config(2).begin_anew()).await.err().unwrap().to_string();
+        assert!(refused.contains("there are records of term"), "{refused}");
+        for (_, drive) in &reopened {
+            for name in drive.list("log").await.unwrap() {
+                drive.remove(&format!("log/{name}")).await.unwrap();
+            }
+        }
+        let refused = open_as(config(2)).await.err().unwrap().to_string();
+        assert!(refused.contains("no drive holds the log of term"), "{refused}");
+        let (factory, core, report) = open_as(config(2).begin_anew()).await.unwrap();
+        assert!(report.writable && report.term > term, "{report:?}");
+        executor.spawn(core.run());
+        let engine = factory.handle(store.clone(), executor.clone());
+        assert_eq!(get(&engine, b"k").await, None);
+        put(&engine, b"k", b"again").await.unwrap();
+    });
+}
+
+/// A value that is long enough for flushes.
+fn padded(n: u32) -> Vec<u8> {
+    [&n.to_le_bytes()[..], &[0; 200]].concat()
+}
+
+/// Names and lengths of all files of the log.
+async fn log_files(drives: &[(DriveId, SimDrive)]) -> Vec<(String, u64)> {
+    let mut files = Vec::new();
+    for (_, drive) in drives {
+        for name in drive.list("log").await.unwrap() {
+            let file = drive.open(&format!("log/{name}"), OpenMode::Read).await.unwrap();
+            files.push((format!("{}/{name}", drive.label()), file.len_bytes().await.unwrap()));
+        }
+    }
+    files.sort();
+    files
 }
 
 /// LIST of a delimiter over 1,000,000 keys under one prefix and 10 others: one row and one seek for each common prefix,

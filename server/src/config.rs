@@ -30,6 +30,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve S3 from the given drives; each DIR is one drive.
     Serve(Box<Options>),
+    /// Check that metadata and volumes agree, with the server stopped. Changes nothing; exit code 3 if they do not.
+    Fsck(Box<FsckOptions>),
     /// Check the configuration and print what it comes to, without touching a drive.
     CheckConfig(Box<Options>),
     /// Print the version and the kernels that this machine would use.
@@ -69,6 +71,17 @@ pub struct Options {
     /// Drives: one directory each; '/mnt/d{1...12}' stands for twelve.
     #[arg(value_name = "DIR", env = "BASALT_DRIVES", value_delimiter = ' ')]
     pub drives: Vec<String>,
+}
+
+/// Options of `fsck`.
+#[derive(Clone, Debug, Args)]
+pub struct FsckOptions {
+    /// As for `serve`.
+    #[command(flatten)]
+    pub options: Options,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The configuration file.

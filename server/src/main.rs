@@ -8,11 +8,18 @@ use std::process::ExitCode;
 use clap::Parser;
 use server::config::{Cli, Command, Config, Options};
 
+/// Exit code of an fsck that found something, as basaltctl's.
+const DISAGREES: u8 = 3;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Version => print(&version_text()),
         Command::CheckConfig(options) => load(&options).and_then(|config| print(&check_text(&config))),
+        Command::Fsck(how) => {
+            init_logs();
+            return fsck(&how.options, how.json);
+        }
         Command::Serve(options) => {
             init_logs();
             load(&options)
@@ -21,11 +28,28 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(sentence) => {
-            // Where stderr is gone too there is nobody to tell.
-            drop(writeln!(std::io::stderr(), "basalt: {sentence}"));
-            ExitCode::FAILURE
-        }
+        Err(sentence) => failed(&sentence),
+    }
+}
+
+fn failed(sentence: &str) -> ExitCode {
+    // Where stderr is gone too there is nobody to tell.
+    drop(writeln!(std::io::stderr(), "basalt: {sentence}"));
+    ExitCode::FAILURE
+}
+
+fn fsck(options: &Options, json: bool) -> ExitCode {
+    let report =
+        load(options).and_then(|config| server::startup::fsck(config).map_err(|error| error.to_string()));
+    let report = match report {
+        Ok(report) => report,
+        Err(sentence) => return failed(&sentence),
+    };
+    let text = if json { report.to_json() } else { report.to_string() };
+    match print(&text) {
+        Ok(()) if report.all_agree => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(DISAGREES),
+        Err(sentence) => failed(&sentence),
     }
 }
 

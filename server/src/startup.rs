@@ -8,6 +8,7 @@ mod budget;
 mod credentials;
 mod drives;
 mod gauges;
+mod offline;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -41,6 +42,8 @@ use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, serve_listener};
 use crate::keys::MasterKey;
 use crate::ops::{Admission, Core, MetadataRuns, StoreCatalog};
 use crate::s3::handlers::{S3Config, S3Service};
+
+pub use self::offline::fsck;
 
 /// A stop waits this long for requests under way; then it ends anyway, and they were not acknowledged.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -291,7 +294,9 @@ async fn keeper(
     let engine = booted.metadata.handle(MetadataRuns::new(media.clone()), executor.clone());
     let metadata = open_metadata(engine, executor).await?;
     executor.spawn(follow_drives(media.clone(), Arc::clone(&booted.drives), executor.clone()));
-    let (inspector, answering) = inspector(metadata.clone(), media.clone(), executor.clone());
+    let tree = booted.metadata.clone();
+    let runs = move || tree.run_volumes();
+    let (inspector, answering) = inspector(metadata.clone(), media.clone(), runs, executor.clone());
     executor.spawn(answering);
     let (keeper, handle) = Keeper::new(KeeperParts {
         shared: Arc::clone(&booted.shared),

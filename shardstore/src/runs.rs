@@ -154,9 +154,12 @@ impl<D: Drive, X: Executor> RunVolumeWriter<D, X> {
                 tracing::warn!(%error, "unwritten steps of a run could not be freed");
             }
         }
-        let RunFiles { mut record, .. } = self.volume.take().ok_or(PutError::DrivesLost)?;
+        let files = self.volume.take().ok_or(PutError::DrivesLost)?;
+        let RunFiles { mut record, _opening: opening, .. } = files;
         record.state = VolumeState::Sealed { end_sector: self.next_sector };
         self.media.shared.know_volume(&record);
+        // Not sooner: its files would be nobody's for a moment.
+        drop(opening);
         Ok((record, self.len_bytes))
     }
 

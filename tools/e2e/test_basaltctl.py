@@ -1,4 +1,4 @@
-"""The operator's commands against a running server: drives, scrub, repair, census, objects."""
+"""The operator's commands against a running server and a stopped one's drives."""
 
 import hashlib
 import json
@@ -179,3 +179,52 @@ def test_a_lost_drive_is_replaced_at_the_same_path(new_server):
     six.start()
     assert len(asked(six, "drive", "list")["drives"]) == 6
     objects.check()
+
+
+def basalt_command(*command, code=OK):
+    """Runs the server's own program; what it printed, after its exit code was checked."""
+    done = subprocess.run(
+        [basalt.BINARY, *map(str, command)], env=basalt.clean_env(), capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == code, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout if code in (OK, NOT_WHOLE) else done.stderr
+
+
+def test_an_fsck_names_what_does_not_agree_online_and_offline(new_server):
+    four = new_server("ctl-fsck", drives=4)
+    objects = Objects(four, "fsck")
+    objects.put_some("before")
+    upload = objects.s3.create_multipart_upload(Bucket="fsck", Key="upload")["UploadId"]
+    objects.s3.upload_part(Bucket="fsck", Key="upload", UploadId=upload, PartNumber=1, Body=noise("part", MIB))
+    report = asked(four, "fsck")["report"]
+    assert report["all_agree"] and report["findings"] == [], report
+    assert report["names"] == len(objects.known) + 1 and report["owners"] == report["extents"] > 0
+    assert "findings             0" in ctl(four, "fsck")
+    # Work that goes on meanwhile is no finding.
+    for n in range(3):
+        objects.put_some(f"meanwhile{n}")
+        objects.s3.delete_object(Bucket="fsck", Key=f"meanwhile{n}/3")
+        del objects.known[f"meanwhile{n}/3"]
+        assert asked(four, "fsck")["report"]["all_agree"]
+    (four.drives[2] / "segments" / "notes.txt").write_text("not ours")
+    said = ctl(four, "fsck", code=NOT_WHOLE)
+    assert f"file: {four.drives[2]}/segments/notes.txt is no segment file" in said, said
+    assert "another process uses this drive" in basalt_command("fsck", *four.drives, code=FAILED)
+    four.stop()
+    before = sorted((p, p.stat().st_mtime_ns, p.stat().st_size) for d in four.drives for p in d.rglob("*"))
+    report = json.loads(basalt_command("fsck", "--json", *four.drives, code=NOT_WHOLE))
+    assert [f["kind"] for f in report["findings"]] == ["file"], report
+    (four.drives[2] / "segments" / "notes.txt").unlink()
+    shard = max((four.drives[1] / "segments").iterdir(), key=lambda p: p.stat().st_size)
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-8192])
+    said = ctl(four, "fsck", "--offline", *four.drives, code=NOT_WHOLE)
+    assert f"{shard} is {len(whole) - 8192} bytes long" in said and "scrub start" in said, said
+    shard.write_bytes(whole)
+    assert "0 findings" in ctl(four, "fsck", "--offline", *four.drives)
+    after = sorted((p, p.stat().st_mtime_ns, p.stat().st_size) for d in four.drives for p in d.rglob("*"))
+    changed = {p for p, *_ in set(before) ^ set(after)} - {shard, four.drives[2] / "segments", shard.parent}
+    assert changed == {four.drives[2] / "segments" / "notes.txt"}, "it changes nothing"
+    four.start()
+    objects.check()
+

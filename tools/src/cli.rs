@@ -4,6 +4,7 @@
 //! Not here: the wire (`client`), tables (`render`).
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -66,6 +67,15 @@ enum Command {
     Repair(Repair),
     /// Read every page of every drive and say of every object whether all its shards are whole.
     Census,
+    /// Compare metadata and volumes in both directions; exit code 3 if they do not agree.
+    Fsck {
+        /// With the server stopped, on its drives: runs `basalt fsck`.
+        #[arg(long, requires = "drives")]
+        offline: bool,
+        /// The drives, as `basalt serve` takes them.
+        #[arg(value_name = "DIR", requires = "offline")]
+        drives: Vec<String>,
+    },
     /// How one object is stored.
     Inspect {
         /// BUCKET/KEY, also with s3:// before it.
@@ -173,6 +183,9 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
+    if let Command::Fsck { offline: true, drives } = &cli.command {
+        return Err(offline(cli, "fsck", drives));
+    }
     let Connection { endpoint, region, access_key, secret_key } = &cli.connection;
     if access_key.is_empty() || secret_key.is_empty() {
         let what = "give the root account's keys by BASALT_ROOT_ACCESS_KEY and BASALT_ROOT_SECRET_KEY";
@@ -189,6 +202,7 @@ fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Scrub(scrub) => scrubbing(cli, &client, scrub),
         Command::Repair(Repair::Status { wait }) => repairing(cli, &client, *wait),
         Command::Census => census(cli, &client),
+        Command::Fsck { .. } => fsck(cli, &client),
         Command::Inspect { object } => inspect(cli, &client, object),
     }
 }
@@ -380,6 +394,38 @@ fn census(cli: &Cli, client: &Client) -> Result<ExitCode, Failure> {
     }
     let is_whole = answer.pointer("/report/all_whole").and_then(Value::as_bool) == Some(true);
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(NOT_WHOLE) })
+}
+
+/// Becomes the server's own program, which alone may open drives; what is returned is why that was not possible.
+fn offline(cli: &Cli, command: &str, arguments: &[String]) -> Failure {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("basalt"));
+    let program = beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("basalt"));
+    let mut process = std::process::Command::new(&program);
+    process.arg(command).args(cli.json.then_some("--json")).args(arguments);
+    Failure::Said(format!("{} cannot be run: {}", program.display(), process.exec()))
+}
+
+/// Begins work on the server and waits for its end; the last answer.
+fn job(client: &Client, path: &str) -> Result<Value, Failure> {
+    let mut answer = client.ask("POST", &format!("{path}/start"), &[])?;
+    while answer.get("running").and_then(Value::as_bool) == Some(true) {
+        let done = answer.get("done").and_then(Value::as_u64).unwrap_or(0);
+        show_progress(&format!("{}: {done}", field(&answer, "phase")));
+        wait_a_moment();
+        answer = client.ask("GET", path, &[])?;
+    }
+    end_progress();
+    match answer.get("error").and_then(Value::as_str) {
+        Some(error) => Err(Failure::Said(error.to_owned())),
+        None => Ok(answer),
+    }
+}
+
+fn fsck(cli: &Cli, client: &Client) -> Result<ExitCode, Failure> {
+    let answer = job(client, "/v1/fsck")?;
+    show(cli, &answer, render::fsck);
+    let agrees = answer.pointer("/report/all_agree").and_then(Value::as_bool) == Some(true);
+    Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(NOT_WHOLE) })
 }
 
 fn inspect(cli: &Cli, client: &Client, object: &str) -> Result<ExitCode, Failure> {

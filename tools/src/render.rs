@@ -163,6 +163,34 @@ pub(crate) fn census(answer: &Value) -> String {
     out
 }
 
+/// What an fsck found.
+pub(crate) fn fsck(answer: &Value) -> String {
+    let none = Value::Null;
+    let report = answer.get("report").unwrap_or(&none);
+    let mut out = String::new();
+    let findings = items(report, "findings");
+    for finding in findings {
+        // Writing to a string does not fail.
+        writeln!(out, "{}: {}", text(finding, "kind"), text(finding, "what")).ok();
+    }
+    let count = number(report, "findings_count");
+    if count > findings.len() as u64 {
+        writeln!(out, "and {} more", count - findings.len() as u64).ok();
+    }
+    let lines = [
+        ("names", number(report, "names").to_string()),
+        ("byte sequences", number(report, "byte_sequences").to_string()),
+        ("extents", number(report, "extents").to_string()),
+        ("owners", number(report, "owners").to_string()),
+        ("volumes", number(report, "volumes").to_string()),
+        ("segment files", number(report, "segment_files").to_string()),
+        ("shards out of reach", number(report, "shards_out_of_reach").to_string()),
+        ("findings", count.to_string()),
+    ];
+    push_lines(&mut out, &lines);
+    out
+}
+
 /// One object.
 pub(crate) fn inspection(answer: &Value) -> String {
     let mut out = String::new();
@@ -247,6 +275,17 @@ DRIVE                   STATE    PLAN   SHARDS  FREE     SIZE     ID
         let text = census(&answer);
         assert!(text.contains("objects           3      1         0     0"), "{text}");
         assert!(text.contains("1 bad pages  b/k"), "{text}");
+    }
+
+    #[test]
+    fn an_fsck_says_each_finding_and_how_many_are_left_out() {
+        let finding =
+            json!({"kind": "file", "what": "/d1/segments/a.00 is left over; `basaltctl gc` removes it"});
+        let answer =
+            json!({"running": false, "report": {"names": 3, "findings_count": 5, "findings": [finding]}});
+        let text = fsck(&answer);
+        assert!(text.starts_with("file: /d1/segments/a.00 is left over"), "{text}");
+        assert!(text.contains("and 4 more") && text.contains("findings             5"), "{text}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The signed part of the admin listener: drives, scrub, repair, census, objects, in JSON.
+//! The signed part of the admin listener: drives, scrub, repair, census, fsck, objects, in JSON.
 //! Invariants: every request below `/v1/` is signed with SigV4 by the root account before anything is looked at; a
 //! change is asked for by POST, its parameters in the signed query; an error is `{"code", "message"}` with a status
 //! that says whose it is; `docs/openapi.yaml` describes exactly [`ROUTES`].
@@ -47,6 +47,10 @@ pub enum Route {
     Census,
     /// Begin a census.
     CensusStart,
+    /// How fsck stands.
+    Fsck,
+    /// Begin an fsck.
+    FsckStart,
     /// One object.
     Inspect,
 }
@@ -66,6 +70,8 @@ pub const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Get, "/v1/repair", Route::Repair),
     (Method::Get, "/v1/census", Route::Census),
     (Method::Post, "/v1/census/start", Route::CensusStart),
+    (Method::Get, "/v1/fsck", Route::Fsck),
+    (Method::Post, "/v1/fsck/start", Route::FsckStart),
     (Method::Get, "/v1/inspect", Route::Inspect),
 ];
 
@@ -213,6 +219,13 @@ async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
                 return Err(refusal(409, "CensusRunning", "a census is running: wait for it"));
             }
             Ok(json_answer(202, &api.inspector.progress().status()))
+        }
+        Route::Fsck => Ok(json_answer(200, &api.inspector.fsck().status())),
+        Route::FsckStart => {
+            if !api.inspector.start_fsck() {
+                return Err(refusal(409, "FsckRunning", "an fsck is running: wait for it"));
+            }
+            Ok(json_answer(202, &api.inspector.fsck().status()))
         }
         Route::Inspect => {
             let (bucket, key) = (parameter(head, "bucket")?, parameter(head, "key")?);

@@ -1,11 +1,12 @@
-//! Looks at what is stored, for an operator: the census, and one object in detail.
-//! Invariants: changes nothing; runs on the thread of the drives, so that it delays no request; one census at a time.
-//! Not here: the wire form (`api`), the census itself (`ops::census`).
+//! Looks at what is stored, for an operator: the census, fsck, and one object in detail.
+//! Invariants: changes nothing; runs on the thread of the drives, so that it delays no request; one census and one fsck
+//! at a time.
+//! Not here: the wire form (`api`), the work itself (`ops::census`, `ops::fsck`).
 
 use std::sync::Arc;
 
-use fdb_schema::Engine;
 use fdb_schema::schema::{Failure, Metadata, Place};
+use fdb_schema::{Engine, RunVolume};
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
 use serde::Serialize;
@@ -13,7 +14,7 @@ use shardstore::{Media, PageState};
 use shardstore_format::{Extent, Layout};
 use shardstore_reactor::{Drive, Executor};
 
-use crate::ops::{CensusProgress, take_census};
+use crate::ops::{CensusProgress, FsckReport, FsckScope, JobProgress, run_fsck, take_census};
 
 /// Extents that an inspection shows; an object has more only if it is larger than a TiB or was uploaded in many parts.
 const EXTENTS_MAX: usize = 1_000;
@@ -24,6 +25,8 @@ const EXTENTS_AT_A_TIME: usize = 256;
 pub(super) enum Question {
     /// Begin a census; its result is in the progress.
     Census,
+    /// Begin an fsck; its result is in its progress.
+    Fsck,
     /// One object.
     Object { bucket: String, key: Vec<u8>, answer: oneshot::Sender<Result<Inspection, InspectError>> },
 }
@@ -89,6 +92,7 @@ pub struct InspectedShard {
 pub struct InspectorHandle {
     questions: mpsc::UnboundedSender<Question>,
     progress: Arc<CensusProgress>,
+    fsck: Arc<JobProgress<FsckReport>>,
 }
 
 impl InspectorHandle {
@@ -100,6 +104,16 @@ impl InspectorHandle {
     /// Begins a census; false if one is running, or the server is stopping.
     pub fn start_census(&self) -> bool {
         self.progress.begin() && self.questions.unbounded_send(Question::Census).is_ok()
+    }
+
+    /// How fsck stands.
+    pub fn fsck(&self) -> &JobProgress<FsckReport> {
+        &self.fsck
+    }
+
+    /// Begins an fsck; false if one is running, or the server is stopping.
+    pub fn start_fsck(&self) -> bool {
+        self.fsck.begin() && self.questions.unbounded_send(Question::Fsck).is_ok()
     }
 
     /// Looks at one object.
@@ -114,15 +128,18 @@ impl InspectorHandle {
     }
 }
 
-/// An inspector over this thread's metadata and drives: the way to ask it, and the task that answers.
+/// An inspector over this thread's metadata and drives, and the runs that the manifest names: the way to ask it, and the
+/// task that answers.
 pub fn inspector<D: Drive, E: Engine, X: Executor>(
     metadata: Metadata<E, X>,
     media: Media<D, X>,
+    runs: impl Fn() -> Vec<RunVolume> + Clone + 'static,
     executor: X,
 ) -> (InspectorHandle, impl Future<Output = ()> + 'static) {
     let (questions, mut asked) = mpsc::unbounded();
     let progress = Arc::new(CensusProgress::default());
-    let handle = InspectorHandle { questions, progress: Arc::clone(&progress) };
+    let fsck = Arc::new(JobProgress::default());
+    let handle = InspectorHandle { questions, progress: Arc::clone(&progress), fsck: Arc::clone(&fsck) };
     let answering = async move {
         while let Some(question) = asked.next().await {
             match question {
@@ -132,6 +149,20 @@ pub fn inspector<D: Drive, E: Engine, X: Executor>(
                     // Beside the questions about single objects.
                     executor.spawn(async move {
                         progress.end(take_census(&metadata, &media, &progress).await);
+                    });
+                }
+                Question::Fsck => {
+                    let (metadata, media, runs) = (metadata.clone(), media.clone(), runs.clone());
+                    let (fsck, clock) = (Arc::clone(&fsck), executor.clone());
+                    executor.spawn(async move {
+                        let scope = FsckScope {
+                            metadata: &metadata,
+                            media: &media,
+                            runs: &runs,
+                            executor: &clock,
+                            is_live: true,
+                        };
+                        fsck.end(run_fsck(scope, &fsck).await);
                     });
                 }
                 Question::Object { bucket, key, answer } => {

@@ -10,7 +10,9 @@ mod census;
 mod checksum;
 mod core;
 mod error;
+mod fsck;
 mod multipart;
+mod progress;
 mod read;
 mod run_store;
 #[cfg(test)]
@@ -21,5 +23,7 @@ pub use admission::{Admission, AdmissionLimits, Permit};
 pub use catalog::StoreCatalog;
 pub use census::{CensusCounts, CensusFinding, CensusProgress, CensusReport, CensusStatus, take_census};
 pub use core::Core;
+pub use fsck::{FsckFinding, FsckReport, FsckScope, run_fsck};
+pub use progress::{JobProgress, JobStatus};
 pub use read::{Opened, Reader};
 pub use run_store::{MetadataRunWriter, MetadataRuns};

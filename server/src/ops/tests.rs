@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod fsck;
 mod multipart;
 mod objects;
 mod runs;

@@ -129,6 +129,15 @@ pub(super) fn lock_drives(paths: &[PathBuf]) -> Result<LockedDrives, StartError>
     Ok(locked)
 }
 
+/// As [`lock_drives`], and makes nothing: a directory that is not there counts as a missing drive.
+pub(super) fn lock_existing(paths: &[PathBuf]) -> Result<LockedDrives, StartError> {
+    let there: Vec<PathBuf> = paths.iter().filter(|path| path.is_dir()).cloned().collect();
+    if there.is_empty() {
+        return Err(StartError("none of the drive directories exists: mount the drives first".to_owned()));
+    }
+    lock_drives(&there)
+}
+
 /// Calls `call` for each path on a thread of its own: mounts that hang hold up the start for [`WRITE_DEADLINE`]
 /// together, and are broken drives.
 fn on_threads<T: Send + 'static>(

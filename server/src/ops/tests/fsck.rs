@@ -1,0 +1,185 @@
+//! fsck over simulated drives: whole pools agree while work goes on, and each file that contradicts metadata is named.
+
+use std::time::Duration;
+
+use fdb_schema::{Engine as _, Isolation, RangeRead, Transaction};
+use shardstore_reactor::{Clock, Drive, DriveFile, OpenMode};
+
+use super::objects::entry;
+use super::*;
+use crate::ops::{FsckReport, FsckScope, JobProgress, run_fsck};
+
+async fn fsck(machine: &Machine, is_live: bool) -> FsckReport {
+    let media = machine.core.store().media();
+    let scope = FsckScope {
+        metadata: machine.core.metadata(),
+        media: &media,
+        runs: &Vec::new,
+        executor: &machine.executor,
+        is_live,
+    };
+    run_fsck(scope, &JobProgress::default()).await.unwrap()
+}
+
+fn kinds(report: &FsckReport) -> Vec<&'static str> {
+    report.findings.iter().map(|finding| finding.kind).collect()
+}
+
+async fn fill(machine: &Machine) {
+    for (n, len) in [0, 700, 5_000, 90_000, 1_300_000, 3_000_000].into_iter().enumerate() {
+        machine.put(&format!("k{n}"), &noise(n as u64, len)).await;
+    }
+}
+
+/// The first segment file on some drive.
+async fn some_segment(machine: &Machine) -> (SimDrive, String) {
+    for drive in &machine.drives {
+        let mut names = drive.list("segments").await.unwrap();
+        names.sort();
+        if let Some(name) = names.first() {
+            return (drive.clone(), format!("segments/{name}"));
+        }
+    }
+    panic!("something was put");
+}
+
+#[test]
+fn a_whole_pool_agrees_and_everything_in_it_is_counted() {
+    machine(1, 6, async |machine| {
+        fill(&machine).await;
+        let report = fsck(&machine, true).await;
+        assert!(report.all_agree, "{report:?}");
+        assert_eq!((report.names, report.byte_sequences, report.findings_count), (6, 4, 0));
+        assert_eq!(report.extents, report.owners);
+        assert_eq!(report.segment_files, report.volumes * 6);
+        machine.core.store().seal_open().await;
+        assert!(fsck(&machine, false).await.all_agree);
+    });
+}
+
+#[test]
+fn work_that_goes_on_is_no_finding() {
+    for seed in 0..10 {
+        machine(seed, 6, async |machine| {
+            fill(&machine).await;
+            machine.core.spawn_background(true);
+            let working = async {
+                let mut numbers = fastrand::Rng::with_seed(seed);
+                for step in 0..150 {
+                    let name = format!("k{}", numbers.u8(..6));
+                    match numbers.u8(..3) {
+                        0 => machine.core.delete_object(bucket(), entry(&name)).await.unwrap(),
+                        _ => drop(
+                            machine
+                                .put(&name, &noise(step, [900, 70_000, 1_200_000][numbers.usize(..3)]))
+                                .await,
+                        ),
+                    }
+                    machine.executor.sleep(Duration::from_millis(numbers.u64(..200))).await;
+                }
+            };
+            let looking = async {
+                for _ in 0..5 {
+                    let report = fsck(&machine, true).await;
+                    assert!(report.all_agree, "seed={seed} {:?}", report.findings);
+                    machine.executor.sleep(Duration::from_secs(1)).await;
+                }
+            };
+            futures_util::future::join(working, looking).await;
+            machine.core.store().shared().stop();
+        });
+    }
+}
+
+#[test]
+fn files_that_are_missing_short_or_left_over_are_named() {
+    machine(2, 6, async |machine| {
+        fill(&machine).await;
+        machine.core.store().seal_open().await;
+        let (drive, path) = some_segment(&machine).await;
+        let file = drive.open(&path, OpenMode::ReadWrite).await.unwrap();
+        let len_bytes = file.len_bytes().await.unwrap();
+        file.set_len(len_bytes - 4096).await.unwrap();
+        let report = fsck(&machine, true).await;
+        assert_eq!(kinds(&report), ["file"]);
+        let said = &report.findings[0].what;
+        assert!(
+            said.contains(&path) && said.contains(drive.label()) && said.contains("scrub start"),
+            "{said}"
+        );
+        drive.remove(&path).await.unwrap();
+        let report = fsck(&machine, true).await;
+        assert!(report.findings[0].what.contains("named and not there"), "{report:?}");
+        assert_eq!(report.findings_count, 1);
+        let left_over = "segments/0000000000000000.05";
+        drive.open(left_over, OpenMode::CreateNew).await.unwrap();
+        drive.open("segments/notes.txt", OpenMode::CreateNew).await.unwrap();
+        let beyond = "segments/00000000ffffffff.00";
+        drive.open(beyond, OpenMode::CreateNew).await.unwrap();
+        let report = fsck(&machine, true).await;
+        assert!(report.findings.iter().any(|finding| finding.what.contains("left over")), "{report:?}");
+        assert!(report.findings.iter().any(|finding| finding.what.contains("notes.txt")), "{report:?}");
+        assert!(report.findings.iter().any(|finding| finding.what.contains("went back")), "{report:?}");
+        assert_eq!(report.findings_count, 4);
+    });
+}
+
+#[test]
+fn rows_that_contradict_each_other_are_told_with_the_objects_name() {
+    machine(3, 6, async |machine| {
+        fill(&machine).await;
+        // Every owner row of the pool goes.
+        let mut txn = machine.engine.begin();
+        let owners = RangeRead {
+            begin: Bytes::from_static(&[0x42]),
+            end: Bytes::from_static(&[0x43]),
+            limit: 1_000,
+            direction: fdb_schema::Direction::Forward,
+            isolation: Isolation::Snapshot,
+        };
+        let rows = txn.range(owners).await.unwrap();
+        txn.clear_range(&[0x42], &[0x43]);
+        txn.commit().await.unwrap();
+        let report = fsck(&machine, true).await;
+        let lost = kinds(&report).iter().filter(|kind| **kind == "byte sequence").count();
+        assert_eq!(lost, rows.len());
+        assert!(kinds(&report).contains(&"live bytes") && !report.all_agree);
+        let mut txn = machine.engine.begin();
+        rows.iter().for_each(|row| txn.set(&row.key, &row.value));
+        // The bytes of all objects go.
+        txn.clear_range(&[0x20], &[0x21]);
+        txn.commit().await.unwrap();
+        let report = fsck(&machine, true).await;
+        assert!(
+            report.findings.iter().any(|finding| finding.what.starts_with("object bucket/k5 ")),
+            "{report:?}"
+        );
+        assert!(kinds(&report).contains(&"owner"), "{report:?}");
+    });
+}
+
+#[test]
+fn a_count_of_names_that_is_wrong_is_told_with_the_names() {
+    machine(4, 6, async |machine| {
+        fill(&machine).await;
+        let mut txn = machine.engine.begin();
+        let objects = RangeRead {
+            begin: Bytes::from_static(&[0x11]),
+            end: Bytes::from_static(&[0x12]),
+            limit: 1_000,
+            direction: fdb_schema::Direction::Forward,
+            isolation: Isolation::Snapshot,
+        };
+        let rows = txn.range(objects).await.unwrap();
+        let twin = [&rows[5].key[..], b"-twin"].concat();
+        txn.set(&twin, &rows[5].value);
+        txn.clear(&rows[4].key);
+        txn.commit().await.unwrap();
+        let report = fsck(&machine, false).await;
+        assert_eq!(kinds(&report), ["references", "references"]);
+        let said: Vec<&str> = report.findings.iter().map(|finding| finding.what.as_str()).collect();
+        assert!(said.iter().any(|what| what.contains("count 1 names and have 0;")), "{said:?}");
+        let both = "count 1 names and have 2 (bucket/k5, bucket/k5-twin)";
+        assert!(said.iter().any(|what| what.contains(both)), "{said:?}");
+    });
+}

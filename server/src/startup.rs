@@ -40,7 +40,7 @@ use crate::config::{Config, RootCredentials};
 use crate::drives::{DriveHandle, DriveSet, Keeper, KeeperParts, LogChanges, follow_drives, log_changes};
 use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, serve_listener};
 use crate::keys::MasterKey;
-use crate::ops::{Admission, Core, MetadataRuns, StoreCatalog};
+use crate::ops::{Admission, Core, GcHandle, MetadataRuns, StoreCatalog, collector};
 use crate::s3::handlers::{S3Config, S3Service};
 
 pub use self::offline::fsck;
@@ -133,6 +133,7 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
         drives,
         store: Arc::clone(&booted.shared),
         inspector,
+        gc: first.gc.clone(),
     });
     status.enter(Phase::Ready);
     print_screen(&config, &booted, &first);
@@ -376,6 +377,7 @@ struct First {
     credentials: RootCredentials,
     made_credentials: bool,
     notes: Vec<String>,
+    gc: GcHandle,
 }
 
 fn spawn_first_core(plan: CorePlan, running: &mut Running) -> Result<First, StartError> {
@@ -458,7 +460,9 @@ async fn first_start(plan: &CorePlan, executor: &CoreExecutor) -> Result<(CoreOp
     let mut notes: Vec<String> = pool.notes().to_vec();
     notes.extend(plan.booted.report.notes.iter().cloned());
     let before = &plan.booted.before;
-    let first = First { credentials, made_credentials, notes };
+    let (gc, collecting) = collector(ops.clone());
+    executor.spawn(collecting);
+    let first = First { credentials, made_credentials, notes, gc };
     let screen = screen(&plan.config, &plan.booted, &first);
     remember(&pool, &screen, before).await;
     Ok((ops, first))

@@ -80,7 +80,7 @@ fn capacity_bytes(usage: &VolumeUsage) -> Option<u64> {
 }
 
 /// Live bytes of what a volume can hold, in thousandths; `None` if emptying it would win next to nothing.
-fn share_of(usage: &VolumeUsage) -> Option<u64> {
+pub(crate) fn share_of(usage: &VolumeUsage) -> Option<u64> {
     let live_bytes = u64::try_from(usage.live_bytes).unwrap_or(0);
     let capacity_bytes = capacity_bytes(usage)?;
     let won_bytes = capacity_bytes.saturating_sub(live_bytes);
@@ -93,7 +93,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
     /// # Errors
     /// [`CatalogError`]: what is left is moved another time.
     pub async fn compact_now(&self) -> Result<CompactionReport, CatalogError> {
-        self.inner.compact(None).await
+        self.inner.compact_alone(None).await
     }
 
     /// Compacts until the store stops. Runs on one core of the process.
@@ -106,7 +106,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
             executor.sleep(BACKGROUND_PERIOD).await;
             round += 1;
             let is_due = round % ROUNDS_BETWEEN_LOOKS == 0 || shared.is_full.load(Ordering::Relaxed);
-            if is_due && let Err(error) = self.inner.compact(Some(&pace)).await {
+            if is_due && let Err(error) = self.inner.compact_alone(Some(&pace)).await {
                 tracing::debug!(%error, "compaction was put off");
             }
         }
@@ -114,6 +114,19 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
 }
 
 impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
+    /// Compacts once nobody else of this core does.
+    pub(crate) async fn compact_alone(
+        self: &Rc<Self>,
+        pace: Option<&Pace>,
+    ) -> Result<CompactionReport, CatalogError> {
+        while self.is_compacting.replace(true) {
+            self.media.executor.sleep(BACKGROUND_PERIOD).await;
+        }
+        let done = self.compact(pace).await;
+        self.is_compacting.set(false);
+        done
+    }
+
     async fn compact(self: &Rc<Self>, pace: Option<&Pace>) -> Result<CompactionReport, CatalogError> {
         let wanted = self.wanted_share_now().await;
         let mut due = Vec::new();
@@ -145,7 +158,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         Ok(report)
     }
 
-    async fn wanted_share_now(&self) -> u64 {
+    pub(crate) async fn wanted_share_now(&self) -> u64 {
         let (mut full, mut is_at_reserve) = (0, false);
         for (member, drive) in self.media.healthy_drives() {
             let Ok(space) = self.media.bounded(member, drive.space()).await else { continue };

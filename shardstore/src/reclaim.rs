@@ -10,6 +10,7 @@ use shardstore_format::{VolumeId, VolumeState};
 use shardstore_reactor::{Drive, Executor, MonotonicTime};
 
 use crate::catalog::{Catalog, CatalogError, VolumeUsage};
+use crate::gc::{Freed, device_bytes};
 use crate::lane::Lane;
 use crate::options::{
     BACKGROUND_PERIOD, IDLE_SEAL, SWEEP_BATCH, VOLUMES_BATCH, WALK_IDLE_PERIOD, WALK_PERIOD,
@@ -59,7 +60,8 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
     /// # Errors
     /// [`CatalogError`]: what is left is dropped another time.
     pub async fn reclaim_now(&self) -> Result<usize, CatalogError> {
-        self.inner.reclaim().await
+        let freed = self.inner.reclaim().await?;
+        Ok(usize::try_from(freed.count).unwrap_or(usize::MAX))
     }
 
     /// This core's upkeep until [`crate::StoreShared::stop`]; the first core that calls it sweeps and reclaims
@@ -136,9 +138,10 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         }
     }
 
-    async fn reclaim(&self) -> Result<usize, CatalogError> {
+    /// Drops sealed volumes with nothing live: how many, and the bytes of their segments.
+    pub(crate) async fn reclaim(&self) -> Result<Freed, CatalogError> {
         let mut from = VolumeId(0);
-        let mut reclaimed = 0;
+        let mut reclaimed = Freed::default();
         loop {
             let usages = self.catalog.volumes(from, VOLUMES_BATCH).await?;
             let Some(last) = usages.last() else { return Ok(reclaimed) };
@@ -155,13 +158,13 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             self.leave_epochs().await;
             for usage in dead {
                 self.drop_volume(&usage).await?;
-                reclaimed += 1;
+                reclaimed.add(device_bytes(&usage.record));
             }
         }
     }
 
     /// Whether a transaction of reclaim is worth trying. A sealed volume gets no new pins.
-    fn is_dead(&self, usage: &VolumeUsage) -> bool {
+    pub(crate) fn is_dead(&self, usage: &VolumeUsage) -> bool {
         match usage.record.state {
             VolumeState::Open => false,
             VolumeState::Reclaimed => true,

@@ -41,6 +41,8 @@ pub(crate) struct StoreInner<D: Drive, X: Executor, C: Catalog> {
     pub(crate) waiting: RefCell<VecDeque<PackedItem>>,
     pub(crate) flushes_in_flight: Cell<usize>,
     pub(crate) seals_under_way: Cell<usize>,
+    /// A compaction runs: two would move the same bytes.
+    pub(crate) is_compacting: Cell<bool>,
     pub(crate) seal_waiters: Waiters,
     /// Shutting down: nothing new is prepared, refusals of metadata are not waited out.
     pub(crate) is_shut: Cell<bool>,
@@ -56,6 +58,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
             waiting: RefCell::new(VecDeque::new()),
             flushes_in_flight: Cell::new(0),
             seals_under_way: Cell::new(0),
+            is_compacting: Cell::new(false),
             seal_waiters: Waiters::default(),
             is_shut: Cell::new(false),
         };

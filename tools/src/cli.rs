@@ -76,6 +76,12 @@ enum Command {
         #[arg(value_name = "DIR", requires = "offline")]
         drives: Vec<String>,
     },
+    /// Give back now what background work would give back by and by.
+    Gc {
+        /// Only say what that would be.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// How one object is stored.
     Inspect {
         /// BUCKET/KEY, also with s3:// before it.
@@ -203,6 +209,12 @@ fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Repair(Repair::Status { wait }) => repairing(cli, &client, *wait),
         Command::Census => census(cli, &client),
         Command::Fsck { .. } => fsck(cli, &client),
+        Command::Gc { dry_run } => {
+            let dry_run = if *dry_run { "true" } else { "false" };
+            let answer = job(&client, "/v1/gc", &[("dry_run", dry_run)])?;
+            show(cli, &answer, render::gc);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Inspect { object } => inspect(cli, &client, object),
     }
 }
@@ -406,8 +418,8 @@ fn offline(cli: &Cli, command: &str, arguments: &[String]) -> Failure {
 }
 
 /// Begins work on the server and waits for its end; the last answer.
-fn job(client: &Client, path: &str) -> Result<Value, Failure> {
-    let mut answer = client.ask("POST", &format!("{path}/start"), &[])?;
+fn job(client: &Client, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Failure> {
+    let mut answer = client.ask("POST", &format!("{path}/start"), parameters)?;
     while answer.get("running").and_then(Value::as_bool) == Some(true) {
         let done = answer.get("done").and_then(Value::as_u64).unwrap_or(0);
         show_progress(&format!("{}: {done}", field(&answer, "phase")));
@@ -422,7 +434,7 @@ fn job(client: &Client, path: &str) -> Result<Value, Failure> {
 }
 
 fn fsck(cli: &Cli, client: &Client) -> Result<ExitCode, Failure> {
-    let answer = job(client, "/v1/fsck")?;
+    let answer = job(client, "/v1/fsck", &[])?;
     show(cli, &answer, render::fsck);
     let agrees = answer.pointer("/report/all_agree").and_then(Value::as_bool) == Some(true);
     Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(NOT_WHOLE) })

@@ -191,6 +191,28 @@ pub(crate) fn fsck(answer: &Value) -> String {
     out
 }
 
+/// What a gc freed, or would free.
+pub(crate) fn gc(answer: &Value) -> String {
+    let none = Value::Null;
+    let report = answer.get("report").unwrap_or(&none);
+    let is_dry = report.get("dry_run").and_then(Value::as_bool) == Some(true);
+    let row = |name: &str, field: &str, what: &str| {
+        let part = report.get(field).unwrap_or(&none);
+        vec![name.to_owned(), number(part, "count").to_string(), size(number(part, "bytes")), what.to_owned()]
+    };
+    let rows = [
+        row("deleted bytes", "deleted", "of objects and parts, without parity"),
+        row("still being read", "held", "swept when their readers have ended"),
+        row("dead volumes", "dead_volumes", "all segments"),
+        row("sparse volumes", "sparse_volumes", "all segments, once what is live is moved"),
+        row("left-over files", "left_over_files", "segment files that nothing names"),
+    ];
+    let heading = ["", if is_dry { "WOULD FREE" } else { "FREED" }, "BYTES", "OF WHAT"];
+    let mut out = table(&heading, &rows);
+    push_lines(&mut out, &[("live bytes moved", size(number(report, "moved_bytes")))]);
+    out
+}
+
 /// One object.
 pub(crate) fn inspection(answer: &Value) -> String {
     let mut out = String::new();
@@ -286,6 +308,18 @@ DRIVE                   STATE    PLAN   SHARDS  FREE     SIZE     ID
         let text = fsck(&answer);
         assert!(text.starts_with("file: /d1/segments/a.00 is left over"), "{text}");
         assert!(text.contains("and 4 more") && text.contains("findings             5"), "{text}");
+    }
+
+    #[test]
+    fn a_gc_says_whether_it_was_a_dry_run() {
+        let dead = json!({"count": 2, "bytes": 3_145_728});
+        let answer = json!({"report": {"dry_run": true, "dead_volumes": dead}});
+        let text = gc(&answer);
+        assert!(
+            text.contains("WOULD FREE") && text.contains("dead volumes      2           3.0 MiB"),
+            "{text}"
+        );
+        assert!(!gc(&json!({"report": {"dry_run": false}})).contains("WOULD"));
     }
 
     #[test]

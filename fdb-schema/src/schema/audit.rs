@@ -241,6 +241,39 @@ impl<E: Engine> Audit<E> {
         Ok(ids)
     }
 
+    /// Up to `limit` byte sequences that wait to be swept, with ids after `after`, in order.
+    ///
+    /// # Errors
+    /// [`Failure::Engine`].
+    pub async fn garbage(&self, after: Option<DataId>, limit: usize) -> Result<Vec<DataId>, Failure> {
+        let mut range = keyspace::all_garbage();
+        if let Some(after) = after {
+            range.begin = successor(keyspace::garbage(after));
+        }
+        let found = rows(&self.txn, &range, limit, Isolation::Snapshot).await?;
+        Ok(found.iter().filter_map(|row| keyspace::data_id_of(&row.key)).collect())
+    }
+
+    /// The extents of a byte sequence, or of its parts.
+    ///
+    /// # Errors
+    /// [`Failure::Engine`].
+    pub async fn extents(&self, data: DataId) -> Result<Vec<Extent>, Failure> {
+        let found = rows(&self.txn, &keyspace::data_rows(data), usize::MAX, Isolation::Snapshot).await?;
+        let mut extents = Vec::new();
+        for items in items_of_rows(&found, &mut Vec::new()).unwrap_or_default() {
+            let DataItems::Parts(parts) = items else {
+                extents.extend(extents_of(&items));
+                continue;
+            };
+            for part in parts {
+                let of_part = all_extents(&self.txn, part.data).await?;
+                extents.extend(of_part.unwrap_or_default());
+            }
+        }
+        Ok(extents)
+    }
+
     /// Everything that is wrong with the rows of one byte sequence and the owners of its extents, and how many extents
     /// were compared.
     ///

@@ -1,4 +1,5 @@
-//! The signed part of the admin listener: drives, scrub, repair, census, fsck, objects, in JSON.
+//! The signed part of the admin listener: drives, scrub, repair, census, fsck, gc, objects, in
+//! JSON.
 //! Invariants: every request below `/v1/` is signed with SigV4 by the root account before anything is looked at; a
 //! change is asked for by POST, its parameters in the signed query; an error is `{"code", "message"}` with a status
 //! that says whose it is; `docs/openapi.yaml` describes exactly [`ROUTES`].
@@ -16,6 +17,7 @@ use super::inspector::{InspectError, InspectorHandle};
 use crate::auth::{AuthError, BodySignature, Credentials, Secret, Verifier};
 use crate::drives::{DriveHandle, DriveRequest, RequestError};
 use crate::http::{Method, RequestHead, Response};
+use crate::ops::GcHandle;
 use crate::s3::query::Query;
 
 /// What a route does.
@@ -51,6 +53,10 @@ pub enum Route {
     Fsck,
     /// Begin an fsck.
     FsckStart,
+    /// How gc stands.
+    Gc,
+    /// Begin a gc, or a dry run of one.
+    GcStart,
     /// One object.
     Inspect,
 }
@@ -72,6 +78,8 @@ pub const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/census/start", Route::CensusStart),
     (Method::Get, "/v1/fsck", Route::Fsck),
     (Method::Post, "/v1/fsck/start", Route::FsckStart),
+    (Method::Get, "/v1/gc", Route::Gc),
+    (Method::Post, "/v1/gc/start", Route::GcStart),
     (Method::Get, "/v1/inspect", Route::Inspect),
 ];
 
@@ -102,6 +110,8 @@ pub struct AdminApi {
     pub store: Arc<StoreShared>,
     /// Looks at what is stored.
     pub inspector: InspectorHandle,
+    /// Gives space back at once.
+    pub gc: GcHandle,
 }
 
 /// An answer that is no success.
@@ -191,6 +201,17 @@ fn parameter(head: &RequestHead, name: &str) -> Result<String, Refusal> {
         .ok_or_else(|| refusal(400, "MissingParameter", format!("the query parameter {name} is missing")))
 }
 
+/// A parameter that is `true` or `false`; false if it is left out.
+fn flag(head: &RequestHead, name: &str) -> Result<bool, Refusal> {
+    match Query::new(head.raw_query()).get(name).as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => {
+            Err(refusal(400, "InvalidParameter", format!("{name} is true or false and not {other}")))
+        }
+    }
+}
+
 async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
     match route {
         Route::Drives => drives(api, DriveRequest::List).await,
@@ -226,6 +247,13 @@ async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
                 return Err(refusal(409, "FsckRunning", "an fsck is running: wait for it"));
             }
             Ok(json_answer(202, &api.inspector.fsck().status()))
+        }
+        Route::Gc => Ok(json_answer(200, &api.gc.progress().status())),
+        Route::GcStart => {
+            if !api.gc.start(flag(head, "dry_run")?) {
+                return Err(refusal(409, "GcRunning", "a gc is running: wait for it"));
+            }
+            Ok(json_answer(202, &api.gc.progress().status()))
         }
         Route::Inspect => {
             let (bucket, key) = (parameter(head, "bucket")?, parameter(head, "key")?);

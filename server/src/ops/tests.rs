@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod fsck;
+mod gc;
 mod multipart;
 mod objects;
 mod runs;

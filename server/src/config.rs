@@ -32,6 +32,8 @@ pub enum Command {
     Serve(Box<Options>),
     /// Check that metadata and volumes agree, with the server stopped. Changes nothing; exit code 3 if they do not.
     Fsck(Box<FsckOptions>),
+    /// Restore metadata that is lost from a dump of `basaltctl meta export`, with the server stopped.
+    ImportMetadata(Box<ImportOptions>),
     /// Check the configuration and print what it comes to, without touching a drive.
     CheckConfig(Box<Options>),
     /// Print the version and the kernels that this machine would use.
@@ -82,6 +84,23 @@ pub struct FsckOptions {
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `import-metadata`.
+#[derive(Clone, Debug, Args)]
+pub struct ImportOptions {
+    /// The dump.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Go on though the drives hold segment files that are newer than the dump: what is only in those is removed.
+    #[arg(long)]
+    pub discard_newer: bool,
+    /// Go on though the dump names bytes that are on no drive any more: those objects cannot be read.
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// As for `serve`.
+    #[command(flatten)]
+    pub options: Options,
 }
 
 /// The configuration file.

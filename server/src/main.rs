@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use server::config::{Cli, Command, Config, Options};
+use server::startup::RestoreOptions;
 
 /// Exit code of an fsck that found something, as basaltctl's.
 const DISAGREES: u8 = 3;
@@ -17,11 +18,21 @@ fn main() -> ExitCode {
         Command::Version => print(&version_text()),
         Command::CheckConfig(options) => load(&options).and_then(|config| print(&check_text(&config))),
         Command::Fsck(how) => {
-            init_logs();
+            init_logs("warn");
             return fsck(&how.options, how.json);
         }
+        Command::ImportMetadata(how) => {
+            init_logs("warn");
+            let wanted = RestoreOptions { discard_newer: how.discard_newer, accept_loss: how.accept_loss };
+            load(&how.options)
+                .and_then(|config| {
+                    let done = server::startup::import_metadata(config, how.file.clone(), wanted);
+                    done.map_err(|error| error.to_string())
+                })
+                .and_then(|report| print(&report.to_string()))
+        }
         Command::Serve(options) => {
-            init_logs();
+            init_logs("info,access=off");
             load(&options)
                 .and_then(|config| server::startup::serve(config).map_err(|error| error.to_string()))
         }
@@ -58,9 +69,9 @@ fn load(options: &Options) -> Result<Config, String> {
 }
 
 /// Structured lines on stderr; `BASALT_LOG` filters them, such as `info,access=debug`.
-fn init_logs() {
+fn init_logs(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BASALT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,access=off"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt()
         .json()
         .flatten_event(true)

@@ -9,6 +9,7 @@ mod credentials;
 mod drives;
 mod gauges;
 mod offline;
+mod restore;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -40,10 +41,11 @@ use crate::config::{Config, RootCredentials};
 use crate::drives::{DriveHandle, DriveSet, Keeper, KeeperParts, LogChanges, follow_drives, log_changes};
 use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, serve_listener};
 use crate::keys::MasterKey;
-use crate::ops::{Admission, Core, GcHandle, MetadataRuns, StoreCatalog, collector};
+use crate::ops::{Admission, Core, Exports, GcHandle, MetadataRuns, StoreCatalog, collector};
 use crate::s3::handlers::{S3Config, S3Service};
 
 pub use self::offline::fsck;
+pub use self::restore::{RestoreOptions, RestoreReport, import_metadata};
 
 /// A stop waits this long for requests under way; then it ends anyway, and they were not acknowledged.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
@@ -297,7 +299,9 @@ async fn keeper(
     executor.spawn(follow_drives(media.clone(), Arc::clone(&booted.drives), executor.clone()));
     let tree = booted.metadata.clone();
     let runs = move || tree.run_volumes();
-    let (inspector, answering) = inspector(metadata.clone(), media.clone(), runs, executor.clone());
+    let (pool_id, profile) = (booted.pool.id(), booted.pool.profile());
+    let exports = Exports::new(metadata.clone(), executor.clone(), pool_id, profile);
+    let (inspector, answering) = inspector(metadata.clone(), media.clone(), runs, exports, executor.clone());
     executor.spawn(answering);
     let (keeper, handle) = Keeper::new(KeeperParts {
         shared: Arc::clone(&booted.shared),
@@ -352,7 +356,12 @@ async fn open_everything(
     let (metadata, commits, report) =
         embedded::open(engine_config, log_drives, pool.id(), runs, executor.clone(), budget.bufs())
             .await
-            .map_err(refused)?;
+            .map_err(|error| match error {
+                embedded::OpenError::Log(embedded::LogError::Damaged { .. }) => StartError(format!(
+                    "{error}; bring those drives back, or restore a dump with `basalt import-metadata`"
+                )),
+                other => refused(other),
+            })?;
     let find = |drive: &RealDrive| factories.iter().find(|factory| factory.label() == drive.label()).cloned();
     let pool = pool.with_drives(find);
     let drives = DriveSet::new(&pool);
@@ -442,6 +451,10 @@ async fn core_ops(plan: &CorePlan, executor: &CoreExecutor) -> Result<CoreOps, S
 /// What one core does for all: credentials, then recovery of the volumes.
 async fn first_start(plan: &CorePlan, executor: &CoreExecutor) -> Result<(CoreOps, First), StartError> {
     let ops = core_ops(plan, executor).await?;
+    if ops.metadata().is_restore_cut_off().await.map_err(refused)? {
+        let what = "an import of metadata was cut off: run `basalt import-metadata` with the same dump again";
+        return Err(StartError(what.to_owned()));
+    }
     let pool = plan.booted.pool.with_drives(|factory| Some(factory.on_core()));
     let (credentials, made_credentials) =
         credentials::settle(&pool, ops.metadata(), plan.config.root.as_ref()).await?;

@@ -52,7 +52,8 @@ impl std::fmt::Display for RecoverError {
             RecoverError::MetadataWentBack { drive, file, next } => write!(
                 f,
                 "{drive} holds {file} and metadata has given out volume ids only below {:016x}: metadata went back \
-                 to an older state; bring back the newest drives of the metadata log",
+                 to an older state; bring back the newest drives of the metadata log, or restore a dump with \
+                 `basalt import-metadata`",
                 next.0
             ),
             RecoverError::DamagedOwner(volume) => write!(

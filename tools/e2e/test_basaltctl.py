@@ -1,7 +1,9 @@
 """The operator's commands against a running server and a stopped one's drives."""
 
+import concurrent.futures
 import hashlib
 import json
+import re
 import subprocess
 import urllib.error
 import urllib.request
@@ -260,3 +262,108 @@ def test_a_gc_says_what_it_would_free_and_then_frees_it(new_server):
     assert not left_over.exists()
     assert asked(three, "fsck")["report"]["all_agree"]
     objects.check()
+
+
+def put_many(server, bucket, count):
+    """Small objects, whose bytes are metadata: enough of them make runs."""
+    s3 = s3_client(server, max_pool_connections=16)
+    bodies = {f"small/{n:05}": noise(f"small{n}", 1_000) for n in range(count)}
+    with concurrent.futures.ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda item: s3.put_object(Bucket=bucket, Key=item[0], Body=item[1]), bodies.items()))
+    return {key: hashlib.sha256(body).hexdigest() for key, body in bodies.items()}
+
+
+def metric(server, name):
+    text = urllib.request.urlopen(server.admin + "/metrics", timeout=5).read().decode()
+    return float(re.search(rf"^{name} (\S+)$", text, re.M).group(1))
+
+
+def destroy_metadata(server):
+    """Removes the log, the term and every metadata run from all drives; how many run files there were."""
+    segments = [p for d in server.drives for p in (d / "segments").iterdir()]
+    runs = {p.name.split(".")[0] for p in segments if b"BASALTRN" in p.read_bytes()}
+    for drive in server.drives:
+        for path in (drive / "log").glob("*"):
+            path.unlink()
+        (drive / "identity" / "term").unlink(missing_ok=True)
+    gone = [p for p in segments if p.name.split(".")[0] in runs]
+    for path in gone:
+        path.unlink()
+    return len(gone)
+
+
+def test_a_new_machine_is_restored_from_a_dump_of_metadata(new_server):
+    """The runbook's recipe: all metadata is lost on every drive, the drives move to a new machine."""
+    old = new_server("ctl-meta", drives=4, memory=192 << 20)
+    objects = Objects(old, "meta")
+    objects.put_some("first")
+    objects.known.update(put_many(old, "meta", 9_000))
+    upload = objects.s3.create_multipart_upload(Bucket="meta", Key="upload")["UploadId"]
+    part = objects.s3.upload_part(Bucket="meta", Key="upload", UploadId=upload, PartNumber=1, Body=noise("p", 6 * MIB))
+    objects.put_some("second")
+    basalt.until(lambda: metric(old, "basalt_metadata_runs") > 0, 60, "a metadata run")
+    dump = old.root / "metadata.dump"
+    done = asked(old, "meta", "export", dump)
+    assert done["bytes"] == dump.stat().st_size > 9 * MIB and dump.stat().st_mode & 0o777 == 0o600
+    assert "there already" in ctl(old, "meta", "export", dump, code=FAILED)
+    assert basalt.SECRET_KEY.encode() not in dump.read_bytes()
+    assert old.stop() == 0
+    assert "would overwrite" in ctl(old, "meta", "import", dump, *old.drives, code=FAILED)
+    assert destroy_metadata(old) > 0
+    # A server on what is left refuses, and says what to do.
+    with pytest.raises(AssertionError, match="import-metadata"):
+        old.start()
+    new = new_server("ctl-meta-new", drives=4, memory=192 << 20, start=False)
+    for source, target in zip(old.drives, new.drives):
+        source.rename(target)
+    damaged = old.root / "damaged.dump"
+    damaged.write_bytes(dump.read_bytes()[:-1])
+    assert "ends after" in ctl(new, "meta", "import", damaged, *new.drives, code=FAILED)
+    said = ctl(new, "meta", "import", dump, *new.drives)
+    assert "metadata is restored" in said, said
+    assert "would overwrite" in ctl(new, "meta", "import", dump, *new.drives, code=FAILED)
+    new.start()
+    objects.s3 = s3_client(new, retries={"total_max_attempts": 1})
+    objects.check()
+    assert asked(new, "fsck")["report"]["all_agree"]
+    report = asked(new, "census")["report"]
+    assert report["all_whole"] and report["objects"]["whole"] + report["inline_objects"] == len(objects.known)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    objects.s3.complete_multipart_upload(Bucket="meta", Key="upload", UploadId=upload, MultipartUpload=parts)
+    assert objects.s3.get_object(Bucket="meta", Key="upload")["Body"].read() == noise("p", 6 * MIB)
+    objects.put_some("third")
+    new.restart()
+    objects.check()
+
+
+def test_an_old_dump_restores_what_is_still_there_and_says_what_is_not(new_server):
+    five = new_server("ctl-old-dump", drives=5, redundancy="2+1")
+    objects = Objects(five, "old")
+    objects.put_some("kept")
+    five.restart()
+    dump = five.root / "old.dump"
+    ctl(five, "meta", "export", dump)
+    # A shard moves, and something is written, after the dump.
+    full = max(asked(five, "drive", "list")["drives"], key=lambda drive: drive["shards"])
+    asked(five, "drive", "drain", full["path"], "--wait")
+    objects.s3.put_object(Bucket="old", Key="newer", Body=noise("newer", 3 * MIB))
+    five.stop()
+    destroy_metadata(five)
+    said = ctl(five, "meta", "import", dump, *five.drives, code=FAILED)
+    assert "newer than the dump" in said and "--discard-newer" in said, said
+    said = ctl(five, "meta", "import", "--discard-newer", dump, *five.drives)
+    assert "found on another drive" in said, said
+    five.start()
+    objects.check()
+    with pytest.raises(objects.s3.exceptions.NoSuchKey):
+        objects.s3.get_object(Bucket="old", Key="newer")
+    assert asked(five, "fsck")["report"]["all_agree"]
+    assert asked(five, "repair", "status", "--wait")["shards_left"] == 0
+    assert asked(five, "census")["report"]["all_whole"]
+    five.stop()
+    destroy_metadata(five)
+    for drive in five.drives[1:]:
+        for path in (drive / "segments").iterdir():
+            path.unlink()
+    said = ctl(five, "meta", "import", "--discard-newer", dump, *five.drives, code=FAILED)
+    assert "have too few shards" in said and "--accept-loss" in said, said

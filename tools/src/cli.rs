@@ -3,6 +3,7 @@
 //! ends when the server says that the work is done.
 //! Not here: the wire (`client`), tables (`render`).
 
+use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::client::{Client, ClientError};
+use crate::export;
 use crate::render;
 
 /// How often the server is asked while something is waited for.
@@ -82,6 +84,9 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// All metadata in one file, and back.
+    #[command(subcommand)]
+    Meta(Meta),
     /// How one object is stored.
     Inspect {
         /// BUCKET/KEY, also with s3:// before it.
@@ -160,8 +165,31 @@ enum Repair {
     },
 }
 
+#[derive(Subcommand)]
+enum Meta {
+    /// Write all metadata, as it is at one moment, into a new file.
+    Export {
+        /// The file; it must not be there yet.
+        file: PathBuf,
+    },
+    /// Restore metadata that is lost onto the drives of a stopped server: runs `basalt import-metadata`.
+    Import {
+        /// The dump.
+        file: PathBuf,
+        /// The drives, as `basalt serve` takes them.
+        #[arg(value_name = "DIR", required = true)]
+        drives: Vec<String>,
+        /// Go on though segment files are newer than the dump: what is only in those is removed.
+        #[arg(long)]
+        discard_newer: bool,
+        /// Go on though the dump names bytes that are on no drive any more.
+        #[arg(long)]
+        accept_loss: bool,
+    },
+}
+
 /// Why a command did not end well.
-enum Failure {
+pub(crate) enum Failure {
     Client(ClientError),
     Said(String),
 }
@@ -189,8 +217,18 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
-    if let Command::Fsck { offline: true, drives } = &cli.command {
-        return Err(offline(cli, "fsck", drives));
+    match &cli.command {
+        Command::Fsck { offline: true, drives } => {
+            let json = cli.json.then(|| "--json".into());
+            return Err(offline("fsck", json.into_iter().chain(drives.iter().map(Into::into))));
+        }
+        Command::Meta(Meta::Import { file, drives, discard_newer, accept_loss }) => {
+            let flags = [(discard_newer, "--discard-newer"), (accept_loss, "--accept-loss")];
+            let flags = flags.into_iter().filter(|(given, _)| **given).map(|(_, flag)| flag.into());
+            let names = std::iter::once(file.into()).chain(drives.iter().map(Into::into));
+            return Err(offline("import-metadata", flags.chain(names)));
+        }
+        _ => {}
     }
     let Connection { endpoint, region, access_key, secret_key } = &cli.connection;
     if access_key.is_empty() || secret_key.is_empty() {
@@ -209,18 +247,21 @@ fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Repair(Repair::Status { wait }) => repairing(cli, &client, *wait),
         Command::Census => census(cli, &client),
         Command::Fsck { .. } => fsck(cli, &client),
+        Command::Meta(Meta::Export { file }) => export::run(cli.json, &client, file),
+        // Carried out by the server's own program, above.
+        Command::Meta(Meta::Import { .. }) => Ok(ExitCode::SUCCESS),
         Command::Gc { dry_run } => {
             let dry_run = if *dry_run { "true" } else { "false" };
             let answer = job(&client, "/v1/gc", &[("dry_run", dry_run)])?;
-            show(cli, &answer, render::gc);
+            show(cli.json, &answer, render::gc);
             Ok(ExitCode::SUCCESS)
         }
         Command::Inspect { object } => inspect(cli, &client, object),
     }
 }
 
-fn show(cli: &Cli, answer: &Value, render: impl Fn(&Value) -> String) {
-    let text = if cli.json { format!("{answer:#}\n") } else { render(answer) };
+pub(crate) fn show(json: bool, answer: &Value, render: impl Fn(&Value) -> String) {
+    let text = if json { format!("{answer:#}\n") } else { render(answer) };
     let mut out = std::io::stdout().lock();
     // A reader that has gone, such as `head`, wants no more.
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).ok();
@@ -231,14 +272,14 @@ fn say_error(text: &str) {
 }
 
 /// A line that is written over on a terminal, and not at all elsewhere.
-fn show_progress(text: &str) {
+pub(crate) fn show_progress(text: &str) {
     let mut err = std::io::stderr();
     if err.is_terminal() {
         write!(err, "\r\x1b[K{text}").and_then(|()| err.flush()).ok();
     }
 }
 
-fn end_progress() {
+pub(crate) fn end_progress() {
     let mut err = std::io::stderr();
     if err.is_terminal() {
         write!(err, "\r\x1b[K").and_then(|()| err.flush()).ok();
@@ -303,7 +344,7 @@ fn drives(cli: &Cli, client: &Client, command: &Drive) -> Result<ExitCode, Failu
         }
         Drive::Rejoin { drive } => post("/v1/drives/rejoin", &[("drive", drive)])?,
     };
-    show(cli, &answer, render::drives);
+    show(cli.json, &answer, render::drives);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -370,7 +411,7 @@ fn scrubbing(cli: &Cli, client: &Client, command: &Scrub) -> Result<ExitCode, Fa
             answer
         }
     };
-    show(cli, &answer, render::scrub);
+    show(cli.json, &answer, render::scrub);
     let lost = answer.get("stripes_lost").and_then(Value::as_u64).unwrap_or(0);
     Ok(if lost > 0 { ExitCode::from(NOT_WHOLE) } else { ExitCode::SUCCESS })
 }
@@ -388,7 +429,7 @@ fn repairing(cli: &Cli, client: &Client, wait: bool) -> Result<ExitCode, Failure
         answer = client.ask("GET", "/v1/repair", &[])?;
     }
     end_progress();
-    show(cli, &answer, render::repair);
+    show(cli.json, &answer, render::repair);
     Ok(if count(&answer, "shards_left") > 0 { ExitCode::from(NOT_WHOLE) } else { ExitCode::SUCCESS })
 }
 
@@ -400,7 +441,7 @@ fn census(cli: &Cli, client: &Client) -> Result<ExitCode, Failure> {
         answer = client.ask("GET", "/v1/census", &[])?;
     }
     end_progress();
-    show(cli, &answer, render::census);
+    show(cli.json, &answer, render::census);
     if answer.get("error").is_some_and(|error| !error.is_null()) {
         return Ok(ExitCode::from(FAILED));
     }
@@ -409,11 +450,11 @@ fn census(cli: &Cli, client: &Client) -> Result<ExitCode, Failure> {
 }
 
 /// Becomes the server's own program, which alone may open drives; what is returned is why that was not possible.
-fn offline(cli: &Cli, command: &str, arguments: &[String]) -> Failure {
+fn offline(command: &str, arguments: impl Iterator<Item = OsString>) -> Failure {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name("basalt"));
     let program = beside.filter(|path| path.is_file()).unwrap_or_else(|| PathBuf::from("basalt"));
     let mut process = std::process::Command::new(&program);
-    process.arg(command).args(cli.json.then_some("--json")).args(arguments);
+    process.arg(command).args(arguments);
     Failure::Said(format!("{} cannot be run: {}", program.display(), process.exec()))
 }
 
@@ -435,7 +476,7 @@ fn job(client: &Client, path: &str, parameters: &[(&str, &str)]) -> Result<Value
 
 fn fsck(cli: &Cli, client: &Client) -> Result<ExitCode, Failure> {
     let answer = job(client, "/v1/fsck", &[])?;
-    show(cli, &answer, render::fsck);
+    show(cli.json, &answer, render::fsck);
     let agrees = answer.pointer("/report/all_agree").and_then(Value::as_bool) == Some(true);
     Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(NOT_WHOLE) })
 }
@@ -446,7 +487,7 @@ fn inspect(cli: &Cli, client: &Client, object: &str) -> Result<ExitCode, Failure
         return Err(Failure::Said(format!("{object} is not of the form BUCKET/KEY")));
     };
     let answer = client.ask("GET", "/v1/inspect", &[("bucket", bucket), ("key", key)])?;
-    show(cli, &answer, render::inspection);
+    show(cli.json, &answer, render::inspection);
     let is_bad = |state: &Value| matches!(field(state, "page"), "bad" | "unread");
     let extents = answer.get("extents").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let shards = extents.iter().filter_map(|extent| extent.get("shards")?.as_array()).flatten();

@@ -63,6 +63,17 @@ impl Client {
         path: &str,
         parameters: &[(&str, &str)],
     ) -> Result<Value, ClientError> {
+        let answer = self.ask_for_bytes(method, path, parameters)?;
+        serde_json::from_slice(&answer.body).map_err(|_| garbled())
+    }
+
+    /// Sends one request and returns the answer as it came, if that is no refusal.
+    pub(crate) fn ask_for_bytes(
+        &self,
+        method: &str,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Answer, ClientError> {
         let escape = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
         let mut pairs: Vec<String> =
             parameters.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
@@ -136,15 +147,39 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::from(std::time::SystemTime::now())
 }
 
-fn read_answer(answer: &[u8]) -> Result<Value, ClientError> {
-    let garbled = || ClientError::Unreachable("the answer is no HTTP of a Basalt admin listener".to_owned());
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(garbled)?;
-    let head = String::from_utf8_lossy(&answer[..end]);
-    let status: u16 = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(garbled)?;
-    let body: Value = serde_json::from_slice(&answer[end + 4..]).map_err(|_| garbled())?;
-    if (200..300).contains(&status) {
-        return Ok(body);
+/// An answer that is no refusal.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a header field.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        let mut of_name = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        of_name.next().map(|(_, value)| value.trim())
     }
+}
+
+fn garbled() -> ClientError {
+    ClientError::Unreachable("the answer is no HTTP of a Basalt admin listener".to_owned())
+}
+
+fn read_answer(answer: &[u8]) -> Result<Answer, ClientError> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or_else(garbled)?;
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status: u16 = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(garbled)?;
+    let answer = Answer { head, body: answer[end + 4..].to_vec() };
+    let len: Option<usize> = answer.header("Content-Length").and_then(|len| len.parse().ok());
+    if len.is_some_and(|len| len != answer.body.len()) {
+        return Err(ClientError::Unreachable("the answer was cut off: try again".to_owned()));
+    }
+    if (200..300).contains(&status) {
+        return Ok(answer);
+    }
+    let body: Value = serde_json::from_slice(&answer.body).map_err(|_| garbled())?;
     let message = body.get("message").and_then(Value::as_str).unwrap_or("the server gave no reason");
     Err(ClientError::Refused(message.to_owned()))
 }
@@ -178,9 +213,12 @@ mod tests {
     #[test]
     fn a_refusal_is_its_sentence() {
         let answer =
-            b"HTTP/1.1 409 Conflict\r\nContent-Length: 9\r\n\r\n{\"code\":\"Refused\",\"message\":\"no\"}";
+            b"HTTP/1.1 409 Conflict\r\nContent-Length: 33\r\n\r\n{\"code\":\"Refused\",\"message\":\"no\"}";
         assert!(matches!(read_answer(answer), Err(ClientError::Refused(what)) if what == "no"));
         assert!(matches!(read_answer(b"SSH-2.0"), Err(ClientError::Unreachable(_))));
         assert!(read_answer(b"HTTP/1.1 200 OK\r\n\r\n{}").is_ok());
+        let answer = read_answer(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nX-A: b\r\n\r\n{}").unwrap();
+        assert_eq!((answer.header("x-a"), answer.header("x-b")), (Some("b"), None));
+        assert!(read_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}").is_err(), "cut off");
     }
 }

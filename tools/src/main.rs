@@ -6,6 +6,7 @@
 
 mod cli;
 mod client;
+mod export;
 mod render;
 
 use std::process::ExitCode;

@@ -43,7 +43,7 @@ fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
 
 /// Bytes in binary units.
 #[allow(clippy::cast_precision_loss, reason = "one digit is shown")]
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut value, mut unit) = (bytes as f64, 0);
     while value >= 1024.0 && unit + 1 < units.len() {
@@ -189,6 +189,11 @@ pub(crate) fn fsck(answer: &Value) -> String {
     ];
     push_lines(&mut out, &lines);
     out
+}
+
+/// A dump that was written.
+pub(crate) fn export(answer: &Value) -> String {
+    format!("{}: {}, all metadata of one moment\n", text(answer, "file"), size(number(answer, "bytes")))
 }
 
 /// What a gc freed, or would free.

@@ -476,7 +476,7 @@ impl<E: Engine> Audit<E> {
     }
 
     /// Rows of some kinds, given in the order of their keys, from a row key on.
-    async fn walk(
+    pub(crate) async fn walk(
         &self,
         kinds: &[KeyRange],
         begin: &Bytes,

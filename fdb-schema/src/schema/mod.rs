@@ -18,6 +18,7 @@ mod members;
 mod object;
 mod record;
 mod relocate;
+mod restore;
 mod retry;
 mod sweep;
 mod upload;
@@ -41,6 +42,7 @@ pub use record::{
     BucketRecord, DataExtent, DataHeader, DataItems, DataPart, HEADER_ITEMS_MAX, HINT_EXTENTS_MAX,
     INLINE_MAX_BYTES, ListedRecord, ObjectRecord, PartRecord, Place, ROW_ITEMS_MAX, UploadRecord,
 };
+pub use restore::{Restore, RestoreTarget, volume_of_row};
 pub use retry::{Metadata, Outcomes};
 pub use upload::{Completed, Composed, NewPart, NewUpload, UploadPath};
 pub use value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum, TAGGING_HEADER};

@@ -1,5 +1,5 @@
-//! The signed part of the admin listener: drives, scrub, repair, census, fsck, gc, objects, in
-//! JSON.
+//! The signed part of the admin listener: drives, scrub, repair, census, fsck, gc, dumps of
+//! metadata, objects, in JSON.
 //! Invariants: every request below `/v1/` is signed with SigV4 by the root account before anything is looked at; a
 //! change is asked for by POST, its parameters in the signed query; an error is `{"code", "message"}` with a status
 //! that says whose it is; `docs/openapi.yaml` describes exactly [`ROUTES`].
@@ -17,7 +17,7 @@ use super::inspector::{InspectError, InspectorHandle};
 use crate::auth::{AuthError, BodySignature, Credentials, Secret, Verifier};
 use crate::drives::{DriveHandle, DriveRequest, RequestError};
 use crate::http::{Method, RequestHead, Response};
-use crate::ops::GcHandle;
+use crate::ops::{ExportError, GcHandle};
 use crate::s3::query::Query;
 
 /// What a route does.
@@ -57,9 +57,16 @@ pub enum Route {
     Gc,
     /// Begin a gc, or a dry run of one.
     GcStart,
+    /// Begin a dump of metadata.
+    ExportStart,
+    /// A part of it.
+    ExportPart,
     /// One object.
     Inspect,
 }
+
+/// Says whether a part of a dump is its last.
+const LAST_PART_HEADER: &str = "X-Basalt-Last";
 
 /// Every signed route: method, path, what it does.
 pub const ROUTES: &[(Method, &str, Route)] = &[
@@ -80,6 +87,8 @@ pub const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/fsck/start", Route::FsckStart),
     (Method::Get, "/v1/gc", Route::Gc),
     (Method::Post, "/v1/gc/start", Route::GcStart),
+    (Method::Post, "/v1/meta/export/start", Route::ExportStart),
+    (Method::Get, "/v1/meta/export", Route::ExportPart),
     (Method::Get, "/v1/inspect", Route::Inspect),
 ];
 
@@ -255,6 +264,20 @@ async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
             }
             Ok(json_answer(202, &api.gc.progress().status()))
         }
+        Route::ExportStart => {
+            let id = api.inspector.start_export().await.map_err(export_refusal)?;
+            Ok(json_answer(202, &json!({ "export": id })))
+        }
+        Route::ExportPart => {
+            let (id, number) = (parameter(head, "export")?, parameter(head, "part")?);
+            let number = number.parse().map_err(|_| {
+                refusal(400, "InvalidParameter", format!("part is a number and not {number}"))
+            })?;
+            let part = api.inspector.export_part(id, number).await.map_err(export_refusal)?;
+            let is_last = if part.is_last { "true" } else { "false" };
+            let answer = Response::new(200).with_bytes("application/octet-stream", part.bytes);
+            Ok(answer.with_header(LAST_PART_HEADER, is_last))
+        }
         Route::Inspect => {
             let (bucket, key) = (parameter(head, "bucket")?, parameter(head, "key")?);
             match api.inspector.object(bucket, key.into_bytes()).await {
@@ -263,6 +286,20 @@ async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
                 Err(InspectError::Failed(what)) => Err(refusal(500, "Failed", what)),
             }
         }
+    }
+}
+
+fn export_refusal(error: ExportError) -> Refusal {
+    match error {
+        ExportError::Busy => refusal(
+            409,
+            "ExportRunning",
+            "an export is under way: wait for it, it is given up after a minute",
+        ),
+        ExportError::Gone => {
+            refusal(404, "NoSuchExport", "there is no such part of an export under way: begin again")
+        }
+        ExportError::Failed(what) => refusal(500, "Failed", what),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Looks at what is stored, for an operator: the census, fsck, and one object in detail.
+//! Looks at what is stored, for an operator: the census, fsck, dumps of metadata, and one object in detail.
 //! Invariants: changes nothing; runs on the thread of the drives, so that it delays no request; one census and one fsck
 //! at a time.
 //! Not here: the wire form (`api`), the work itself (`ops::census`, `ops::fsck`).
@@ -14,7 +14,10 @@ use shardstore::{Media, PageState};
 use shardstore_format::{Extent, Layout};
 use shardstore_reactor::{Drive, Executor};
 
-use crate::ops::{CensusProgress, FsckReport, FsckScope, JobProgress, run_fsck, take_census};
+use crate::ops::{
+    CensusProgress, ExportError, ExportPart, Exports, FsckReport, FsckScope, JobProgress, run_fsck,
+    take_census,
+};
 
 /// Extents that an inspection shows; an object has more only if it is larger than a TiB or was uploaded in many parts.
 const EXTENTS_MAX: usize = 1_000;
@@ -27,6 +30,10 @@ pub(super) enum Question {
     Census,
     /// Begin an fsck; its result is in its progress.
     Fsck,
+    /// Begin a dump; its name.
+    ExportStart { answer: oneshot::Sender<Result<String, ExportError>> },
+    /// A part of a dump.
+    ExportPart { id: String, number: u64, answer: oneshot::Sender<Result<ExportPart, ExportError>> },
     /// One object.
     Object { bucket: String, key: Vec<u8>, answer: oneshot::Sender<Result<Inspection, InspectError>> },
 }
@@ -116,6 +123,27 @@ impl InspectorHandle {
         self.fsck.begin() && self.questions.unbounded_send(Question::Fsck).is_ok()
     }
 
+    /// Begins a dump of metadata; its name.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub async fn start_export(&self) -> Result<String, ExportError> {
+        let (answer, answered) = oneshot::channel();
+        self.questions.unbounded_send(Question::ExportStart { answer }).map_err(|_| stopping())?;
+        answered.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// A part of a dump.
+    ///
+    /// # Errors
+    /// [`ExportError`].
+    pub async fn export_part(&self, id: String, number: u64) -> Result<ExportPart, ExportError> {
+        let (answer, answered) = oneshot::channel();
+        let question = Question::ExportPart { id, number, answer };
+        self.questions.unbounded_send(question).map_err(|_| stopping())?;
+        answered.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
     /// Looks at one object.
     ///
     /// # Errors
@@ -128,12 +156,17 @@ impl InspectorHandle {
     }
 }
 
+fn stopping() -> ExportError {
+    ExportError::Failed("the server is stopping".to_owned())
+}
+
 /// An inspector over this thread's metadata and drives, and the runs that the manifest names: the way to ask it, and the
 /// task that answers.
 pub fn inspector<D: Drive, E: Engine, X: Executor>(
     metadata: Metadata<E, X>,
     media: Media<D, X>,
     runs: impl Fn() -> Vec<RunVolume> + Clone + 'static,
+    exports: Exports<E, X>,
     executor: X,
 ) -> (InspectorHandle, impl Future<Output = ()> + 'static) {
     let (questions, mut asked) = mpsc::unbounded();
@@ -164,6 +197,13 @@ pub fn inspector<D: Drive, E: Engine, X: Executor>(
                         };
                         fsck.end(run_fsck(scope, &fsck).await);
                     });
+                }
+                Question::ExportStart { answer } => {
+                    // Whoever asked may have gone.
+                    drop(answer.send(exports.start().await));
+                }
+                Question::ExportPart { id, number, answer } => {
+                    drop(answer.send(exports.part(&id, number).await));
                 }
                 Question::Object { bucket, key, answer } => {
                     // Whoever asked may have gone.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod export;
 mod fsck;
 mod gc;
 mod multipart;

@@ -29,7 +29,7 @@ pub fn fsck(config: Config) -> Result<FsckReport, StartError> {
 }
 
 /// Runs work on a thread with a ring of its own, and waits for it.
-fn on_a_core<T: Send + 'static>(
+pub(super) fn on_a_core<T: Send + 'static>(
     name: &str,
     work: impl AsyncFnOnce(CoreExecutor) -> Result<T, StartError> + Send + 'static,
 ) -> Result<T, StartError> {
@@ -70,12 +70,12 @@ async fn look(
     run_fsck(scope, &JobProgress::default()).await.map_err(StartError)
 }
 
-fn log_drives(pool: &Pool<RealDrive>) -> Vec<(shardstore_format::DriveId, RealDrive)> {
+pub(super) fn log_drives(pool: &Pool<RealDrive>) -> Vec<(shardstore_format::DriveId, RealDrive)> {
     pool.members().iter().filter_map(|member| Some((member.id, member.drive.clone()?))).collect()
 }
 
 /// The pool that the drives are of; refused if they were never formed into one.
-async fn formed_pool(
+pub(super) async fn formed_pool(
     factories: &[RealDriveFactory],
     executor: &CoreExecutor,
 ) -> Result<Pool<RealDrive>, StartError> {

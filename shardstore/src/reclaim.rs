@@ -73,6 +73,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
             self.inner.media.executor.spawn(self.clone().run_repair());
             self.inner.media.executor.spawn(self.clone().run_compaction());
         }
+        self.inner.media.executor.spawn(self.clone().watch_drives());
         let mut last_walk = LastWalk { at: self.inner.media.executor.now(), changes: 0 };
         while !self.shared().stopping.load(Ordering::SeqCst) {
             self.inner.media.executor.sleep(BACKGROUND_PERIOD).await;
@@ -82,8 +83,16 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         }
     }
 
+    /// Takes drives out of use that were fenced, by whoever. A task of its own: a commit that waits for drives holds upkeep
+    /// up, and until the one that failed is named nobody brings it back.
+    async fn watch_drives(self) {
+        while !self.shared().stopping.load(Ordering::SeqCst) {
+            self.inner.media.executor.sleep(BACKGROUND_PERIOD).await;
+            self.inner.media.notice_fenced();
+        }
+    }
+
     async fn upkeep(&self, is_sweeper: bool, last_walk: &mut LastWalk) -> Result<(), CatalogError> {
-        self.inner.media.notice_fenced();
         self.inner.media.close_stale_files();
         self.inner.seal_idle().await?;
         if !is_sweeper {

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{Process, Stored, World};
 use shardstore::{
     Catalog, DriveState, Offered, ReceiveError, copy_master_key, look_at, tell_drives, write_master_key,
@@ -11,7 +13,7 @@ use shardstore::{
 use shardstore_format::{
     DriveId, DriveIdentity, Member, MemberPlan, Membership, Profile, VolumeId, VolumeRecord, VolumeState,
 };
-use shardstore_reactor::{Drive, OpenMode};
+use shardstore_reactor::{Clock, Drive, Executor, FenceReason, OpenMode};
 use shardstore_sim::SimDrive;
 
 fn four_two(seed: u64) -> World {
@@ -103,6 +105,27 @@ fn what_was_rebuilt_elsewhere_meanwhile_is_freed_on_a_drive_that_returns() {
         let refused = media.free_unnamed(gone, &drive, VolumeId(0)).await;
         assert!(matches!(refused, Err(ReceiveError::AheadOfMetadata { .. })), "a copy from elsewhere");
         assert_eq!(segments(&drive).await, named);
+    });
+}
+
+/// Story: a write of the metadata log failed on one of two drives, and the commit waited for a drive to take its place.
+/// That commit was the sweep's, and the same loop was to notice that the drive was fenced: it never was, so nobody was
+/// told which drive to bring back. Found by the whole-system simulation, seed 156.
+#[test]
+fn a_fenced_drive_is_named_also_while_metadata_answers_nothing() {
+    let world = World::new(9, 2, Some(Profile { k: 1, m: 1 }));
+    world.sim.block_on(async {
+        let process = world.start(1).await;
+        let stored = put_some(&process, 0..2).await;
+        process.catalog.delete(stored[0].data_id).await;
+        process.catalog.stall();
+        let clock = world.executor();
+        clock.spawn(process.store().clone().run_background());
+        clock.sleep(Duration::from_secs(5)).await;
+        world.drives[1].fence(FenceReason::FailedWrite);
+        clock.sleep(Duration::from_secs(5)).await;
+        assert_eq!(process.shared.drives()[1].state, DriveState::Failed);
+        process.shared.stop();
     });
 }
 

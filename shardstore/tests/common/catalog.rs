@@ -33,15 +33,26 @@ pub(crate) struct MemoryCatalog<X = SimExecutor> {
     pub(crate) rows: Rc<RefCell<Rows>>,
     executor: X,
     retries_per_mille: Rc<Cell<u16>>,
+    stalls: Rc<Cell<bool>>,
 }
 
 impl<X: Executor> MemoryCatalog<X> {
     pub(crate) fn new(rows: &Rc<RefCell<Rows>>, executor: X) -> MemoryCatalog<X> {
-        MemoryCatalog { rows: Rc::clone(rows), executor, retries_per_mille: Rc::default() }
+        MemoryCatalog {
+            rows: Rc::clone(rows),
+            executor,
+            retries_per_mille: Rc::default(),
+            stalls: Rc::default(),
+        }
     }
 
     pub(crate) fn refuse_some(&self, per_mille: u16) {
         self.retries_per_mille.set(per_mille);
+    }
+
+    /// Nothing is answered from now on, as while the metadata log waits for drives.
+    pub(crate) fn stall(&self) {
+        self.stalls.set(true);
     }
 
     async fn transaction<T>(&self, change: impl FnOnce(&mut Rows) -> T) -> Result<T, CatalogError> {
@@ -55,6 +66,9 @@ impl<X: Executor> MemoryCatalog<X> {
     }
 
     async fn delay(&self) {
+        if self.stalls.get() {
+            return std::future::pending().await;
+        }
         self.executor.sleep(Duration::from_micros(self.executor.random_u64() % 200)).await;
     }
 

@@ -45,6 +45,7 @@ fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("page", pages()),
         ("volume", volumes()),
         ("identity", identities()),
+        ("dump", server::ops::dump::fuzz::seeds()),
         ("extent", extents()),
         ("row_key", named(&rows, "key")),
         ("row_value", named(&rows, "value")),

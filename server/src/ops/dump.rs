@@ -3,6 +3,10 @@
 //! their keys, each once; memory is one group of rows.
 //! Not here: where rows come from or go (`fdb_schema::schema`), who asks. Bytes: docs/format.md.
 
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
+
 use std::io::Read;
 
 use bytes::Bytes;

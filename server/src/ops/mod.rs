@@ -9,6 +9,10 @@ mod catalog;
 mod census;
 mod checksum;
 mod core;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod dump;
+#[cfg(not(any(test, feature = "fuzz")))]
 mod dump;
 mod error;
 mod export;

@@ -12,7 +12,7 @@ use shardstore_format::FormatPhase;
 use shardstore_reactor::{CoreConfig, CoreExecutor, Drive, RealDrive, RealDriveFactory, probe, spawn_core};
 
 use super::budget::Budget;
-use super::drives::lock_existing;
+use super::drives::{LockedDrives, lock_existing};
 use super::{StartError, open_metadata, refused};
 use crate::config::Config;
 use crate::ops::{FsckReport, FsckScope, JobProgress, MetadataRuns, run_fsck};
@@ -24,8 +24,7 @@ use crate::ops::{FsckReport, FsckScope, JobProgress, MetadataRuns, run_fsck};
 pub fn fsck(config: Config) -> Result<FsckReport, StartError> {
     probe().map_err(refused)?;
     let locked = lock_existing(&config.drives)?;
-    let factories = locked.factories();
-    on_a_core("fsck", async move |executor| look(&config, &factories, &executor).await)
+    on_a_core("fsck", async move |executor| look(&config, &locked, &executor).await)
 }
 
 /// Runs work on a thread with a ring of its own, and waits for it.
@@ -45,10 +44,10 @@ pub(super) fn on_a_core<T: Send + 'static>(
 
 async fn look(
     config: &Config,
-    factories: &[RealDriveFactory],
+    locked: &LockedDrives,
     executor: &CoreExecutor,
 ) -> Result<FsckReport, StartError> {
-    let pool = formed_pool(factories, executor).await?;
+    let pool = formed_pool(locked, executor).await?;
     let budget = Budget::new(config.memory_bytes, config.cpus.len());
     let shared = StoreShared::new(&pool, budget.store_options());
     let media = Media::new(Arc::clone(&shared), &pool, executor.clone(), 0);
@@ -76,10 +75,10 @@ pub(super) fn log_drives(pool: &Pool<RealDrive>) -> Vec<(shardstore_format::Driv
 
 /// The pool that the drives are of; refused if they were never formed into one.
 pub(super) async fn formed_pool(
-    factories: &[RealDriveFactory],
+    locked: &LockedDrives,
     executor: &CoreExecutor,
 ) -> Result<Pool<RealDrive>, StartError> {
-    let drives: Vec<RealDrive> = factories.iter().map(RealDriveFactory::on_core).collect();
+    let drives: Vec<RealDrive> = locked.factories().iter().map(RealDriveFactory::on_core).collect();
     let mut is_formed = false;
     for drive in &drives {
         let looked = look_at(drive).await.map_err(|error| {
@@ -93,5 +92,6 @@ pub(super) async fn formed_pool(
                 .to_owned(),
         ));
     }
-    open_pool(drives, PoolOptions::default(), executor).await.map_err(refused)
+    let options = PoolOptions { redundancy: None, set_aside: locked.set_aside().to_vec() };
+    open_pool(drives, options, executor).await.map_err(refused)
 }

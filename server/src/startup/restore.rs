@@ -18,12 +18,13 @@ use fdb_schema::Row;
 use fdb_schema::engine::embedded::{self, EmbeddedConfig, LogError, OpenError};
 use fdb_schema::schema::{Restore, RestoreTarget, volume_counter_key, volume_of_row};
 use futures_channel::oneshot;
+use serde::Serialize;
 use shardstore::{Media, Pool, StoreShared};
 use shardstore_format::{DriveId, VolumeId, VolumeRecord, VolumeState};
-use shardstore_reactor::{CoreExecutor, Executor, RealDrive, RealDriveFactory, probe};
+use shardstore_reactor::{CoreExecutor, Executor, RealDrive, probe};
 
 use super::budget::Budget;
-use super::drives::lock_existing;
+use super::drives::{LockedDrives, lock_existing};
 use super::offline::{formed_pool, log_drives, on_a_core};
 use super::{Commits, Engine, StartError, refused};
 use crate::config::Config;
@@ -42,7 +43,7 @@ pub struct RestoreOptions {
 }
 
 /// What was restored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RestoreReport {
     /// When the dump was made, in milliseconds since 1970.
     pub made_unix_ms: u64,
@@ -58,6 +59,13 @@ pub struct RestoreReport {
     pub volumes_lost: u64,
     /// Segment files that are newer than the dump: the next start removes them.
     pub files_newer: u64,
+}
+
+impl RestoreReport {
+    /// In lines of JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
 }
 
 impl std::fmt::Display for RestoreReport {
@@ -88,18 +96,17 @@ pub fn import_metadata(
 ) -> Result<RestoreReport, StartError> {
     probe().map_err(refused)?;
     let locked = lock_existing(&config.drives)?;
-    let factories = locked.factories();
-    on_a_core("import", async move |executor| import(&config, &file, options, &factories, executor).await)
+    on_a_core("import", async move |executor| import(&config, &file, options, &locked, executor).await)
 }
 
 async fn import(
     config: &Config,
     file: &Path,
     options: RestoreOptions,
-    factories: &[RealDriveFactory],
+    locked: &LockedDrives,
     executor: CoreExecutor,
 ) -> Result<RestoreReport, StartError> {
-    let pool = formed_pool(factories, &executor).await?;
+    let pool = formed_pool(locked, &executor).await?;
     let budget = Budget::new(config.memory_bytes, config.cpus.len());
     let shared = StoreShared::new(&pool, budget.store_options());
     let media = Media::new(Arc::clone(&shared), &pool, executor.clone(), 0);

@@ -98,6 +98,9 @@ pub struct ImportOptions {
     /// Go on though the dump names bytes that are on no drive any more: those objects cannot be read.
     #[arg(long)]
     pub accept_loss: bool,
+    /// Print what was restored as JSON.
+    #[arg(long)]
+    pub json: bool,
     /// As for `serve`.
     #[command(flatten)]
     pub options: Options,

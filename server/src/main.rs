@@ -29,7 +29,7 @@ fn main() -> ExitCode {
                     let done = server::startup::import_metadata(config, how.file.clone(), wanted);
                     done.map_err(|error| error.to_string())
                 })
-                .and_then(|report| print(&report.to_string()))
+                .and_then(|report| print(&if how.json { report.to_json() } else { report.to_string() }))
         }
         Command::Serve(options) => {
             init_logs("info,access=off");

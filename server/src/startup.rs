@@ -10,6 +10,7 @@ mod drives;
 mod gauges;
 mod offline;
 mod restore;
+mod support;
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +33,7 @@ use shardstore_reactor::{
 use self::budget::Budget;
 use self::drives::{LockedDrives, lock_drives};
 use self::gauges::Gauges;
+use self::support::support_facts;
 use crate::admin::{
     AdminApi, AdminService, InspectorHandle, Phase, RootAccount, Status, inspector, keep_metrics,
 };
@@ -136,6 +138,7 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
         store: Arc::clone(&booted.shared),
         inspector,
         gc: first.gc.clone(),
+        facts: support_facts(&config, &booted),
     });
     status.enter(Phase::Ready);
     print_screen(&config, &booted, &first);

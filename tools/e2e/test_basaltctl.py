@@ -1,10 +1,15 @@
 """The operator's commands against a running server and a stopped one's drives."""
 
+import base64
 import concurrent.futures
 import hashlib
 import json
+import os
+import pathlib
+import pty
 import re
 import subprocess
+import tarfile
 import urllib.error
 import urllib.request
 
@@ -367,3 +372,89 @@ def test_an_old_dump_restores_what_is_still_there_and_says_what_is_not(new_serve
             path.unlink()
     said = ctl(five, "meta", "import", "--discard-newer", dump, *five.drives, code=FAILED)
     assert "have too few shards" in said and "--accept-loss" in said, said
+
+
+def run_ctl(*command, **env):
+    """basaltctl with exactly this environment: exit code, stdout, stderr."""
+    done = subprocess.run(
+        [BASALTCTL, *map(str, command)],
+        env=basalt.clean_env(**env), capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_profile_says_where_the_server_is_and_who_asks(seven, tmp_path):
+    home = tmp_path / "home"
+    file = home / ".config" / "basalt" / "config.toml"
+    file.parent.mkdir(parents=True)
+    keys = f"access_key = '{basalt.ACCESS_KEY}'\nsecret_key = '{basalt.SECRET_KEY}'\n"
+    file.write_text(f"[lab]\nendpoint = '{seven.admin}'\n{keys}[away]\nendpoint = 'http://127.0.0.1:1'\n{keys}")
+    file.chmod(0o644)
+    code, _, err = run_ctl("--profile", "lab", "drive", "list", HOME=home)
+    assert code == FAILED and "chmod 600" in err and basalt.SECRET_KEY not in err
+    file.chmod(0o600)
+    assert run_ctl("--profile", "lab", "drive", "list", HOME=home)[0] == OK
+    assert run_ctl("drive", "list", HOME=home, BASALT_PROFILE="lab")[0] == OK
+    elsewhere = tmp_path / "profiles.toml"
+    file.rename(elsewhere)
+    assert run_ctl("--profile", "lab", "drive", "list", HOME=home)[0] == FAILED
+    named = {"HOME": home, "BASALT_CONFIG_FILE": elsewhere}
+    assert run_ctl("--profile", "lab", "drive", "list", **named)[0] == OK
+    # A flag wins over the environment, the environment over the profile.
+    code, _, err = run_ctl("--profile", "away", "drive", "list", **named)
+    assert code == FAILED and "127.0.0.1:1" in err
+    assert run_ctl("--profile", "away", "drive", "list", **named, BASALT_ADMIN_ENDPOINT=seven.admin)[0] == OK
+    wrong = {**named, "BASALT_ADMIN_ENDPOINT": "http://127.0.0.1:1"}
+    assert run_ctl("--profile", "lab", "drive", "list", **wrong)[0] == FAILED
+    assert run_ctl("--profile", "lab", "--endpoint", seven.admin, "drive", "list", **wrong)[0] == OK
+    code, _, err = run_ctl("--profile", "nowhere", "drive", "list", **named)
+    assert code == FAILED and "it has away, lab" in err
+
+
+def test_a_support_bundle_says_much_and_no_secret(new_server, tmp_path):
+    three = new_server("ctl-support", drives=3)
+    Objects(three, "support").put_some("some")
+    assert asked(three, "census")["report"]["all_whole"]
+    file = tmp_path / "basalt.tar"
+    assert "send it to whoever asked" in ctl(three, "support-bundle", file)
+    assert "there already" in ctl(three, "support-bundle", file, code=FAILED)
+    assert "signature" in ctl(three, "support-bundle", tmp_path / "x.tar", keys=("e2eroot", "wrong"), code=FAILED)
+    assert not (tmp_path / "x.tar").exists() and file.stat().st_mode & 0o777 == 0o600
+    with tarfile.open(file) as archive:
+        parts = {pathlib.Path(m.name).name: archive.extractfile(m).read() for m in archive.getmembers()}
+    facts = json.loads(parts["support.json"])
+    assert facts["configuration"]["drives"] == [str(d) for d in three.drives]
+    assert facts["pool"]["redundancy"] == "2+1" and len(facts["pool"]["members"]) == 3
+    assert facts["machine"]["kernel"].startswith("Linux ") and facts["machine"]["cpus"] >= 1
+    assert len(json.loads(parts["drives.json"])["drives"]) == 3
+    assert json.loads(parts["census.json"])["report"]["all_whole"]
+    assert b"basalt_metadata_commits_total" in parts["metrics.txt"] and parts["readyz.txt"].startswith(b"ready")
+    assert b"stderr" in parts["about.txt"]
+    # The key lies behind magic, version and pool id.
+    key = (three.drives[0] / "identity" / "master.key").read_bytes()[8 + 4 + 16 :][:32]
+    raw = file.read_bytes()
+    for secret in [basalt.SECRET_KEY.encode(), key, key.hex().encode(), base64.b64encode(key), b"Signature="]:
+        assert len(secret) >= 10 and secret not in raw, secret
+    assert basalt.SECRET_KEY.encode() not in json.dumps(asked(three, "support-bundle", tmp_path / "y.tar")).encode()
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(seven, objects):
+    env = basalt.clean_env(
+        BASALT_ADMIN_ENDPOINT=seven.admin,
+        BASALT_ROOT_ACCESS_KEY=basalt.ACCESS_KEY,
+        BASALT_ROOT_SECRET_KEY=basalt.SECRET_KEY,
+    )
+    for command in (["census"], ["fsck"], ["scrub", "start", "--wait"]):
+        main, terminal = pty.openpty()
+        try:
+            done = subprocess.run(
+                [BASALTCTL, "--json", *command], env=env, stdout=subprocess.PIPE, stderr=terminal, timeout=240
+            )
+            assert done.returncode == OK and json.loads(done.stdout)
+            shown = os.read(main, 1 << 16)
+        finally:
+            os.close(main)
+            os.close(terminal)
+        assert b"\r\x1b[K" in shown, command
+        piped = subprocess.run([BASALTCTL, *command], env=env, capture_output=True, timeout=240)
+        assert piped.returncode == OK and piped.stderr == b"" and b"\r" not in piped.stdout, command

@@ -14,8 +14,8 @@ use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::client::{Client, ClientError};
-use crate::export;
-use crate::render;
+use crate::profile::{self, Profile, Settings};
+use crate::{bundle, export, render};
 
 /// How often the server is asked while something is waited for.
 const WAIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,18 +42,37 @@ struct Cli {
 
 #[derive(Args)]
 struct Connection {
-    /// The admin listener.
-    #[arg(long, global = true, env = "BASALT_ADMIN_ENDPOINT", default_value = "http://127.0.0.1:9001")]
-    endpoint: String,
-    /// The region of the server.
-    #[arg(long, global = true, env = "BASALT_REGION", default_value = "us-east-1")]
-    region: String,
+    /// A profile of the configuration file, ~/.config/basalt/config.toml or BASALT_CONFIG_FILE.
+    #[arg(long, global = true, env = "BASALT_PROFILE", value_name = "NAME")]
+    profile: Option<String>,
+    /// The admin listener [default: http://127.0.0.1:9001].
+    #[arg(long, global = true, env = "BASALT_ADMIN_ENDPOINT")]
+    endpoint: Option<String>,
+    /// The region of the server [default: us-east-1].
+    #[arg(long, global = true, env = "BASALT_REGION")]
+    region: Option<String>,
     /// The root account's access key.
-    #[arg(long, global = true, env = "BASALT_ROOT_ACCESS_KEY", hide_env_values = true, default_value = "")]
-    access_key: String,
-    /// The root account's secret key; from the environment, so that it is in no list of processes.
-    #[arg(long, global = true, env = "BASALT_ROOT_SECRET_KEY", hide_env_values = true, default_value = "")]
-    secret_key: String,
+    #[arg(long, global = true, env = "BASALT_ROOT_ACCESS_KEY", hide_env_values = true)]
+    access_key: Option<String>,
+    /// The root account's secret key; from the environment or a profile, so that it is in no list of processes.
+    #[arg(long, global = true, env = "BASALT_ROOT_SECRET_KEY", hide_env_values = true)]
+    secret_key: Option<String>,
+}
+
+impl Connection {
+    fn settings(&self) -> Result<Settings, String> {
+        let profile = match self.profile.as_deref().filter(|name| !name.is_empty()) {
+            Some(name) => profile::read(&profile::file_of(&|name| std::env::var(name).ok())?, name)?,
+            None => Profile::default(),
+        };
+        let said = Profile {
+            endpoint: self.endpoint.clone(),
+            region: self.region.clone(),
+            access_key: self.access_key.clone(),
+            secret_key: self.secret_key.clone(),
+        };
+        Ok(said.or(profile))
+    }
 }
 
 #[derive(Subcommand)]
@@ -87,6 +106,11 @@ enum Command {
     /// All metadata in one file, and back.
     #[command(subcommand)]
     Meta(Meta),
+    /// One archive of what helps whoever is asked for support; no secret is in it.
+    SupportBundle {
+        /// A new file, such as basalt.tar.
+        file: PathBuf,
+    },
     /// How one object is stored.
     Inspect {
         /// BUCKET/KEY, also with s3:// before it.
@@ -225,22 +249,20 @@ fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Meta(Meta::Import { file, drives, discard_newer, accept_loss }) => {
             let flags = [(discard_newer, "--discard-newer"), (accept_loss, "--accept-loss")];
             let flags = flags.into_iter().filter(|(given, _)| **given).map(|(_, flag)| flag.into());
+            let flags = flags.chain(cli.json.then(|| "--json".into()));
             let names = std::iter::once(file.into()).chain(drives.iter().map(Into::into));
             return Err(offline("import-metadata", flags.chain(names)));
         }
         _ => {}
     }
-    let Connection { endpoint, region, access_key, secret_key } = &cli.connection;
+    let Settings { endpoint, region, access_key, secret_key } =
+        cli.connection.settings().map_err(Failure::Said)?;
     if access_key.is_empty() || secret_key.is_empty() {
-        let what = "give the root account's keys by BASALT_ROOT_ACCESS_KEY and BASALT_ROOT_SECRET_KEY";
+        let what = "give the root account's keys by BASALT_ROOT_ACCESS_KEY and BASALT_ROOT_SECRET_KEY, or by --profile";
         return Err(Failure::Said(what.to_owned()));
     }
-    let client = Client {
-        authority: Client::authority_of(endpoint).map_err(Failure::Said)?,
-        region: region.clone(),
-        access_key: access_key.clone(),
-        secret_key: secret_key.clone(),
-    };
+    let authority = Client::authority_of(&endpoint).map_err(Failure::Said)?;
+    let client = Client { authority, region, access_key, secret_key };
     match &cli.command {
         Command::Drive(drive) => drives(cli, &client, drive),
         Command::Scrub(scrub) => scrubbing(cli, &client, scrub),
@@ -250,6 +272,7 @@ fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Meta(Meta::Export { file }) => export::run(cli.json, &client, file),
         // Carried out by the server's own program, above.
         Command::Meta(Meta::Import { .. }) => Ok(ExitCode::SUCCESS),
+        Command::SupportBundle { file } => bundle::run(cli.json, &client, file),
         Command::Gc { dry_run } => {
             let dry_run = if *dry_run { "true" } else { "false" };
             let answer = job(&client, "/v1/gc", &[("dry_run", dry_run)])?;

@@ -4,9 +4,11 @@
 //! Not here: the server's side (`server/src/admin`), whose description is docs/openapi.yaml.
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod cli;
 mod client;
 mod export;
+mod profile;
 mod render;
 
 use std::process::ExitCode;

@@ -196,6 +196,12 @@ pub(crate) fn export(answer: &Value) -> String {
     format!("{}: {}, all metadata of one moment\n", text(answer, "file"), size(number(answer, "bytes")))
 }
 
+/// A support bundle that was written.
+pub(crate) fn bundle(answer: &Value) -> String {
+    let what = "look at it, then send it to whoever asked";
+    format!("{}: {}; {what}\n", text(answer, "file"), size(number(answer, "bytes")))
+}
+
 /// What a gc freed, or would free.
 pub(crate) fn gc(answer: &Value) -> String {
     let none = Value::Null;

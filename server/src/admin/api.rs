@@ -61,6 +61,8 @@ pub enum Route {
     ExportStart,
     /// A part of it.
     ExportPart,
+    /// What helps whoever is asked for support.
+    Support,
     /// One object.
     Inspect,
 }
@@ -89,6 +91,7 @@ pub const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/gc/start", Route::GcStart),
     (Method::Post, "/v1/meta/export/start", Route::ExportStart),
     (Method::Get, "/v1/meta/export", Route::ExportPart),
+    (Method::Get, "/v1/support", Route::Support),
     (Method::Get, "/v1/inspect", Route::Inspect),
 ];
 
@@ -121,6 +124,8 @@ pub struct AdminApi {
     pub inspector: InspectorHandle,
     /// Gives space back at once.
     pub gc: GcHandle,
+    /// Of this start: version, machine, configuration, pool; no secret.
+    pub facts: serde_json::Value,
 }
 
 /// An answer that is no success.
@@ -278,6 +283,7 @@ async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
             let answer = Response::new(200).with_bytes("application/octet-stream", part.bytes);
             Ok(answer.with_header(LAST_PART_HEADER, is_last))
         }
+        Route::Support => Ok(json_answer(200, &api.facts)),
         Route::Inspect => {
             let (bucket, key) = (parameter(head, "bucket")?, parameter(head, "key")?);
             match api.inspector.object(bucket, key.into_bytes()).await {

@@ -286,6 +286,8 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     ) -> Result<(), RepairError> {
         let (volume, shard) = (&due.volume, due.shard);
         let source = volume.member(usize::from(shard)).ok_or(RepairError::Gone)?;
+        // Until it has ended there are files that no record names.
+        let _making = self.media.shared.opening_guard(volume.id);
         if let Err(error) = self.make_shard(due, target, tempo).await {
             self.discard(volume, shard, source, target).await;
             return Err(if self.media.is_gone(volume) { RepairError::Gone } else { error });

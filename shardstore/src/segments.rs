@@ -108,6 +108,11 @@ impl<D: Drive, X: Executor> Media<D, X> {
         self.inner.shared.opening.contains(volume) || self.inner.shared.volumes.contains(volume)
     }
 
+    /// Whether files of that volume are being made, moved or made anew now: some may be unnamed, or not be there yet.
+    pub fn is_in_the_making(&self, volume: VolumeId) -> bool {
+        self.inner.shared.opening.contains(volume)
+    }
+
     /// Bytes of a segment file; `None` if it is gone or its drive takes no part.
     pub async fn segment_len(&self, id: DriveId, volume: VolumeId, shard: u8) -> Option<u64> {
         let member = self.inner.shared.drives.index_of(id)?;

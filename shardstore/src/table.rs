@@ -3,7 +3,7 @@
 //! only once repair has committed that; its state only moves forward: open, sealed, reclaimed.
 //! Not here: records on disk (`Catalog`), open files (`media`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -226,20 +226,20 @@ impl VolumeTable {
     }
 }
 
-/// Volumes that this process is making: few at any time.
+/// Volumes some of whose files this process is making, and how many times over: few at any time.
 #[derive(Default)]
-pub(crate) struct Opening(ArcSwap<BTreeSet<VolumeId>>);
+pub(crate) struct Opening(ArcSwap<BTreeMap<VolumeId, u32>>);
 
 impl Opening {
     pub(crate) fn contains(&self, id: VolumeId) -> bool {
-        self.0.load().contains(&id)
+        self.0.load().contains_key(&id)
     }
 
-    fn change(&self, change: impl Fn(&mut BTreeSet<VolumeId>)) {
-        self.0.rcu(|set| {
-            let mut set = BTreeSet::clone(set);
-            change(&mut set);
-            set
+    fn change(&self, change: impl Fn(&mut BTreeMap<VolumeId, u32>)) {
+        self.0.rcu(|counts| {
+            let mut counts = BTreeMap::clone(counts);
+            change(&mut counts);
+            counts
         });
     }
 }
@@ -252,17 +252,16 @@ pub(crate) struct OpeningGuard {
 
 impl OpeningGuard {
     pub(crate) fn new(shared: Arc<StoreShared>, id: VolumeId) -> OpeningGuard {
-        shared.opening.change(|set| {
-            set.insert(id);
-        });
+        shared.opening.change(|counts| *counts.entry(id).or_default() += 1);
         OpeningGuard { shared, id }
     }
 }
 
 impl Drop for OpeningGuard {
     fn drop(&mut self) {
-        self.shared.opening.change(|set| {
-            set.remove(&self.id);
+        self.shared.opening.change(|counts| match counts.get_mut(&self.id) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(counts.remove(&self.id)),
         });
     }
 }

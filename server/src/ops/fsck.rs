@@ -322,8 +322,11 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
         }
     }
 
-    /// What is wrong with a volume's files now; nothing if it is gone or to go.
+    /// What is wrong with a volume's files now; nothing if it is gone or to go, or repair is at it.
     async fn wrong_files(&mut self, id: VolumeId) -> Result<Vec<String>, Failure> {
+        if self.scope.is_live && self.scope.media.is_in_the_making(id) {
+            return Ok(Vec::new());
+        }
         let run = (self.scope.runs)().into_iter().find(|run| run.record.id == id);
         let (record, needs) = match run {
             Some(run) => (run.record.clone(), needs_of_run(&run)),
@@ -443,9 +446,9 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
         }
         let is_known = audit.volume(volume).await?.is_some() || runs.contains_key(&volume);
         if self.scope.is_live {
-            // A volume, a run or a shard in the making.
-            let is_repairing = media.shared().repair_status().shards_left > 0;
-            if (!is_known && media.has_volume(volume)) || (is_known && is_repairing) {
+            // A volume or a run that is newer than the snapshot, or a shard that moves.
+            let is_newer = !is_known && media.has_volume(volume);
+            if is_newer || media.is_in_the_making(volume) {
                 return Ok(None);
             }
         }

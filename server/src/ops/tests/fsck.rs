@@ -92,6 +92,31 @@ fn work_that_goes_on_is_no_finding() {
 }
 
 #[test]
+fn shards_that_move_are_no_finding() {
+    machine(5, 8, async |machine| {
+        for n in 0..12 {
+            machine.put(&format!("k{n}"), &noise(n, 3_000_000)).await;
+        }
+        machine.core.store().seal_open().await;
+        let shared = std::sync::Arc::clone(machine.core.store().shared());
+        let full = shared.drives().into_iter().max_by_key(|drive| shared.shards_on(drive.id)).unwrap().id;
+        machine.core.spawn_background(true);
+        shared.set_draining(full, true);
+        shared.repair_without(full);
+        let mut looks = 0;
+        while shared.shards_on(full) > 0 {
+            let report = fsck(&machine, true).await;
+            assert!(report.all_agree, "{:?}", report.findings);
+            machine.executor.sleep(Duration::from_millis(100)).await;
+            looks += 1;
+        }
+        assert!(looks > 0, "something was to be moved");
+        assert!(fsck(&machine, true).await.all_agree);
+        shared.stop();
+    });
+}
+
+#[test]
 fn files_that_are_missing_short_or_left_over_are_named() {
     machine(2, 6, async |machine| {
         fill(&machine).await;

@@ -37,8 +37,8 @@ impl<D: Drive, X: Executor> Clone for Media<D, X> {
     }
 }
 
-/// Files by volume, shard and the member that held it when they were opened.
-type OpenFiles<F> = Cache<(VolumeId, usize, usize), F, UnitWeighter, FixedState>;
+/// Files by volume, shard, the member that held it and the volume's edition when they were opened.
+type OpenFiles<F> = Cache<(VolumeId, usize, usize, u32), F, UnitWeighter, FixedState>;
 
 pub(crate) struct MediaInner<D: Drive, X> {
     pub(crate) shared: Arc<StoreShared>,
@@ -118,7 +118,7 @@ impl<D: Drive, X: Executor> Media<D, X> {
         for (member, handle) in self.inner.handles.borrow_mut().iter_mut().enumerate() {
             if handle.is_some() && is_out(member) {
                 *handle = None;
-                self.inner.files.borrow_mut().retain(|(_, _, opened_on), _| *opened_on != member);
+                self.inner.files.borrow_mut().retain(|(_, _, opened_on, _), _| *opened_on != member);
             }
         }
     }
@@ -132,7 +132,7 @@ impl<D: Drive, X: Executor> Media<D, X> {
             handles.resize_with(member + 1, || None);
         }
         handles[member] = Some(Handle { drive, arrival });
-        self.inner.files.borrow_mut().retain(|(_, _, opened_on), _| *opened_on != member);
+        self.inner.files.borrow_mut().retain(|(_, _, opened_on, _), _| *opened_on != member);
     }
 
     /// Enters the current epoch; take it before the metadata snapshot of a read, and leave it once the read's
@@ -219,7 +219,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     pub(crate) async fn segment(&self, volume: &Volume, shard: usize) -> Result<D::File, IoError> {
         let member = volume.member(shard).ok_or(IoError::NotFound)?;
         let drive = self.drive(member).ok_or(IoError::Fenced)?;
-        let key = (volume.id, shard, member);
+        let key = (volume.id, shard, member, volume.edition());
         let opened = self.files.borrow().get(&key).cloned();
         if let Some(file) = opened {
             return Ok(file);
@@ -276,9 +276,13 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         p99.map_or(SLOW_READ_MAX, |p99| p99.clamp(SLOW_READ_MIN, SLOW_READ_MAX))
     }
 
-    /// Closes files of volumes that are gone, so that their space comes back. Cost: one pass over open files.
+    /// Closes files of volumes that are gone or were made anew, so that their space comes back. Cost: one pass over open
+    /// files.
     pub(crate) fn close_stale_files(&self) {
-        self.files.borrow_mut().retain(|(volume, _, _), _| self.shared.volumes.contains(*volume));
+        let is_current = |volume: VolumeId, edition: u32| {
+            self.shared.volumes.get(volume).is_some_and(|known| known.edition() == edition)
+        };
+        self.files.borrow_mut().retain(|(volume, _, _, edition), _| is_current(*volume, *edition));
     }
 
     /// The codec of a profile, made at its first use on this core.

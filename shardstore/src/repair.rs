@@ -293,6 +293,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             return Err(if self.media.is_gone(volume) { RepairError::Gone } else { error });
         }
         self.media.shared.repair.forget_broken(volume.id, shard);
+        volume.next_edition();
         if source == target {
             return Ok(());
         }

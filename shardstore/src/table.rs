@@ -26,6 +26,8 @@ pub(crate) struct Volume {
     frontier_sector: AtomicU32,
     state: AtomicU64,
     pins: AtomicU32,
+    /// How often a file of it was made anew: handles opened before lead to files that are gone.
+    edition: AtomicU32,
 }
 
 /// A shard whose drive is no member any more.
@@ -50,6 +52,7 @@ impl Volume {
             }),
             state: AtomicU64::new(encode_state(record.state)),
             pins: AtomicU32::new(0),
+            edition: AtomicU32::new(0),
         }
     }
 
@@ -98,6 +101,16 @@ impl Volume {
     /// Uncommitted extents in the volume.
     pub(crate) fn pins(&self) -> u32 {
         self.pins.load(Ordering::SeqCst)
+    }
+
+    /// Changes whenever a file of the volume was made anew; part of what an open file is known by.
+    pub(crate) fn edition(&self) -> u32 {
+        self.edition.load(Ordering::SeqCst)
+    }
+
+    /// A file of the volume was made anew, whole and durable: every core opens it again.
+    pub(crate) fn next_edition(&self) {
+        self.edition.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The file name of a shard.

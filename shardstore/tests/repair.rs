@@ -275,6 +275,34 @@ fn a_segment_that_vanished_or_was_cut_is_found_by_scrub_and_made_anew() {
     });
 }
 
+/// Seed 23 of the whole-system simulation: a drive refused some reads, its shard was made anew in place, and every core
+/// went on reading the old file, which was gone: all its pages counted as bad, were rebuilt for each reader, and could
+/// not be mended until the next start.
+#[test]
+fn a_shard_made_anew_in_place_is_read_from_its_new_file_on_every_core() {
+    let world = four_two(25, 6);
+    world.sim.block_on(async {
+        let process = world.start(2).await;
+        put_all(&process, 0..9).await;
+        process.store().seal_open().await;
+        let process = world.start(2).await;
+        let bad_stripes = async |core: usize| {
+            let media = process.cores[core].media();
+            let mut bad = 0;
+            for (volume, _, _) in media.known_volumes() {
+                bad += media.survey_volume(volume, &media.survey_pace()).await.unwrap().bad.len();
+            }
+            bad
+        };
+        assert_eq!((bad_stripes(0).await, bad_stripes(1).await), (0, 0), "both cores opened every file");
+        world.drives[2].fail_reads(1_000);
+        process.store().scrub_now().await.unwrap();
+        world.drives[2].fail_reads(0);
+        assert!(process.store().repair_now().await.repaired > 0);
+        assert_eq!((bad_stripes(0).await, bad_stripes(1).await), (0, 0));
+    });
+}
+
 #[test]
 fn a_crash_at_any_moment_of_repair_leaves_every_byte_and_no_stray_file() {
     for seed in 0..30 {

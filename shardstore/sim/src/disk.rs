@@ -31,6 +31,8 @@ pub(crate) struct Disk {
     inflight: BTreeMap<WriteId, Inflight>,
     next_id: u64,
     zeros: Rc<[u8]>,
+    /// Completed writes stay in a cache that a power loss empties: a broken drive.
+    is_volatile: bool,
 }
 
 #[derive(Clone, Default)]
@@ -61,6 +63,8 @@ struct Inode {
     sectors: BTreeMap<u64, Sector>,
     /// Changes of length and room since the last sync, in order.
     unsynced: Vec<MetaChange>,
+    /// What volatile writes replaced, in order.
+    cached: Vec<(u64, Option<Sector>)>,
     open_handles: u64,
 }
 
@@ -90,11 +94,16 @@ impl Disk {
             inflight: BTreeMap::new(),
             next_id: 1,
             zeros: Rc::from(vec![0; SECTOR_BYTES]),
+            is_volatile: false,
         }
     }
 
     pub(crate) fn empty_like(&self) -> Disk {
-        Disk::new(self.capacity_sectors * SECTOR)
+        Disk { is_volatile: self.is_volatile, ..Disk::new(self.capacity_sectors * SECTOR) }
+    }
+
+    pub(crate) fn set_volatile(&mut self, is_volatile: bool) {
+        self.is_volatile = is_volatile;
     }
 
     pub(crate) fn set_capacity(&mut self, capacity_bytes: u64) {
@@ -246,7 +255,10 @@ impl Disk {
         let Some(inode) = self.inodes.get_mut(&write.ino) else { return };
         for (index, data) in (write.first_sector..).zip(write.sectors) {
             if lands() {
-                inode.sectors.insert(index, Sector { data, written: true });
+                let before = inode.sectors.insert(index, Sector { data, written: true });
+                if self.is_volatile {
+                    inode.cached.push((index, before));
+                }
                 inode.len_bytes = inode.len_bytes.max((index + 1) * SECTOR);
             }
         }
@@ -361,6 +373,7 @@ impl Disk {
     pub(crate) fn crash(&mut self, rng: &mut fastrand::Rng) {
         self.crash_writes(rng);
         for inode in self.inodes.values_mut() {
+            inode.lose_cached(rng);
             let kept = chance_of_crash(rng).prefix(inode.unsynced.len(), rng);
             inode.undo_from(kept);
             inode.open_handles = 0;
@@ -488,6 +501,24 @@ impl Inode {
         }
         let indexes: Vec<u64> = self.sectors.range(range).map(|(&index, _)| index).collect();
         indexes.into_iter().filter_map(|index| Some((index, self.sectors.remove(&index)?))).collect()
+    }
+
+    /// Takes back a random part of the volatile writes, the last first.
+    fn lose_cached(&mut self, rng: &mut fastrand::Rng) {
+        let cached = std::mem::take(&mut self.cached);
+        if cached.is_empty() {
+            return;
+        }
+        let survival = chance_of_crash(rng);
+        for (index, before) in cached.into_iter().rev() {
+            if survival.one(rng) {
+                continue;
+            }
+            match before {
+                Some(before) => self.sectors.insert(index, before),
+                None => self.sectors.remove(&index),
+            };
+        }
     }
 
     /// Undoes the unsynced changes from the `kept`th on, the last first; durable writes since then stay.

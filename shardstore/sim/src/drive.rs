@@ -94,6 +94,12 @@ impl SimDrive {
         self.cell.writes_to_misdirect.set(count);
     }
 
+    /// Acknowledges durable writes out of a volatile cache from now on: a power loss takes back any of them. No drive
+    /// may do that; tests of tests want one that does.
+    pub fn set_volatile_cache(&self, is_volatile: bool) {
+        self.cell.disk.borrow_mut().set_volatile(is_volatile);
+    }
+
     /// Changes the size of the file system; less than what is used leaves no free room.
     pub fn set_capacity(&self, capacity_bytes: u64) {
         self.cell.disk.borrow_mut().set_capacity(capacity_bytes);

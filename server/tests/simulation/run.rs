@@ -1,0 +1,139 @@
+//! Runs a plan: the lives of its process one after the other, each checked when it begins and, if it gets there, ends.
+//! Invariants: everything that happens follows from the plan and its seed.
+//! Not here: choosing and shrinking plans (`main`, `shrink`).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_channel::mpsc;
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use shardstore_reactor::{Clock, Executor};
+use shardstore_sim::Sim;
+
+use crate::check;
+use crate::client::Worker;
+use crate::mutation::Mutation;
+use crate::plan::{End, Life, OPERATOR, Plan};
+use crate::process::Process;
+use crate::world::World;
+
+/// More polls than any life takes: beyond it something spins.
+const POLLS_MAX: u64 = 30_000_000;
+/// What a request that its client left may still do, is done by then.
+const REST: Duration = Duration::from_secs(40);
+/// Simulated time that the steps of a life take at most while drives answer: hung ones are fenced after 30 s.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// What a run was, for the test that looks at many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ran {
+    pub(crate) digest: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) crashes: u64,
+    pub(crate) flushes: u64,
+    pub(crate) compactions: u64,
+    pub(crate) repaired: u64,
+    pub(crate) mended: u64,
+}
+
+/// Runs a plan to its end. Panics if a promise was broken.
+pub(crate) fn run(plan: &Plan, mutation: Option<Mutation>) -> Ran {
+    let sim = Sim::new(plan.seed);
+    let world = World::new(&sim, plan, mutation);
+    let mut ran = Ran::default();
+    for life in &plan.lives {
+        let (polls_max, is_cut) = match life.end {
+            End::Crash { polls } | End::Kill { polls } => (polls, true),
+            End::Healed | End::Stop => (POLLS_MAX, false),
+        };
+        let ended = sim.run(live(&world, life, &mut ran), polls_max);
+        assert!(ended.is_some() || is_cut, "a life does not end");
+        ran.crashes += u64::from(ended.is_none());
+        match life.end {
+            End::Crash { .. } => sim.crash(),
+            End::Kill { .. } | End::Healed | End::Stop => sim.kill_process(),
+        }
+        world.restart();
+    }
+    finish(&sim, &world);
+    ran.digest = sim.trace_digest();
+    ran.acknowledged = world.model.borrow().acknowledged;
+    ran
+}
+
+async fn live(world: &Rc<World>, life: &Life, ran: &mut Ran) {
+    let process = Rc::new(Process::start(world).await);
+    check::settle(world, &process).await;
+    let (sender, working) = mpsc::unbounded::<()>();
+    for client in 0..=OPERATOR {
+        let steps = life.steps.iter().filter(|step| step.client == client).cloned().collect();
+        let worker = Worker { world: Rc::clone(world), process: Rc::clone(&process) };
+        let sender = sender.clone();
+        world.executor.spawn(async move {
+            worker.work(steps).await;
+            drop(sender);
+        });
+    }
+    drop(sender);
+    until_done(world, &process, working).await;
+    world.executor.sleep(REST).await;
+    check::settle(world, &process).await;
+    check::recount(&process).await;
+    if life.end == End::Healed && !process.started_read_only {
+        check::heal(world, &process).await;
+        check::settle(world, &process).await;
+    }
+    let stats = process.factory.stats();
+    ran.flushes += stats.flushes;
+    ran.compactions += stats.compactions;
+    let stats = process.shared.stats();
+    ran.repaired += stats.shards_repaired;
+    ran.mended += stats.pages_mended;
+    process.stop().await;
+}
+
+/// Waits until every client is done. A commit that too few drives are left for waits for them, so they come back.
+async fn until_done(world: &World, process: &Process, mut working: mpsc::UnboundedReceiver<()>) {
+    let mut done = std::pin::pin!(async move { while working.next().await.is_some() {} });
+    for drives_come_back in [false, true] {
+        if drives_come_back {
+            for drive in 0..world.plan.drives {
+                process.keeper.mend(drive).await;
+            }
+        }
+        let patience = std::pin::pin!(world.executor.sleep(PATIENCE));
+        match select(done, patience).await {
+            Either::Left(_) => return,
+            Either::Right((_, still)) => done = still,
+        }
+    }
+    panic!("requests do not end though every drive is there");
+}
+
+/// All drives come back, all is made whole, everything is deleted, and nothing is left.
+fn finish(sim: &Sim, world: &Rc<World>) {
+    for drive in 0..world.plan.drives {
+        world.mend_device(drive);
+    }
+    let step = |name: &str, ended: Option<()>| assert!(ended.is_some(), "{name} does not end");
+    let healed = async {
+        let process = Process::start(world).await;
+        check::settle(world, &process).await;
+        check::recount(&process).await;
+        check::heal(world, &process).await;
+        check::settle(world, &process).await;
+        check::give_back(world, &process).await;
+        process.stop().await;
+    };
+    step("giving everything back", sim.run(healed, POLLS_MAX));
+    sim.kill_process();
+    world.restart();
+    let empty = async {
+        let process = Process::start(world).await;
+        check::settle(world, &process).await;
+        check::no_stray_files(world, &process).await;
+    };
+    step("the last look", sim.run(empty, POLLS_MAX));
+    sim.kill_process();
+}

@@ -14,7 +14,7 @@ use crate::identity::MASTER_KEY_PATH;
 use crate::media::Media;
 use crate::place::remove_segment;
 use crate::pool::{IDENTITY_DIR, IDENTITY_PATH, first_foreign_name};
-use crate::table::{SEGMENTS_DIR, parse_segment_name, segment_path};
+use crate::table::{SEGMENTS_DIR, is_unfinished_name, parse_segment_name, segment_path};
 
 /// Longer than a master key file.
 const KEY_FILE_MAX_BYTES: usize = 4096;
@@ -164,6 +164,11 @@ impl<D: Drive, X: Executor> Media<D, X> {
             return Err(ReceiveError::AheadOfMetadata { file: segment_path(*volume, *shard) });
         }
         let mut freed = 0;
+        for name in names.iter().filter(|name| is_unfinished_name(name)) {
+            let removed = remove_segment(drive, &format!("{SEGMENTS_DIR}/{name}")).await;
+            removed.map_err(ReceiveError::Device)?;
+            freed += 1;
+        }
         for (volume, shard) in found.into_iter().filter(|(volume, shard)| !is_named(*volume, *shard)) {
             let removed = remove_segment(drive, &segment_path(volume, shard)).await;
             removed.map_err(ReceiveError::Device)?;

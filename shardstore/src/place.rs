@@ -206,19 +206,18 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     }
 
     /// Makes the file of one shard, durable with its name.
-    pub(crate) async fn make_file(
-        &self,
-        volume: VolumeId,
-        shard: usize,
-        member: usize,
-    ) -> Result<D::File, IoError> {
+    async fn make_file(&self, volume: VolumeId, shard: usize, member: usize) -> Result<D::File, IoError> {
+        self.make_file_at(&segment_path(volume, shard), member).await
+    }
+
+    /// Makes a file among a drive's segments, durable with its name.
+    pub(crate) async fn make_file_at(&self, path: &str, member: usize) -> Result<D::File, IoError> {
         let drive = self.drive(member).ok_or(IoError::Fenced)?;
-        let path = segment_path(volume, shard);
-        let file = match drive.open(&path, OpenMode::CreateNew).await {
+        let file = match drive.open(path, OpenMode::CreateNew).await {
             Err(IoError::NotFound) => {
                 drive.create_dir(SEGMENTS_DIR).await?;
                 drive.sync_dir("").await?;
-                drive.open(&path, OpenMode::CreateNew).await?
+                drive.open(path, OpenMode::CreateNew).await?
             }
             opened => opened?,
         };

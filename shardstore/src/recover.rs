@@ -12,7 +12,7 @@ use crate::media::MediaInner;
 use crate::options::{VOLUMES_BATCH, sector_offset_bytes};
 use crate::place::remove_segment;
 use crate::store::{Store, StoreInner};
-use crate::table::{SEGMENTS_DIR, parse_segment_name, segment_path};
+use crate::table::{SEGMENTS_DIR, is_unfinished_name, parse_segment_name, segment_path};
 
 /// What was found at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -204,6 +204,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             for name in names {
                 match parse_segment_name(&name) {
                     Some((volume, shard)) => found.push(FoundSegment { member, volume, shard }),
+                    None if is_unfinished_name(&name) => self.free_unfinished(member, &drive, &name).await,
                     None => {
                         tracing::warn!(
                             drive = drive.label(),
@@ -215,6 +216,14 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             }
         }
         found
+    }
+
+    /// Removes what a repair that was cut off left beside a segment.
+    async fn free_unfinished(&self, member: usize, drive: &D, name: &str) {
+        let file = format!("{SEGMENTS_DIR}/{name}");
+        if let Err(error) = self.bounded(member, remove_segment(drive, &file)).await {
+            tracing::warn!(drive = drive.label(), file, %error, "an unfinished segment is not removed");
+        }
     }
 
     /// Refuses files whose id was not given out: `next` is the first such id.

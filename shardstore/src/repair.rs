@@ -1,9 +1,10 @@
 //! Repair: a shard whose drive is gone, failed or to be emptied, or whose file is gone, is made anew on a drive that
 //! holds no other shard of its volume, whole segment by whole segment, in sequential I/O.
 //! Invariants: the new segment is durable, name included, before metadata says that the shard lies there, and readers
-//! go there only after that; until then, and after a crash in between, the old state stands and the new file is an
-//! orphan; what is copied from a drive that is emptied was verified page by page.
-//! Not here: single bad pages (`mend`), shards of healthy drives (`balance`), who decides that a drive leaves (`server`), metadata's transaction.
+//! go there only after that; until then, and after a crash in between, the old state stands, a file in place included,
+//! and the new file is an orphan; what is copied from a drive that is emptied was verified page by page.
+//! Not here: single bad pages (`mend`), shards of healthy drives (`balance`), who decides that a drive leaves (`server`),
+//! metadata's transaction.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -32,7 +33,7 @@ use crate::place::{Room, remove_segment};
 use crate::scrub::Owned;
 use crate::shared::count;
 use crate::store::{Store, StoreInner};
-use crate::table::{SEGMENTS_DIR, Volume};
+use crate::table::{SEGMENTS_DIR, Volume, unfinished_path};
 use crate::upkeep::RepairStatus;
 use crate::walk::{PageFound, Step, Walk};
 
@@ -342,27 +343,25 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
 
     /// Removes what was made for nothing.
     async fn discard(&self, volume: &Volume, shard: u8, source: usize, target: usize) {
-        if source == target {
-            return;
-        }
         if let Some(drive) = self.media.drive(target) {
-            let path = volume.segment_path(usize::from(shard));
+            let path = path_of_new(volume, shard, source == target);
             if let Err(error) = self.media.bounded(target, remove_segment(&drive, &path)).await {
                 tracing::debug!(%error, "a segment that was not finished stays until its drive is opened next");
             }
         }
     }
 
-    /// Makes the segment of a shard on `target`, durable with its name.
+    /// Makes the segment of a shard on `target`, durable with its name. In place it is made beside the file that is
+    /// there, which stays until the new one is whole: what cannot be rebuilt today may be read again tomorrow.
     async fn make_shard(&self, due: &Due, target: usize, tempo: &Tempo) -> Result<(), RepairError> {
         let (volume, shard) = (&due.volume, due.shard);
         let drive = self.media.drive(target).ok_or(RepairError::Target)?;
-        let path = volume.segment_path(usize::from(shard));
+        let path = path_of_new(volume, shard, due.in_place.is_some());
         let end_bytes = sector_offset_bytes(volume.frontier_sector());
         let opening = async {
             // An earlier attempt may have left one.
             remove_segment(&drive, &path).await?;
-            let file = self.media.make_file(volume.id, usize::from(shard), target).await?;
+            let file = self.media.make_file_at(&path, target).await?;
             if end_bytes > 0 {
                 file.allocate(0, end_bytes).await?;
             }
@@ -375,6 +374,9 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         let closing = async {
             file.set_len(end_bytes).await?;
             file.sync().await?;
+            if due.in_place.is_some() {
+                drive.rename(&path, &volume.segment_path(usize::from(shard))).await?;
+            }
             drive.sync_dir(SEGMENTS_DIR).await
         };
         self.media.bounded(target, closing).await.map_err(|error| self.target_failed(target, &error))
@@ -467,6 +469,12 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             self.media.executor.sleep(OVERLOAD_WAIT).await;
         }
     }
+}
+
+/// Where a shard is made anew.
+fn path_of_new(volume: &Volume, shard: u8, is_in_place: bool) -> String {
+    let shard = usize::from(shard);
+    if is_in_place { unfinished_path(volume.id, shard) } else { volume.segment_path(shard) }
 }
 
 /// What a walk's window has of the wanted page.

@@ -139,6 +139,18 @@ pub(crate) fn segment_path(volume: VolumeId, shard: usize) -> String {
     format!("{SEGMENTS_DIR}/{:016x}.{shard:02x}", volume.0)
 }
 
+/// The file in which a shard is made anew beside the one that is there.
+pub(crate) fn unfinished_path(volume: VolumeId, shard: usize) -> String {
+    format!("{}{UNFINISHED_SUFFIX}", segment_path(volume, shard))
+}
+
+const UNFINISHED_SUFFIX: &str = ".new";
+
+/// Whether a name in the directory of segments is of a file that was being made when its process ended.
+pub(crate) fn is_unfinished_name(name: &str) -> bool {
+    name.strip_suffix(UNFINISHED_SUFFIX).and_then(parse_segment_name).is_some()
+}
+
 /// The volume and shard that a name in the directory of segments stands for.
 pub(crate) fn parse_segment_name(name: &str) -> Option<(VolumeId, usize)> {
     let (volume, shard) = name.split_once('.')?;
@@ -288,6 +300,9 @@ mod tests {
         let path = segment_path(VolumeId(0xabc), 11);
         assert_eq!(path, "segments/0000000000000abc.0b");
         assert_eq!(parse_segment_name("0000000000000abc.0b"), Some((VolumeId(0xabc), 11)));
+        assert_eq!(unfinished_path(VolumeId(0xabc), 11), "segments/0000000000000abc.0b.new");
+        assert!(is_unfinished_name("0000000000000abc.0b.new"));
+        assert!(!is_unfinished_name("0000000000000abc.0b") && !is_unfinished_name("abc.new"));
         for name in ["", "abc.0b", "0000000000000ABC.0b", "0000000000000abc.0b.new", "+000000000000abc.0b"] {
             assert_eq!(parse_segment_name(name), None, "{name}");
         }

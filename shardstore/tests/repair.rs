@@ -303,6 +303,53 @@ fn a_shard_made_anew_in_place_is_read_from_its_new_file_on_every_core() {
     });
 }
 
+/// Seed 459 of the whole-system simulation: with other drives away, a drive refused some reads. Repair removed that
+/// drive's file, which was whole, before it knew that it could make another, and could not.
+#[test]
+fn a_repair_in_place_that_cannot_succeed_leaves_the_file_that_is_there() {
+    let world = four_two(26, 6);
+    world.sim.block_on(async {
+        let process = world.start(1).await;
+        let stored = put_all(&process, 0..9).await;
+        process.store().seal_open().await;
+        let process = world.start(1).await;
+        for drive in [&world.drives[0], &world.drives[1]] {
+            drive.vanish();
+        }
+        world.drives[2].fail_reads(1_000);
+        process.store().scrub_now().await.unwrap();
+        world.drives[2].fail_reads(3);
+        process.store().repair_now().await;
+        world.drives[2].fail_reads(0);
+        check_all(&process, &stored).await;
+        for drive in [&world.drives[0], &world.drives[1]] {
+            drive.come_back();
+        }
+        process.store().repair_now().await;
+        all_whole(&world, &process, &stored).await;
+        for drive in &world.drives {
+            assert!(segments(drive).await.iter().all(|path| !path.ends_with(".new")));
+        }
+    });
+}
+
+#[test]
+fn what_a_repair_in_place_left_unfinished_goes_at_the_next_start() {
+    let world = four_two(27, 6);
+    world.sim.block_on(async {
+        let process = world.start(1).await;
+        let stored = put_all(&process, 0..9).await;
+        process.store().seal_open().await;
+        let drive = &world.drives[2];
+        let before = segments(drive).await;
+        let unfinished = format!("{}.new", before[0]);
+        drop(drive.open(&unfinished, OpenMode::CreateNew).await.unwrap());
+        let process = world.start(1).await;
+        assert_eq!(segments(drive).await, before);
+        all_whole(&world, &process, &stored).await;
+    });
+}
+
 #[test]
 fn a_crash_at_any_moment_of_repair_leaves_every_byte_and_no_stray_file() {
     for seed in 0..30 {

@@ -51,10 +51,10 @@ impl Mutation {
         (Mutation::ForgetLiveBytes, 30),
         (Mutation::ForgetGarbage, 30),
         (Mutation::ForgetSeal, 30),
-        (Mutation::BlindReads, 30),
+        (Mutation::BlindReads, 60),
         (Mutation::ReclaimOwned, 30),
-        (Mutation::KeepMergedRuns, 30),
+        (Mutation::KeepMergedRuns, 60),
         (Mutation::RemoveRunEarly, 30),
-        (Mutation::ShortLogSet, 30),
+        (Mutation::ShortLogSet, 60),
     ];
 }

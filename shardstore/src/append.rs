@@ -229,7 +229,11 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         appender.is_opening.set(true);
         let opened = self.create_volume(lane).await;
         appender.end_opening();
-        *appender.current.borrow_mut() = Some(opened?);
+        let before = appender.current.replace(Some(opened?));
+        if let Some(before) = before {
+            // Prepared meanwhile, and taken by another append.
+            self.seal(&before);
+        }
         Ok(())
     }
 
@@ -449,6 +453,16 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         self.seals_under_way.set(self.seals_under_way.get() - 1);
         if self.seals_under_way.get() == 0 {
             self.seal_waiters.wake_all();
+        }
+    }
+
+    /// Seals a lane's next volume if drives came or went since it was prepared: its shards would keep a drive that is to
+    /// leave from leaving for as long as nothing is appended.
+    pub(crate) fn seal_stale_prepared(self: &Rc<Self>, lane: Lane) {
+        let appender = self.appender(lane);
+        let is_stale = appender.prepared.borrow().as_ref().is_some_and(|prepared| !self.is_usable(prepared));
+        if let Some(stale) = is_stale.then(|| appender.prepared.take()).flatten() {
+            self.seal(&stale);
         }
     }
 

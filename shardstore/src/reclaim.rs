@@ -216,6 +216,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     /// changed.
     async fn seal_idle(self: &std::rc::Rc<Self>) -> Result<(), CatalogError> {
         for lane in Lane::ALL {
+            self.seal_stale_prepared(lane);
             let Some(open) = self.appender(lane).current() else { continue };
             if !self.is_usable(&open) {
                 // Drives came or went: what is open lies on the wrong ones, also if nothing is appended any more.

@@ -78,6 +78,12 @@ async fn live(world: &Rc<World>, life: &Life, ran: &mut Ran) {
     drop(sender);
     until_done(world, &process, working).await;
     world.executor.sleep(REST).await;
+    if process.factory.stats().read_only {
+        // A commit that its client left may wait for drives, and nothing is at rest before it is decided.
+        mend_all(world, &process).await;
+        world.executor.sleep(REST).await;
+        assert!(!process.factory.stats().read_only, "metadata stays read-only though every drive is there");
+    }
     check::settle(world, &process).await;
     check::recount(&process).await;
     if life.end == End::Healed && !process.started_read_only {
@@ -98,9 +104,7 @@ async fn until_done(world: &World, process: &Process, mut working: mpsc::Unbound
     let mut done = std::pin::pin!(async move { while working.next().await.is_some() {} });
     for drives_come_back in [false, true] {
         if drives_come_back {
-            for drive in 0..world.plan.drives {
-                process.keeper.mend(drive).await;
-            }
+            mend_all(world, process).await;
         }
         let patience = std::pin::pin!(world.executor.sleep(PATIENCE));
         match select(done, patience).await {
@@ -109,6 +113,12 @@ async fn until_done(world: &World, process: &Process, mut working: mpsc::Unbound
         }
     }
     panic!("requests do not end though every drive is there");
+}
+
+async fn mend_all(world: &World, process: &Process) {
+    for drive in 0..world.plan.drives {
+        process.keeper.mend(drive).await;
+    }
 }
 
 /// All drives come back, all is made whole, everything is deleted, and nothing is left.

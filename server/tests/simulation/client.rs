@@ -215,6 +215,7 @@ impl Doing<'_> {
             bucket: bucket(),
             key: key_of(to),
             replace_headers: None,
+            replace_tagging: None,
             storage_class: None,
             condition: WriteCondition::Always,
         };

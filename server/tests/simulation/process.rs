@@ -46,7 +46,7 @@ impl Process {
     pub(crate) async fn start(world: &Rc<World>) -> Process {
         let (plan, executor) = (&world.plan, &world.executor);
         let drives = world.drives.borrow().clone();
-        let options = PoolOptions { redundancy: Some(plan.profile) };
+        let options = PoolOptions { redundancy: Some(plan.profile), set_aside: Vec::new() };
         let pool = open_pool(drives, options, executor).await;
         let pool = pool.unwrap_or_else(|error| panic!("the pool does not open: {error}"));
         let shared = StoreShared::new(&pool, store_options(world));

@@ -32,6 +32,9 @@ const ABSENT_LOOKS: u32 = 2;
 /// A look that takes longer says nothing: writes have their own deadline.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long the keeper waits for metadata at its start: as long as a hung write takes to fence its drive.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
+
 /// What a keeper begins with.
 pub struct KeeperParts<E: Engine> {
     /// The store's view of the drives.
@@ -136,8 +139,14 @@ impl<E: Engine> Keeper<E> {
             }
             Ok(Some(_)) => {}
             Ok(None) => {
-                if let Err(error) = self.parts.metadata.change_members(&self.parts.membership).await {
-                    tracing::warn!(%error, "the pool's members are not kept in metadata yet");
+                // Not longer: a commit that too few drives took waits for drives, and it is the keeper who brings them.
+                let change = self.parts.metadata.change_members(&self.parts.membership);
+                match timeout(&self.parts.executor, COMMIT_DEADLINE, change).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "the pool's members are not kept in metadata yet");
+                    }
+                    Err(_) => tracing::warn!("the pool's members may not be kept in metadata yet"),
                 }
             }
             Err(error) => tracing::warn!(%error, "the pool's members cannot be read from metadata"),

@@ -25,6 +25,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 const ABSENT_LOOKS: u32 = 2;
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The keeper of one process.
 pub(crate) struct Keeper {
@@ -140,7 +141,10 @@ impl Keeper {
             }
             Ok(Some(_)) | Err(_) => {}
             // Read-only metadata keeps them another time.
-            Ok(None) => drop(metadata.change_members(&known).await),
+            Ok(None) => {
+                let change = metadata.change_members(&known);
+                drop(timeout(&self.world.executor, COMMIT_DEADLINE, change).await);
+            }
         }
         for member in self.membership.borrow().members.iter() {
             let is_draining = member.plan != MemberPlan::Stay;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
-use shardstore_reactor::{Clock, Executor};
+use shardstore_reactor::{Clock, Executor, timeout};
 use shardstore_sim::Sim;
 
 use crate::check;
@@ -24,6 +24,8 @@ const POLLS_MAX: u64 = 30_000_000;
 const REST: Duration = Duration::from_secs(40);
 /// Simulated time that the steps of a life take at most while drives answer: hung ones are fenced after 30 s.
 const PATIENCE: Duration = Duration::from_mins(10);
+/// As long as systemd waits before it kills.
+const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
 /// What a run was, for the test that looks at many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,7 +98,9 @@ async fn live(world: &Rc<World>, life: &Life, ran: &mut Ran) {
     let stats = process.shared.stats();
     ran.repaired += stats.shards_repaired;
     ran.mended += stats.pages_mended;
-    process.stop().await;
+    // A stop waits for the seals of open volumes, and those for a log that too few drives are left for: whoever stops the
+    // process loses patience then.
+    drop(timeout(&world.executor, STOP_PATIENCE, process.stop()).await);
 }
 
 /// Waits until every client is done. A commit that too few drives are left for waits for them, so they come back.

@@ -8,7 +8,7 @@ use shardstore_reactor::{Drive, DriveFile, Executor, IoError, OpenMode};
 
 use crate::media::{Media, MediaInner};
 use crate::place::remove_segment;
-use crate::table::{SEGMENTS_DIR, parse_segment_name, segment_path};
+use crate::table::{SEGMENTS_DIR, is_unfinished_name, parse_segment_name, segment_path};
 
 /// The file of a shard, where a record says that it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,8 @@ impl<D: Drive, X: Executor> Media<D, X> {
                 Some((volume, shard)) => {
                     files.segments.push((volume, u8::try_from(shard).unwrap_or(u8::MAX)));
                 }
+                // A repair makes it now, or the next start removes it.
+                None if is_unfinished_name(&name) => {}
                 None => files.foreign.push(name),
             }
         }

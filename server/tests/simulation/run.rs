@@ -100,7 +100,9 @@ async fn live(world: &Rc<World>, life: &Life, ran: &mut Ran) {
     ran.mended += stats.pages_mended;
     // A stop waits for the seals of open volumes, and those for a log that too few drives are left for: whoever stops the
     // process loses patience then.
-    drop(timeout(&world.executor, STOP_PATIENCE, process.stop()).await);
+    if timeout(&world.executor, STOP_PATIENCE, process.stop()).await.is_err() {
+        tracing::info!("the process is killed while it stops");
+    }
 }
 
 /// Waits until every client is done. A commit that too few drives are left for waits for them, so they come back.

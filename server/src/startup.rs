@@ -27,7 +27,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use shardstore::{Media, Pool, PoolOptions, Store, StoreShared, open_pool};
 use shardstore_reactor::{
     Clock, CoreConfig, CoreExecutor, CoreHandle, Drive, Executor, FileLock, Net, RealDrive, RealDriveFactory,
-    RealNet, flags_in_use, probe, spawn_core,
+    RealNet, flags_in_use, probe, spawn_core, timeout,
 };
 
 use self::budget::Budget;
@@ -51,6 +51,8 @@ pub use self::restore::{RestoreOptions, RestoreReport, import_metadata};
 
 /// A stop waits this long for requests under way; then it ends anyway, and they were not acknowledged.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// And so long for the seals of what is open: they wait for a metadata log that too few drives are left for.
+const SEAL_DEADLINE: Duration = Duration::from_secs(10);
 /// The kernel takes down the io_uring of a process that ended a little later than the process, and its listeners with
 /// it: 6 ms were seen after an idle server, above 100 ms after one that was removing files. A port is given 4 s before it
 /// counts as taken.
@@ -531,7 +533,9 @@ async fn serve_core(
         executor.sleep(STOP_DEADLINE).await;
     };
     futures_util::future::select(std::pin::pin!(serving), std::pin::pin!(stopping)).await;
-    ops.store().shut_down().await;
+    if timeout(&executor, SEAL_DEADLINE, ops.store().shut_down()).await.is_err() {
+        tracing::warn!("metadata does not answer: what is open is sealed by the next start");
+    }
 }
 
 fn screen(config: &Config, booted: &Booted, first: &First) -> Screen {

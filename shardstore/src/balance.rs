@@ -103,7 +103,8 @@ impl Fill {
 }
 
 impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
-    /// Evens the drives out now, however alike they are, as fast as they allow; the number of shards moved.
+    /// Evens the drives out now, if they are further apart than a background round would leave them, as fast as they
+    /// allow; the number of shards moved.
     ///
     /// Cost: for each shard two sequential reads and one sequential write of its segment.
     pub async fn balance_now(&self) -> usize {

@@ -138,8 +138,8 @@ pub(super) fn lock_existing(paths: &[PathBuf]) -> Result<LockedDrives, StartErro
     lock_drives(&there)
 }
 
-/// Calls `call` for each path on a thread of its own: mounts that hang hold up the start for [`WRITE_DEADLINE`]
-/// together, and are broken drives.
+/// Calls `call` for each path on a thread of its own: mounts that hang hold this up for [`WRITE_DEADLINE`] together, and
+/// are broken drives, which are not called for again.
 fn on_threads<T: Send + 'static>(
     paths: Vec<PathBuf>,
     call: impl Fn(&Path) -> Result<T, NotOpened> + Copy + Send + 'static,

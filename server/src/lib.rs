@@ -8,6 +8,7 @@ pub mod config;
 pub mod drives;
 pub mod http;
 pub mod keys;
+pub mod logs;
 pub mod ops;
 pub mod s3;
 pub mod startup;

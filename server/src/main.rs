@@ -18,11 +18,11 @@ fn main() -> ExitCode {
         Command::Version => print(&version_text()),
         Command::CheckConfig(options) => load(&options).and_then(|config| print(&check_text(&config))),
         Command::Fsck(how) => {
-            init_logs("warn");
+            server::logs::init("warn");
             return fsck(&how.options, how.json);
         }
         Command::ImportMetadata(how) => {
-            init_logs("warn");
+            server::logs::init("warn");
             let wanted = RestoreOptions { discard_newer: how.discard_newer, accept_loss: how.accept_loss };
             load(&how.options)
                 .and_then(|config| {
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
                 .and_then(|report| print(&if how.json { report.to_json() } else { report.to_string() }))
         }
         Command::Serve(options) => {
-            init_logs("info,access=off");
+            server::logs::init("info,access=off");
             load(&options)
                 .and_then(|config| server::startup::serve(config).map_err(|error| error.to_string()))
         }
@@ -66,18 +66,6 @@ fn fsck(options: &Options, json: bool) -> ExitCode {
 
 fn load(options: &Options) -> Result<Config, String> {
     Config::load(options, &|name| std::env::var(name).ok()).map_err(|error| error.to_string())
-}
-
-/// Structured lines on stderr; `BASALT_LOG` filters them, such as `info,access=debug`.
-fn init_logs(default: &str) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BASALT_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }
 
 fn version_text() -> String {

@@ -430,6 +430,9 @@ def test_a_support_bundle_says_much_and_no_secret(new_server, tmp_path):
     assert json.loads(parts["census.json"])["report"]["all_whole"]
     assert b"basalt_metadata_commits_total" in parts["metrics.txt"] and parts["readyz.txt"].startswith(b"ready")
     assert b"stderr" in parts["about.txt"]
+    lines = [json.loads(line) for line in parts["log.jsonl"].splitlines()]
+    assert lines and all({"timestamp", "level", "target", "message"} <= line.keys() for line in lines)
+    assert "access" not in {line["target"] for line in lines}
     # The key lies behind magic, version and pool id.
     key = (three.drives[0] / "identity" / "master.key").read_bytes()[8 + 4 + 16 :][:32]
     raw = file.read_bytes()

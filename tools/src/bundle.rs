@@ -23,14 +23,15 @@ const PARTS: &[(&str, &str)] = &[
     ("census.json", "/v1/census"),
     ("fsck.json", "/v1/fsck"),
     ("gc.json", "/v1/gc"),
+    ("log.jsonl", "/v1/log"),
     ("metrics.txt", "/metrics"),
     ("readyz.txt", "/readyz"),
 ];
 
 const ABOUT: &str = "\
 What a Basalt server said of itself, for support. It holds no object, no secret and no signature. The reports of the last
-census and fsck name objects; the rest names drives, paths, addresses and the machine. The server keeps no log lines: they
-are where its stderr goes.
+census and fsck name objects, and so may the log; the rest names drives, paths, addresses and the machine. log.jsonl is the
+last 512 lines since the server's start, without those about single requests; older ones are where its stderr goes.
 ";
 
 /// Asks for every part and writes the archive.

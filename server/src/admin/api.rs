@@ -17,6 +17,7 @@ use super::inspector::{InspectError, InspectorHandle};
 use crate::auth::{AuthError, BodySignature, Credentials, Secret, Verifier};
 use crate::drives::{DriveHandle, DriveRequest, RequestError};
 use crate::http::{Method, RequestHead, Response};
+use crate::logs;
 use crate::ops::{ExportError, GcHandle};
 use crate::s3::query::Query;
 
@@ -63,6 +64,8 @@ pub enum Route {
     ExportPart,
     /// What helps whoever is asked for support.
     Support,
+    /// The last lines of its log.
+    Log,
     /// One object.
     Inspect,
 }
@@ -92,6 +95,7 @@ pub const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Post, "/v1/meta/export/start", Route::ExportStart),
     (Method::Get, "/v1/meta/export", Route::ExportPart),
     (Method::Get, "/v1/support", Route::Support),
+    (Method::Get, "/v1/log", Route::Log),
     (Method::Get, "/v1/inspect", Route::Inspect),
 ];
 
@@ -284,6 +288,7 @@ async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
             Ok(answer.with_header(LAST_PART_HEADER, is_last))
         }
         Route::Support => Ok(json_answer(200, &api.facts)),
+        Route::Log => Ok(Response::new(200).with_bytes("application/x-ndjson", logs::last_lines())),
         Route::Inspect => {
             let (bucket, key) = (parameter(head, "bucket")?, parameter(head, "key")?);
             match api.inspector.object(bucket, key.into_bytes()).await {

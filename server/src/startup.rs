@@ -34,10 +34,8 @@ use self::budget::Budget;
 use self::drives::{LockedDrives, lock_drives};
 use self::gauges::Gauges;
 use self::support::support_facts;
-use crate::admin::{
-    AdminApi, AdminService, InspectorHandle, Phase, RootAccount, Status, inspector, keep_metrics,
-};
-use crate::auth::Secret;
+use crate::admin::{AdminApi, AdminService, InspectorHandle, Phase, Status, inspector, keep_metrics};
+use crate::auth::Accounts;
 use crate::banner::{Screen, facts_from_text, facts_to_text};
 use crate::config::{Config, RootCredentials};
 use crate::drives::{DriveHandle, DriveSet, Keeper, KeeperParts, LogChanges, follow_drives, log_changes};
@@ -130,11 +128,11 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
     let plan = CorePlan { index: 0, config: config.clone(), budget, booted: booted.clone() };
     let first = spawn_first_core(plan.clone(), &mut running)?;
     for index in 1..config.cpus.len() {
-        spawn_other_core(CorePlan { index, ..plan.clone() }, &first.credentials, &mut running)?;
+        spawn_other_core(CorePlan { index, ..plan.clone() }, &first.accounts, &mut running)?;
     }
     let (drives, inspector) = spawn_keeper(plan, locked.take_locks())?;
     status.set_api(AdminApi {
-        root: root_account(&first.credentials),
+        accounts: Arc::clone(&first.accounts),
         region: config.region.clone(),
         drives,
         store: Arc::clone(&booted.shared),
@@ -322,13 +320,6 @@ async fn keeper(
     Ok((keeper, handle, inspector))
 }
 
-fn root_account(credentials: &RootCredentials) -> RootAccount {
-    RootAccount {
-        access_key: Arc::from(credentials.access_key.as_str()),
-        secret: Secret::new(&credentials.secret_key),
-    }
-}
-
 async fn open_metadata(
     engine: Engine,
     executor: &CoreExecutor,
@@ -390,6 +381,7 @@ async fn facts_of_last_start(pool: &Pool<RealDrive>) -> Vec<(String, String)> {
 struct First {
     credentials: RootCredentials,
     made_credentials: bool,
+    accounts: Arc<Accounts>,
     notes: Vec<String>,
     gc: GcHandle,
 }
@@ -401,8 +393,8 @@ fn spawn_first_core(plan: CorePlan, running: &mut Running) -> Result<First, Star
     let handle = spawn_core(config, move |executor| async move {
         match first_start(&plan, &executor).await {
             Ok((ops, first)) => {
-                let credentials = first.credentials.clone();
-                serve_core(&plan, ops, &credentials, stopped, executor, |listening| {
+                let accounts = Arc::clone(&first.accounts);
+                serve_core(&plan, ops, &accounts, stopped, executor, |listening| {
                     drop(sender.send(listening.map(|()| first)));
                 })
                 .await;
@@ -418,17 +410,17 @@ fn spawn_first_core(plan: CorePlan, running: &mut Running) -> Result<First, Star
 
 fn spawn_other_core(
     plan: CorePlan,
-    credentials: &RootCredentials,
+    accounts: &Arc<Accounts>,
     running: &mut Running,
 ) -> Result<(), StartError> {
     let (sender, receiver) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
-    let credentials = credentials.clone();
+    let accounts = Arc::clone(accounts);
     let config = CoreConfig::new(Some(plan.config.cpus[plan.index]), &format!("core-{}", plan.index));
     let handle = spawn_core(config, move |executor| async move {
         match core_ops(&plan, &executor).await {
             Ok(ops) => {
-                serve_core(&plan, ops, &credentials, stopped, executor, |listening| {
+                serve_core(&plan, ops, &accounts, stopped, executor, |listening| {
                     drop(sender.send(listening));
                 })
                 .await;
@@ -464,6 +456,7 @@ async fn first_start(plan: &CorePlan, executor: &CoreExecutor) -> Result<(CoreOp
     let (credentials, made_credentials) =
         credentials::settle(&pool, ops.metadata(), plan.config.root.as_ref()).await?;
     let runs: Vec<_> = plan.booted.metadata.run_volumes().into_iter().map(|run| run.record).collect();
+    let accounts = Accounts::new(credentials::root_table(pool.id(), &credentials));
     let report = ops.store().recover(&runs).await.map_err(refused)?;
     tracing::info!(
         volumes = report.volumes,
@@ -480,7 +473,7 @@ async fn first_start(plan: &CorePlan, executor: &CoreExecutor) -> Result<(CoreOp
     let before = &plan.booted.before;
     let (gc, collecting) = collector(ops.clone());
     executor.spawn(collecting);
-    let first = First { credentials, made_credentials, notes, gc };
+    let first = First { credentials, made_credentials, accounts, notes, gc };
     let screen = screen(&plan.config, &plan.booted, &first);
     remember(&pool, &screen, before).await;
     Ok((ops, first))
@@ -503,7 +496,7 @@ async fn remember(pool: &Pool<RealDrive>, screen: &Screen, before: &[(String, St
 async fn serve_core(
     plan: &CorePlan,
     ops: CoreOps,
-    credentials: &RootCredentials,
+    accounts: &Arc<Accounts>,
     stopped: oneshot::Receiver<()>,
     executor: CoreExecutor,
     listening: impl FnOnce(Result<(), StartError>),
@@ -516,13 +509,11 @@ async fn serve_core(
         }
     };
     ops.spawn_background(plan.index == 0);
-    let root = root_account(credentials);
     let s3 = S3Config {
         region: plan.config.region.clone(),
         domains: plan.config.domain.iter().cloned().collect(),
-        account: credentials.access_key.clone(),
     };
-    let service = Rc::new(S3Service::new(ops.clone(), root, s3));
+    let service = Rc::new(S3Service::new(ops.clone(), accounts.on_core(), s3));
     let context = CoreContext::new(executor.clone(), ConnectionLimits::default(), plan.budget.accept());
     listening(Ok(()));
     let serving = serve_listener(listener, Rc::clone(&context), service);

@@ -14,7 +14,7 @@ use serde_json::json;
 use shardstore::{ScrubPhase, StoreShared};
 
 use super::inspector::{InspectError, InspectorHandle};
-use crate::auth::{AuthError, BodySignature, Credentials, Secret, Verifier};
+use crate::auth::{Accounts, AuthError, BodySignature, CoreAccounts, Verifier};
 use crate::drives::{DriveHandle, DriveRequest, RequestError};
 use crate::http::{Method, RequestHead, Response};
 use crate::logs;
@@ -99,25 +99,10 @@ pub const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Get, "/v1/inspect", Route::Inspect),
 ];
 
-/// The root account.
-#[derive(Clone)]
-pub struct RootAccount {
-    /// Its access key.
-    pub access_key: Arc<str>,
-    /// Its secret.
-    pub secret: Secret,
-}
-
-impl Credentials for RootAccount {
-    fn secret(&self, access_key: &str) -> Option<Secret> {
-        (*self.access_key == *access_key).then(|| self.secret.clone())
-    }
-}
-
 /// What the API answers from, once the process serves.
 pub struct AdminApi {
-    /// Who may ask.
-    pub root: RootAccount,
+    /// All access keys; those of root may ask.
+    pub accounts: Arc<Accounts>,
     /// The region of signatures.
     pub region: String,
     /// The keeper of the drives.
@@ -148,13 +133,13 @@ type Answer = Result<Response<()>, Refusal>;
 /// Answers one request below `/v1/`; `api` is none while the process starts.
 pub(super) async fn answer(
     api: Option<&AdminApi>,
-    verifier: &OnceCell<Verifier<RootAccount>>,
+    verifier: &OnceCell<Verifier<CoreAccounts>>,
     head: &RequestHead,
     now_ms: u64,
 ) -> Response<()> {
     let answered = async {
         let api = api.ok_or_else(|| refusal(503, "Starting", "the server is starting: try again soon"))?;
-        let verifier = verifier.get_or_init(|| Verifier::new(api.root.clone(), &api.region));
+        let verifier = verifier.get_or_init(|| Verifier::new(api.accounts.on_core(), &api.region));
         authenticate(verifier, head, now_ms)?;
         let route = find(head.method(), head.raw_path())?;
         carry_out(api, route, head).await
@@ -170,9 +155,8 @@ fn json_answer(status: u16, value: &impl Serialize) -> Response<()> {
     Response::new(status).with_bytes("application/json", body)
 }
 
-fn authenticate(verifier: &Verifier<RootAccount>, head: &RequestHead, now_ms: u64) -> Result<(), Refusal> {
+fn authenticate(verifier: &Verifier<CoreAccounts>, head: &RequestHead, now_ms: u64) -> Result<(), Refusal> {
     let who = verifier.authenticate(head, None, now_ms).map_err(|error| match error {
-        AuthError::Anonymous => refusal(403, "AccessDenied", "sign the request with the root account's key"),
         AuthError::TimeSkewed { .. } => {
             refusal(403, "RequestTimeTooSkewed", "the clocks differ by more than 15 minutes: set one of them")
         }
@@ -181,6 +165,9 @@ fn authenticate(verifier: &Verifier<RootAccount>, head: &RequestHead, now_ms: u6
         }
         other => refusal(403, "AccessDenied", format!("the signature is refused: {other:?}")),
     })?;
+    if !who.identity().account().is_some_and(|account| account.is_root) {
+        return Err(refusal(403, "AccessDenied", "sign the request with the root account's key"));
+    }
     let is_empty_body = match who.body() {
         BodySignature::Unsigned => true,
         BodySignature::Sha256(sent) => digest(&SHA256, b"").as_ref() == sent,

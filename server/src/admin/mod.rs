@@ -15,10 +15,10 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use shardstore_reactor::{Executor, Stream};
 
-use crate::auth::Verifier;
+use crate::auth::{CoreAccounts, Verifier};
 use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Response, Service};
 
-pub use api::{AdminApi, ROUTES, RootAccount, Route};
+pub use api::{AdminApi, ROUTES, Route};
 pub use inspector::{InspectError, InspectedExtent, InspectedShard, Inspection, InspectorHandle, inspector};
 
 /// Where the process is in its life.
@@ -102,7 +102,7 @@ pub struct AdminService<X> {
     status: Arc<Status>,
     metrics: PrometheusHandle,
     executor: X,
-    verifier: OnceCell<Verifier<RootAccount>>,
+    verifier: OnceCell<Verifier<CoreAccounts>>,
 }
 
 impl<X: Executor> AdminService<X> {

@@ -23,8 +23,6 @@ const EXPIRES_MAX_S: u64 = 604_800;
 /// Why a request was not authenticated. `s3::error` maps each to its S3 code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthError {
-    /// Nothing says who sent it.
-    Anonymous,
     /// Fields of the Authorization header are missing or malformed.
     HeaderMalformed(&'static str),
     /// Parameters of a presigned URL are missing or malformed.
@@ -126,7 +124,7 @@ pub enum BodySignature {
 }
 
 impl PayloadHash {
-    fn parse(text: &str) -> Option<PayloadHash> {
+    pub(super) fn parse(text: &str) -> Option<PayloadHash> {
         Some(match text {
             "UNSIGNED-PAYLOAD" => PayloadHash::Unsigned,
             "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => PayloadHash::StreamingSigned,

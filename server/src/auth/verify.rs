@@ -1,5 +1,6 @@
 //! Proves who sent a request.
-//! Invariants: [`Authenticated`] is built only here, after a constant-time match; signing keys are cached per
+//! Invariants: [`Authenticated`] is built only here, after a constant-time match or for a request that claims nothing;
+//! signing keys are cached per
 //! (access key, date, region) and dropped when the secret changes; the cache is bounded.
 //! Not here: parsing claims (`sigv4`, `sigv2`), permissions.
 
@@ -10,7 +11,7 @@ use aws_lc_rs::{constant_time, hmac};
 
 use super::canonical::SignedQuery;
 use super::chunk_signer::{ChunkSigner, write_hex};
-use super::identity::{Credentials, Identity, Secret};
+use super::identity::{Account, Credential, Credentials, Identity, Secret};
 use super::sigv2;
 use super::sigv4::{AuthError, BodySignature, Claim, PayloadHash, SignatureMismatch};
 use crate::http::RequestHead;
@@ -20,7 +21,7 @@ const SKEW_MAX_S: i64 = 15 * 60;
 /// Signing keys kept: one a day for each of 1,024 active access keys; each is about 600 bytes.
 const KEYS_MAX: usize = 1024;
 
-/// Proof that the sender of a request holds a secret.
+/// Proof that the sender of a request holds a secret, or that the request does not claim so.
 #[derive(Debug)]
 pub struct Authenticated {
     identity: Identity,
@@ -33,22 +34,14 @@ impl Authenticated {
         &self.identity
     }
 
-    /// The access key.
-    pub fn access_key(&self) -> &str {
-        match &self.identity {
-            Identity::AccessKey(key) => key,
-            Identity::Anonymous => "",
-        }
-    }
-
     /// How the body is to be verified.
     pub fn body(&self) -> &BodySignature {
         &self.body
     }
 
-    /// Takes the means to verify the body.
-    pub fn into_body(self) -> BodySignature {
-        self.body
+    /// Who, and the means to verify the body.
+    pub fn into_parts(self) -> (Identity, BodySignature) {
+        (self.identity, self.body)
     }
 }
 
@@ -62,8 +55,7 @@ pub struct Verifier<C> {
 }
 
 struct SigningKey {
-    /// The access key.
-    identity: Arc<str>,
+    account: Arc<Account>,
     date: String,
     secret: Secret,
     key: hmac::Key,
@@ -78,6 +70,11 @@ impl<C: Credentials> Verifier<C> {
             keys: RefCell::new(Vec::new()),
             scratch: RefCell::new(Vec::with_capacity(2048)),
         }
+    }
+
+    /// The access keys that it verifies against.
+    pub fn credentials(&self) -> &C {
+        &self.credentials
     }
 
     /// The region that scopes must name.
@@ -101,7 +98,10 @@ impl<C: Credentials> Verifier<C> {
         let presigned_v4 = query.algorithm.is_some() || query.signature.is_some();
         let presigned_v2 = query.v2_access_key.is_some() && query.v2_signature.is_some();
         match (authorization, presigned_v4, presigned_v2) {
-            (None, false, false) => Err(AuthError::Anonymous),
+            (None, false, false) => {
+                let body = anonymous_body(head)?;
+                Ok(Authenticated { identity: Identity::Anonymous, body })
+            }
             (Some(text), false, false) => {
                 let text = std::str::from_utf8(text)
                     .map_err(|_| AuthError::HeaderMalformed("The authorization header is malformed."))?;
@@ -148,6 +148,7 @@ impl<C: Credentials> Verifier<C> {
                 canonical_request: String::from_utf8_lossy(&canonical).into_owned(),
             })));
         }
+        signing.account.note_use(now_ms);
         let chunks = |trailers: bool| {
             let (time, scope) = (claim.time.as_str().to_owned(), claim.scope().to_owned());
             let signer = ChunkSigner::new(signing.key.clone(), time, scope, wanted);
@@ -160,20 +161,17 @@ impl<C: Credentials> Verifier<C> {
             PayloadHash::StreamingSignedTrailer => chunks(true),
             PayloadHash::StreamingUnsignedTrailer => BodySignature::UnsignedChunks,
         };
-        Ok(Authenticated { identity: Identity::AccessKey(Arc::clone(&signing.identity)), body })
+        Ok(Authenticated { identity: Identity::Account(Arc::clone(&signing.account)), body })
     }
 
     /// Where the claim's signing key stands in `keys`.
     fn signing_key(&self, claim: &Claim<'_>) -> Result<usize, AuthError> {
         let access_key = claim.access_key();
-        let secret = self
-            .credentials
-            .secret(access_key)
-            .ok_or_else(|| AuthError::UnknownAccessKey(access_key.to_owned()))?;
+        let Credential { secret, account } = self.find(access_key)?;
         let mut keys = self.keys.borrow_mut();
-        let named = |key: &SigningKey| *key.identity == *access_key && key.date == claim.date();
+        let named = |key: &SigningKey| *key.account.access_key == *access_key && key.date == claim.date();
         if let Some(at) = keys.iter().position(named) {
-            if keys[at].secret == secret {
+            if keys[at].secret == secret && Arc::ptr_eq(&keys[at].account, &account) {
                 keys.swap(at, at / 2);
                 return Ok(at / 2);
             }
@@ -181,7 +179,7 @@ impl<C: Credentials> Verifier<C> {
         }
         keys.truncate(KEYS_MAX - 1);
         let key = derive_key(&secret, claim.date(), claim.region());
-        keys.push(SigningKey { identity: Arc::from(access_key), date: claim.date().to_owned(), secret, key });
+        keys.push(SigningKey { account, date: claim.date().to_owned(), secret, key });
         Ok(keys.len() - 1)
     }
 
@@ -193,10 +191,7 @@ impl<C: Credentials> Verifier<C> {
         now_ms: u64,
     ) -> Result<Authenticated, AuthError> {
         claim.check_time(now_ms, SKEW_MAX_S)?;
-        let secret = self
-            .credentials
-            .secret(&claim.access_key)
-            .ok_or_else(|| AuthError::UnknownAccessKey(claim.access_key.clone()))?;
+        let Credential { secret, account } = self.find(&claim.access_key)?;
         let string_to_sign = claim.string_to_sign(head, host_bucket)?;
         if !claim.matches(&secret, &string_to_sign) {
             return Err(AuthError::Mismatch(Box::new(SignatureMismatch {
@@ -206,8 +201,29 @@ impl<C: Credentials> Verifier<C> {
                 canonical_request: String::new(),
             })));
         }
-        let identity = Identity::AccessKey(Arc::from(claim.access_key.as_str()));
-        Ok(Authenticated { identity, body: BodySignature::Unsigned })
+        account.note_use(now_ms);
+        Ok(Authenticated { identity: Identity::Account(account), body: BodySignature::Unsigned })
+    }
+
+    fn find(&self, access_key: &str) -> Result<Credential, AuthError> {
+        let found = self.credentials.find(access_key);
+        found.ok_or_else(|| AuthError::UnknownAccessKey(access_key.to_owned()))
+    }
+}
+
+/// What an unsigned head says of its body; a chain of signatures has no beginning there.
+fn anonymous_body(head: &RequestHead) -> Result<BodySignature, AuthError> {
+    let Some(text) = head.header_str("x-amz-content-sha256") else {
+        let is_framed = head.header("x-amz-decoded-content-length").is_some();
+        return Ok(if is_framed { BodySignature::UnsignedChunks } else { BodySignature::Unsigned });
+    };
+    match PayloadHash::parse(text) {
+        Some(PayloadHash::Unsigned) => Ok(BodySignature::Unsigned),
+        Some(PayloadHash::Sha256(digest)) => Ok(BodySignature::Sha256(digest)),
+        Some(PayloadHash::StreamingUnsignedTrailer) => Ok(BodySignature::UnsignedChunks),
+        Some(PayloadHash::StreamingSigned | PayloadHash::StreamingSignedTrailer) | None => {
+            Err(AuthError::BadContentSha256)
+        }
     }
 }
 

@@ -273,7 +273,6 @@ impl From<BodyError> for S3Error {
 impl From<AuthError> for S3Error {
     fn from(error: AuthError) -> S3Error {
         match error {
-            AuthError::Anonymous => Code::AccessDenied.into(),
             AuthError::HeaderMalformed(message) => {
                 S3Error::with_message(Code::AuthorizationHeaderMalformed, message)
             }

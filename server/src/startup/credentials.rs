@@ -3,17 +3,22 @@
 //! anything; root credentials lie in metadata, sealed.
 //! Not here: sealing (`keys`), who may do what (`auth`).
 
+use aws_lc_rs::digest::{SHA256, digest};
 use fdb_schema::EngineError;
 use fdb_schema::schema::{Failure, Metadata};
 use shardstore::{Pool, read_master_key, write_master_key};
+use shardstore_format::PoolId;
 use shardstore_reactor::{Drive, Executor};
 
 use super::{MasterKey, StartError, refused};
+use crate::auth::AccountTable;
 use crate::config::RootCredentials;
 use crate::keys::random_name;
 
 /// What the sealed form is bound to.
 const ROOT_PURPOSE: &str = "root credentials";
+/// Root's display name.
+const ROOT_NAME: &str = "root";
 /// 20 signs of 5 bits: as long as AWS's access keys.
 const ACCESS_KEY_CHARS: usize = 20;
 /// 40 signs of 5 bits: 200 bits.
@@ -56,6 +61,20 @@ pub(super) async fn settle<D: Drive, E: fdb_schema::Engine, X: Executor>(
     let sealed = seal(&key, &made);
     metadata.set_root_credentials(sealed.into()).await.map_err(|source| unreadable(&source))?;
     Ok((made, true))
+}
+
+/// Root's canonical id: the same for as long as the pool lives, whatever its access key is.
+fn root_id(pool: PoolId) -> String {
+    let text = format!("basalt root account of pool {:032x}", pool.0);
+    hex::encode(digest(&SHA256, text.as_bytes()))
+}
+
+/// The table with root's credentials only.
+pub(super) fn root_table(pool: PoolId, root: &RootCredentials) -> AccountTable {
+    let id = root_id(pool);
+    let mut table = AccountTable::new(&id, ROOT_NAME);
+    table.add_key(&id, &root.access_key, &root.secret_key);
+    table
 }
 
 fn seal(key: &MasterKey, credentials: &RootCredentials) -> Vec<u8> {

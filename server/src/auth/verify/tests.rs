@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::*;
+use crate::auth::{AccountTable, Accounts, CoreAccounts};
 use crate::http::{AwsChunkedDecoder, BodyError, Framed, HeadLimits, HeadParse, parse_head};
 
 const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
@@ -12,12 +13,16 @@ const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const NOW_MS: u64 = 1_369_353_600_000;
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-struct Example;
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-impl Credentials for Example {
-    fn secret(&self, access_key: &str) -> Option<Secret> {
-        (access_key == KEY).then(|| Secret::new(SECRET))
-    }
+fn with_secret(secret: &str) -> AccountTable {
+    let mut table = AccountTable::new(ID, "root");
+    table.add_key(ID, KEY, secret);
+    table
+}
+
+fn example() -> CoreAccounts {
+    Accounts::new(with_secret(SECRET)).on_core()
 }
 
 fn head(text: &str) -> RequestHead {
@@ -29,7 +34,7 @@ fn head(text: &str) -> RequestHead {
 }
 
 fn verify_at(text: &str, now_ms: u64) -> Result<Authenticated, AuthError> {
-    Verifier::new(Example, "us-east-1").authenticate(&head(text), None, now_ms)
+    Verifier::new(example(), "us-east-1").authenticate(&head(text), None, now_ms)
 }
 
 fn verify(text: &str) -> Result<Authenticated, AuthError> {
@@ -58,7 +63,8 @@ fn get_object(extra: &str) -> String {
 #[test]
 fn sigv4_example_get_object_range() {
     let authenticated = verify(&get_object("")).unwrap();
-    assert_eq!(authenticated.access_key(), KEY);
+    let account = authenticated.identity().account().unwrap();
+    assert_eq!((&*account.access_key, &*account.id, account.last_used_ms()), (KEY, ID, NOW_MS));
     assert!(matches!(authenticated.body(), BodySignature::Sha256(_)));
 }
 
@@ -175,7 +181,7 @@ fn signed_wire(signatures: [&str; 3], tail: &str) -> Vec<u8> {
 }
 
 fn signer_of(text: &str) -> (ChunkSigner, bool) {
-    match verify(text).unwrap().into_body() {
+    match verify(text).unwrap().into_parts().1 {
         BodySignature::Chunks(signer, trailers) => (*signer, trailers),
         other => panic!("{other:?}"),
     }
@@ -240,7 +246,7 @@ fn sigv2_examples_get_and_list() {
         "GET /?prefix=photos&max-keys=50&marker=puppy HTTP/1.1\r\nHost: johnsmith.s3.amazonaws.com\r\n\
          Date: Tue, 27 Mar 2007 19:42:41 +0000\r\nAuthorization: AWS {KEY}:htDYFYduRNen8P9ZfE/s9SuKy0U=\r\n\r\n"
     );
-    let verifier = Verifier::new(Example, "us-east-1");
+    let verifier = Verifier::new(example(), "us-east-1");
     let now_ms = 1_175_024_202_000;
     for text in [get, list] {
         assert!(verifier.authenticate(&head(&text), Some("johnsmith"), now_ms).is_ok(), "{text}");
@@ -275,8 +281,7 @@ fn clocks_may_differ_by_fifteen_minutes_either_way() {
 #[test]
 fn each_fault_has_its_own_refusal() {
     type Case = (String, fn(&AuthError) -> bool);
-    let cases: [Case; 9] = [
-        ("GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), |e| *e == AuthError::Anonymous),
+    let cases: [Case; 8] = [
         (get_object("").replace(KEY, "AKIAUNKNOWN"), |e| matches!(e, AuthError::UnknownAccessKey(_))),
         (get_object("").replace("us-east-1", "eu-west-1"), |e| matches!(e, AuthError::WrongRegion { .. })),
         (get_object("").replace("/s3/", "/iam/"), |e| matches!(e, AuthError::HeaderMalformed(_))),
@@ -304,7 +309,7 @@ fn random_and_mutated_signatures_never_panic() {
             }
             let mut buf = BytesMut::from(&bytes[..]);
             if let Ok(HeadParse::Complete(head)) = parse_head(&mut buf, 0, &HeadLimits::default()) {
-                drop(Verifier::new(Example, "us-east-1").authenticate(&head, None, NOW_MS));
+                drop(Verifier::new(example(), "us-east-1").authenticate(&head, None, NOW_MS));
             }
         }
     }
@@ -330,4 +335,30 @@ fn a_field_that_is_signed_twice_is_refused_and_not_copied_twice() {
     assert!(matches!(verify(&twice), Err(AuthError::QueryMalformed(_))));
     // Names that ascend in no order are as good as sorted ones.
     assert!(matches!(signed("z;long;b"), Err(AuthError::Mismatch(_))));
+}
+
+#[test]
+fn a_request_that_claims_nothing_is_anonymous() {
+    let anonymous = |fields: &str| verify(&format!("PUT /b/k HTTP/1.1\r\nHost: h\r\n{fields}\r\n"));
+    let plain = anonymous("").unwrap();
+    assert!(plain.identity().account().is_none());
+    assert!(matches!(plain.body(), BodySignature::Unsigned));
+    let digest = anonymous(&format!("x-amz-content-sha256: {EMPTY}\r\n")).unwrap();
+    assert!(matches!(digest.body(), BodySignature::Sha256(_)));
+    let framed = anonymous("x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\n").unwrap();
+    assert!(matches!(framed.body(), BodySignature::UnsignedChunks));
+    let chained = anonymous("x-amz-content-sha256: STREAMING-AWS4-HMAC-SHA256-PAYLOAD\r\n");
+    assert_eq!(chained.unwrap_err(), AuthError::BadContentSha256);
+}
+
+#[test]
+fn a_key_that_is_exchanged_or_taken_away_counts_at_once() {
+    let accounts = Accounts::new(with_secret(SECRET));
+    let verifier = Verifier::new(accounts.on_core(), "us-east-1");
+    let head = head(&get_object(""));
+    assert!(verifier.authenticate(&head, None, NOW_MS).is_ok());
+    accounts.replace(with_secret("another"));
+    assert!(matches!(verifier.authenticate(&head, None, NOW_MS), Err(AuthError::Mismatch(_))));
+    accounts.replace(AccountTable::new(ID, "root"));
+    assert!(matches!(verifier.authenticate(&head, None, NOW_MS), Err(AuthError::UnknownAccessKey(_))));
 }

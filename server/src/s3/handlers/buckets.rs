@@ -9,7 +9,7 @@ use shardstore_reactor::{Executor, Stream};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
-use crate::ops::api::{ListBuckets, Operations};
+use crate::ops::api::{ListBuckets, OpError, Operations};
 use crate::s3::body::S3Body;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::refuse_unbuilt;
@@ -32,7 +32,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let document = body.collect(CONFIGURATION_BYTES_MAX).await?;
         xml::parse_create_bucket(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
         let location = format!("/{}", bucket.as_str());
-        self.ops.create_bucket(bucket, self.config.account.clone()).await?;
+        let account = request.account()?;
+        match self.ops.create_bucket(bucket.clone(), account.id.to_string()).await {
+            // Its owner may be written as before there were accounts.
+            Err(OpError::BucketAlreadyExists) if account.owns(&self.ops.head_bucket(bucket).await?.owner) => {
+                return Err(OpError::BucketAlreadyOwnedByYou.into());
+            }
+            created => created?,
+        }
         Ok(Response::new(200).with_header("Location", location))
     }
 
@@ -64,18 +71,20 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Some(token) if !token.is_empty() => decode_token(&token)?,
             _ => String::new(),
         };
+        let account = request.account()?;
         let _permit = self.ops.admit(Some(0))?;
         let page = self
             .ops
             .list_buckets(ListBuckets {
-                owner: Some(self.config.account.clone()),
+                // Root may do everything with every bucket, and so is shown every bucket.
+                owner: (!account.is_root).then(|| account.id.to_string()),
                 prefix: prefix.clone(),
                 after,
                 max_buckets: usize::try_from(max).unwrap_or(usize::MAX),
             })
             .await?;
         let token = page.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
-        let document = xml::list_buckets(&page, &self.config.account, &prefix, token.as_deref());
+        let document = xml::list_buckets(&page, &account.person(), &prefix, token.as_deref());
         Ok(Response::new(200).with_bytes("application/xml", document))
     }
 }

@@ -67,8 +67,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let marker = utf8_bytes(&request.query, "marker")?;
         let objects = self.objects_page(request, &page, marker.clone()).await?;
         let bucket = request.bucket()?;
+        let owner = self.owner_of(bucket.clone()).await?;
         let echo = page.echo(bucket.as_str());
-        let document = xml::list_objects_v1(&echo, &marker, &self.config.account, &objects);
+        let document = xml::list_objects_v1(&echo, &marker, &owner, &objects);
         Ok(Response::new(200).with_bytes("application/xml", document))
     }
 
@@ -89,14 +90,20 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         };
         let objects = self.objects_page(request, &page, after).await?;
         let next = objects.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
-        let owner = query
-            .text("fetch-owner")?
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            .then_some(self.config.account.as_str());
         let bucket = request.bucket()?;
+        let owner = match query.text("fetch-owner")? {
+            Some(value) if value.eq_ignore_ascii_case("true") => Some(self.owner_of(bucket.clone()).await?),
+            _ => None,
+        };
         let echo = page.echo(bucket.as_str());
-        let document =
-            xml::list_objects_v2(&echo, token.as_deref(), &start_after, owner, &objects, next.as_deref());
+        let document = xml::list_objects_v2(
+            &echo,
+            token.as_deref(),
+            &start_after,
+            owner.as_ref(),
+            &objects,
+            next.as_deref(),
+        );
         Ok(Response::new(200).with_bytes("application/xml", document))
     }
 
@@ -115,9 +122,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         let objects = self.objects_page(request, &page, key_marker.clone()).await?;
         let bucket = request.bucket()?;
+        let owner = self.owner_of(bucket.clone()).await?;
         let echo = page.echo(bucket.as_str());
         let versions = VersionsEcho { key_marker: &key_marker, version_id_marker: &version_id_marker };
-        let document = xml::list_versions(&echo, &versions, &self.config.account, &objects);
+        let document = xml::list_versions(&echo, &versions, &owner, &objects);
         Ok(Response::new(200).with_bytes("application/xml", document))
     }
 

@@ -20,7 +20,7 @@ use shardstore_reactor::{Executor, Stream};
 
 use self::objects::ObjectSource;
 use self::observe::Observer;
-use crate::auth::{Authenticated, Credentials, Verifier};
+use crate::auth::{Account, BodySignature, Credentials, Identity, Person, Verifier};
 use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Response, Service};
 use crate::ops::api::{BucketName, ObjectKey, OpenedObject, Operations};
 use crate::s3::address::Address;
@@ -36,8 +36,6 @@ pub struct S3Config {
     pub region: String,
     /// Domains below which a host names a bucket.
     pub domains: Vec<String>,
-    /// The account that owns what is made; shown as owner.
-    pub account: String,
 }
 
 /// The S3 service of one core.
@@ -67,9 +65,15 @@ struct Request<'r> {
     query: Query<'r>,
     bucket: Option<BucketName>,
     key: Option<ObjectKey>,
+    identity: Identity,
 }
 
 impl Request<'_> {
+    /// The caller's account; nobody else may do what only an account can.
+    fn account(&self) -> Result<&Account, S3Error> {
+        self.identity.account().map(|account| &**account).ok_or(Code::AccessDenied.into())
+    }
+
     fn bucket(&self) -> Result<BucketName, S3Error> {
         self.bucket.clone().ok_or(Code::InvalidBucketName.into())
     }
@@ -158,21 +162,49 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Ok(authenticated) => authenticated,
             Err(error) => return (operation, Err(error.into())),
         };
-        let request = match named(head, address) {
+        let (identity, signature) = authenticated.into_parts();
+        let request = match named(head, address, identity) {
             Ok(request) => request,
             Err(error) => return (operation, Err(error)),
         };
-        (operation, self.dispatch(operation, request, authenticated, body).await)
+        if let Err(error) = self.check_owner(operation, &request).await {
+            return (operation, Err(error));
+        }
+        (operation, self.dispatch(operation, request, signature, body).await)
+    }
+
+    /// Root may do everything, an account everything with its own buckets, nobody else anything.
+    async fn check_owner(&self, operation: Operation, request: &Request<'_>) -> Result<(), S3Error> {
+        let account = request.account()?;
+        if account.is_root || matches!(operation, Operation::ListBuckets | Operation::CreateBucket) {
+            return Ok(());
+        }
+        let source = match request.head.header("x-amz-copy-source") {
+            Some(source) => Some(copy::copy_source(source)?.0),
+            None => None,
+        };
+        for bucket in request.bucket.clone().into_iter().chain(source) {
+            let _permit = self.ops.admit(Some(0))?;
+            if !account.owns(&self.ops.head_bucket(bucket).await?.owner) {
+                return Err(Code::AccessDenied.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The owner of a bucket, and so of what is in it, as S3 shows it.
+    async fn owner_of(&self, bucket: BucketName) -> Result<Person, S3Error> {
+        Ok(self.verifier.credentials().person(&self.ops.head_bucket(bucket).await?.owner))
     }
 
     async fn dispatch<S: Stream, E: Executor>(
         &self,
         operation: Operation,
         request: Request<'_>,
-        authenticated: Authenticated,
+        signature: BodySignature,
         body: &mut RequestBody<'_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        let (head, signature) = (request.head, authenticated.into_body());
+        let head = request.head;
         match operation {
             Operation::GetObject => self.get_object(&request).await,
             Operation::HeadObject => self.head_object(&request).await,
@@ -211,10 +243,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 }
 
-fn named(head: &RequestHead, address: Address) -> Result<Request<'_>, S3Error> {
+fn named(head: &RequestHead, address: Address, identity: Identity) -> Result<Request<'_>, S3Error> {
     let bucket = address.bucket.map(|name| BucketName::parse(&name)).transpose()?;
     let key = address.key.map(ObjectKey::parse).transpose()?;
-    Ok(Request { head, query: Query::new(head.raw_query()), bucket, key })
+    Ok(Request { head, query: Query::new(head.raw_query()), bucket, key, identity })
 }
 
 #[cfg(test)]

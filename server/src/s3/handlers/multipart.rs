@@ -44,7 +44,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             headers: kept_headers(head)?.into_iter().chain(kept_tagging(head)?).collect(),
             checksum: algorithm.map(|algorithm| (algorithm, kind)),
             storage_class: storage_class(head)?,
-            initiator: self.config.account.clone(),
+            initiator: request.identity.canonical_id().to_owned(),
         };
         let _permit = self.ops.admit(Some(0))?;
         let upload = self.ops.create_upload(create).await?;
@@ -140,8 +140,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let _permit = self.ops.admit(Some(0))?;
         let bucket = request.bucket()?;
         let page = self.ops.list_parts(bucket.clone(), request.key()?, upload, after, max_parts).await?;
-        let account = &self.config.account;
-        let document = xml::list_parts(bucket.as_str(), account, after, max_parts as u64, encoding, &page);
+        let initiator = self.verifier.credentials().person(&page.upload.initiator);
+        let owner = self.owner_of(bucket.clone()).await?;
+        let max = max_parts as u64;
+        let document = xml::list_parts(bucket.as_str(), &owner, &initiator, after, max, encoding, &page);
         Ok(Response::new(200).with_bytes("application/xml", document))
     }
 
@@ -173,7 +175,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             })
             .await?;
         let echo = page.echo(bucket.as_str());
-        let document = xml::list_uploads(&echo, &key_marker, &upload_marker, &self.config.account, &uploads);
+        let owner = self.owner_of(bucket.clone()).await?;
+        let person = |id: &str| self.verifier.credentials().person(id);
+        let document = xml::list_uploads(&echo, &key_marker, &upload_marker, &owner, person, &uploads);
         Ok(Response::new(200).with_bytes("application/xml", document))
     }
 }

@@ -16,6 +16,8 @@ use crate::s3::xml;
 
 /// How things are where nothing was ever set.
 enum Unset {
+    /// The access list of an owner alone.
+    PrivateAcl,
     /// There is a document for that.
     Document(Bytes),
     /// S3 has an error for that.
@@ -35,10 +37,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         if request.key.is_some() {
             request.only_null_version()?;
             self.ops.head_object(request.bucket()?, request.key()?).await?;
-        } else {
-            self.ops.head_bucket(request.bucket()?).await?;
         }
+        let owner = self.owner_of(request.bucket()?).await?;
         match unset {
+            Unset::PrivateAcl => {
+                Ok(Response::new(200).with_bytes("application/xml", xml::private_acl(&owner)))
+            }
             Unset::Document(document) => Ok(Response::new(200).with_bytes("application/xml", document)),
             Unset::Absent(code) => {
                 Err(S3Error::from(code).and("BucketName", request.bucket()?.as_str().to_owned()))
@@ -59,9 +63,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         Ok(match operation {
             Operation::GetBucketLocation => Unset::Document(xml::bucket_location(&self.config.region)),
             Operation::GetBucketVersioning => Unset::Document(xml::unset("VersioningConfiguration")),
-            Operation::GetBucketAcl | Operation::GetObjectAcl => {
-                Unset::Document(xml::private_acl(&self.config.account))
-            }
+            Operation::GetBucketAcl | Operation::GetObjectAcl => Unset::PrivateAcl,
             Operation::PutBucketAcl | Operation::PutObjectAcl => {
                 // Everything is its owner's alone; a document or a grant would have to be obeyed.
                 refuse_unbuilt(request.head)?;

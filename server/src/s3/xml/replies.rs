@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::writer::XmlWriter;
-use crate::auth::encode_escapes;
+use crate::auth::{Person, encode_escapes};
 use crate::ops::api::{
     BucketPage, ChecksumAlgorithm, ChecksumKind, ListedObject, ObjectPage, PartInfo, PartPage,
     StoredChecksum, UploadPage, Written,
@@ -62,7 +62,7 @@ pub struct ListingEcho<'a> {
 const ROW_BYTES: usize = 320;
 
 /// `ListBuckets`.
-pub fn list_buckets(page: &BucketPage, owner: &str, prefix: &str, token: Option<&str>) -> Bytes {
+pub fn list_buckets(page: &BucketPage, owner: &Person, prefix: &str, token: Option<&str>) -> Bytes {
     let mut xml = XmlWriter::s3_document("ListAllMyBucketsResult", page.buckets.len() * 128);
     push_person(&mut xml, "Owner", owner);
     xml.open("Buckets");
@@ -83,10 +83,10 @@ pub fn list_buckets(page: &BucketPage, owner: &str, prefix: &str, token: Option<
     xml.finish()
 }
 
-fn push_person(xml: &mut XmlWriter, element: &str, id: &str) {
+fn push_person(xml: &mut XmlWriter, element: &str, person: &Person) {
     xml.open(element);
-    xml.leaf("ID", id);
-    xml.leaf("DisplayName", id);
+    xml.leaf("ID", &person.id);
+    xml.leaf("DisplayName", &person.name);
     xml.close(element);
 }
 
@@ -124,7 +124,7 @@ pub fn owner_pays() -> Bytes {
 }
 
 /// The access list `private`: its owner may do everything, nobody else anything.
-pub fn private_acl(owner: &str) -> Bytes {
+pub fn private_acl(owner: &Person) -> Bytes {
     let mut xml = XmlWriter::s3_document("AccessControlPolicy", 512);
     push_person(&mut xml, "Owner", owner);
     xml.open("AccessControlList");
@@ -133,8 +133,8 @@ pub fn private_acl(owner: &str) -> Bytes {
         "Grantee",
         "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\"",
     );
-    xml.leaf("ID", owner);
-    xml.leaf("DisplayName", owner);
+    xml.leaf("ID", &owner.id);
+    xml.leaf("DisplayName", &owner.name);
     xml.close("Grantee");
     xml.leaf("Permission", "FULL_CONTROL");
     xml.close("Grant");
@@ -159,7 +159,7 @@ pub fn tagging(tags: &[Tag]) -> Bytes {
 }
 
 /// `ListObjects`.
-pub fn list_objects_v1(echo: &ListingEcho<'_>, marker: &[u8], owner: &str, page: &ObjectPage) -> Bytes {
+pub fn list_objects_v1(echo: &ListingEcho<'_>, marker: &[u8], owner: &Person, page: &ObjectPage) -> Bytes {
     let mut xml = XmlWriter::s3_document("ListBucketResult", page.objects.len() * ROW_BYTES);
     xml.leaf("Name", echo.bucket);
     echo.encoding.leaf(&mut xml, "Prefix", echo.prefix);
@@ -185,7 +185,7 @@ pub fn list_objects_v2(
     echo: &ListingEcho<'_>,
     token: Option<&str>,
     start_after: &[u8],
-    owner: Option<&str>,
+    owner: Option<&Person>,
     page: &ObjectPage,
     next_token: Option<&str>,
 ) -> Bytes {
@@ -214,7 +214,7 @@ pub fn list_objects_v2(
     xml.finish()
 }
 
-fn push_objects(xml: &mut XmlWriter, encoding: Encoding, objects: &[ListedObject], owner: Option<&str>) {
+fn push_objects(xml: &mut XmlWriter, encoding: Encoding, objects: &[ListedObject], owner: Option<&Person>) {
     for object in objects {
         xml.open("Contents");
         push_object_fields(xml, encoding, object);
@@ -262,7 +262,7 @@ pub struct VersionsEcho<'a> {
 pub fn list_versions(
     echo: &ListingEcho<'_>,
     versions: &VersionsEcho<'_>,
-    owner: &str,
+    owner: &Person,
     page: &ObjectPage,
 ) -> Bytes {
     let mut xml = XmlWriter::s3_document("ListVersionsResult", page.objects.len() * (ROW_BYTES + 64));
@@ -393,7 +393,8 @@ pub fn delete_result(keys: &[DeletedKey<'_>], quiet: bool) -> Bytes {
 /// `ListParts`; `after` is the `part-number-marker` of the request.
 pub fn list_parts(
     bucket: &str,
-    owner: &str,
+    owner: &Person,
+    initiator: &Person,
     after: u16,
     max_parts: u64,
     encoding: Encoding,
@@ -403,7 +404,7 @@ pub fn list_parts(
     xml.leaf("Bucket", bucket);
     encoding.leaf(&mut xml, "Key", &page.upload.key);
     xml.leaf("UploadId", &page.upload.upload.to_string());
-    push_person(&mut xml, "Initiator", &page.upload.initiator);
+    push_person(&mut xml, "Initiator", initiator);
     push_person(&mut xml, "Owner", owner);
     xml.leaf("StorageClass", page.upload.storage_class.as_deref().unwrap_or("STANDARD"));
     xml.number("PartNumberMarker", u64::from(after));
@@ -429,12 +430,13 @@ pub fn list_parts(
     xml.finish()
 }
 
-/// `ListMultipartUploads`.
+/// `ListMultipartUploads`; `person` shows the initiators that are kept with the uploads.
 pub fn list_uploads(
     echo: &ListingEcho<'_>,
     key_marker: &[u8],
     upload_id_marker: &str,
-    owner: &str,
+    owner: &Person,
+    person: impl Fn(&str) -> Person,
     page: &UploadPage,
 ) -> Bytes {
     let mut xml = XmlWriter::s3_document("ListMultipartUploadsResult", page.uploads.len() * 384 + 512);
@@ -456,7 +458,7 @@ pub fn list_uploads(
         xml.open("Upload");
         echo.encoding.leaf(&mut xml, "Key", &upload.key);
         xml.leaf("UploadId", &upload.upload.to_string());
-        push_person(&mut xml, "Initiator", &upload.initiator);
+        push_person(&mut xml, "Initiator", &person(&upload.initiator));
         push_person(&mut xml, "Owner", owner);
         xml.leaf("StorageClass", upload.storage_class.as_deref().unwrap_or("STANDARD"));
         xml.leaf("Initiated", &iso_8601(upload.initiated_ms));
@@ -520,10 +522,10 @@ mod tests {
 
     #[test]
     fn plain_listings_carry_control_characters_as_references() {
-        let xml = list_objects_v1(&echo(Encoding::Plain), b"", "me", &page());
+        let xml = list_objects_v1(&echo(Encoding::Plain), b"", &Person::anonymous(), &page());
         assert!(text(&xml).contains("<Key>a b+(c)/\u{e9}&#x1;</Key>"));
         assert!(text(&xml).contains("<NextMarker>p/</NextMarker>"));
-        assert!(text(&xml).contains("<Owner><ID>me</ID><DisplayName>me</DisplayName></Owner>"));
+        assert!(text(&xml).contains("<DisplayName>anonymous</DisplayName></Owner>"));
     }
 
     #[test]

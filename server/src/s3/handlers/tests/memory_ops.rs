@@ -151,8 +151,13 @@ impl Operations for MemoryOps {
 
     async fn create_bucket(&self, bucket: BucketName, owner: String) -> Result<(), OpError> {
         let mut state = self.state.borrow_mut();
-        if state.buckets.contains_key(bucket.as_str()) {
-            return Err(OpError::BucketAlreadyOwnedByYou);
+        if let Some(earlier) = state.buckets.get(bucket.as_str()) {
+            let is_same = earlier.owner == owner;
+            return Err(if is_same {
+                OpError::BucketAlreadyOwnedByYou
+            } else {
+                OpError::BucketAlreadyExists
+            });
         }
         let name = bucket.as_str().to_owned();
         state.buckets.insert(name, BucketInfo { name: bucket, owner, created_ms: MODIFIED_MS });
@@ -169,6 +174,7 @@ impl Operations for MemoryOps {
             .buckets
             .values()
             .filter(|b| b.name.as_str().starts_with(&list.prefix) && b.name.as_str() > list.after.as_str())
+            .filter(|b| list.owner.as_ref().is_none_or(|owner| *owner == b.owner))
             .cloned()
             .collect();
         let more = buckets.len() > list.max_buckets;

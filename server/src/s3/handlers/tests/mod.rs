@@ -15,7 +15,7 @@ use shardstore_sim::Sim;
 
 use self::memory_ops::MemoryOps;
 use super::{S3Config, S3Service};
-use crate::auth::{Credentials, Secret};
+use crate::auth::{AccountTable, Accounts, CoreAccounts};
 use crate::http::test_wire::{Client, Seen, duplex};
 use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, serve_connection};
 
@@ -26,12 +26,19 @@ const NOW_MS: u64 = 1_369_353_600_000;
 const DATE: &str = "20130524T000000Z";
 const SCOPE: &str = "20130524/us-east-1/s3/aws4_request";
 
-struct OneKey;
+/// Root's canonical id in these tests.
+const ROOT_ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-impl Credentials for OneKey {
-    fn secret(&self, access_key: &str) -> Option<Secret> {
-        (access_key == KEY).then(|| Secret::new(SECRET))
-    }
+/// The canonical id and access key of a user; the secret is root's.
+const USER_ID: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+const USER_KEY: &str = "AKIDUSER";
+
+fn accounts() -> CoreAccounts {
+    let mut table = AccountTable::new(ROOT_ID, "root");
+    table.add_key(ROOT_ID, KEY, SECRET);
+    table.add_account(USER_ID, "ann");
+    table.add_key(USER_ID, USER_KEY, SECRET);
+    Accounts::new(table).on_core()
 }
 
 fn hex_sha256(data: &[u8]) -> String {
@@ -53,12 +60,13 @@ struct Call {
     host: &'static str,
     headers: Vec<(String, String)>,
     payload_hash: Option<String>,
+    access_key: &'static str,
     body: Vec<u8>,
 }
 
 fn call(method: &'static str, target: &str) -> Call {
     let (target, host) = (target.to_owned(), "localhost:9000");
-    Call { method, target, host, headers: Vec::new(), payload_hash: None, body: Vec::new() }
+    Call { method, target, host, headers: Vec::new(), payload_hash: None, access_key: KEY, body: Vec::new() }
 }
 
 impl Call {
@@ -74,6 +82,12 @@ impl Call {
 
     fn host(mut self, host: &'static str) -> Call {
         self.host = host;
+        self
+    }
+
+    /// Signed by the user and not by root.
+    fn by_user(mut self) -> Call {
+        self.access_key = USER_KEY;
         self
     }
 
@@ -107,10 +121,11 @@ impl Call {
         let signature = hex::encode(hmac::sign(&signing_key(), text.as_bytes()));
         let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!(
-            "{} {} HTTP/1.1\r\n{fields}authorization: AWS4-HMAC-SHA256 Credential={KEY}/{SCOPE}, \
+            "{} {} HTTP/1.1\r\n{fields}authorization: AWS4-HMAC-SHA256 Credential={}/{SCOPE}, \
              SignedHeaders={signed}, Signature={signature}\r\ncontent-length: {}\r\n\r\n",
             self.method,
             self.target,
+            self.access_key,
             self.body.len()
         );
         (head, signature)
@@ -158,12 +173,8 @@ fn with_client<F: Future<Output = ()>>(test: impl FnOnce(S3Client) -> F) {
     sim.set_unix_ms(NOW_MS);
     let world = World { sim, ops: MemoryOps::default() };
     let executor = world.sim.executor();
-    let config = S3Config {
-        region: "us-east-1".to_owned(),
-        domains: vec!["localhost".to_owned()],
-        account: "root".to_owned(),
-    };
-    let service = Rc::new(S3Service::new(world.ops.clone(), OneKey, config));
+    let config = S3Config { region: "us-east-1".to_owned(), domains: vec!["localhost".to_owned()] };
+    let service = Rc::new(S3Service::new(world.ops.clone(), accounts(), config));
     let context = CoreContext::new(executor.clone(), ConnectionLimits::default(), AcceptLimits::default());
     let (wire, server) = duplex(1 << 20);
     executor.spawn(serve_connection(server, SocketAddr::from(([127, 0, 0, 1], 1)), context, service));
@@ -515,5 +526,37 @@ fn the_host_may_name_the_bucket() {
         assert_eq!(seen.text(), "hello");
         let seen = client.expect(200, call("GET", "/").host("bkt.localhost")).await;
         assert!(seen.text().contains("<Name>bkt</Name>"));
+    });
+}
+
+#[test]
+fn a_user_has_buckets_of_its_own_and_no_others() {
+    with_client(|mut client| async move {
+        client.expect(200, call("PUT", "/bkt/k").body("roots")).await;
+        client.expect(200, call("PUT", "/anns").by_user()).await;
+        client.expect(200, call("PUT", "/anns/k").body("hers").by_user()).await;
+        client.refused(403, "AccessDenied", call("GET", "/bkt/k").by_user()).await;
+        client.refused(403, "AccessDenied", call("DELETE", "/bkt").by_user()).await;
+        client.refused(404, "NoSuchBucket", call("GET", "/none/k").by_user()).await;
+        let steal = call("PUT", "/anns/stolen").with("x-amz-copy-source", "/bkt/k").by_user();
+        client.refused(403, "AccessDenied", steal).await;
+        client.refused(409, "BucketAlreadyExists", call("PUT", "/bkt").by_user()).await;
+        client.refused(409, "BucketAlreadyOwnedByYou", call("PUT", "/anns").by_user()).await;
+        assert_eq!(client.expect(200, call("GET", "/anns/k")).await.text(), "hers");
+
+        let hers = client.expect(200, call("GET", "/").by_user()).await.text().to_owned();
+        assert!(hers.contains(&format!("<ID>{USER_ID}</ID><DisplayName>ann</DisplayName>")), "{hers}");
+        assert!(hers.contains("<Name>anns</Name>") && !hers.contains("<Name>bkt</Name>"), "{hers}");
+        let all = client.expect(200, call("GET", "/")).await.text().to_owned();
+        assert!(all.contains("<Name>anns</Name>") && all.contains("<Name>bkt</Name>"), "{all}");
+        let owner = format!("<Owner><ID>{USER_ID}</ID><DisplayName>ann</DisplayName></Owner>");
+        for target in ["/anns", "/anns?list-type=2&fetch-owner=true", "/anns?versions=", "/anns?acl="] {
+            let seen = client.expect(200, call("GET", target)).await;
+            assert!(seen.text().contains(&owner), "{target}: {}", seen.text());
+        }
+        client.expect(200, call("POST", "/anns/big?uploads=")).await;
+        let uploads = client.expect(200, call("GET", "/anns?uploads=").by_user()).await;
+        assert!(uploads.text().contains(&format!("<Initiator><ID>{ROOT_ID}</ID>")), "{}", uploads.text());
+        assert!(uploads.text().contains(&owner), "{}", uploads.text());
     });
 }

@@ -10,6 +10,7 @@ use shardstore_format::{DataId, Extent, VolumeId, VolumeRecord};
 use shardstore_reactor::Executor;
 
 use super::bucket::successor;
+use super::bucket_config;
 use super::data::{header, row_items};
 use super::error::{Failure, damaged};
 use super::keyspace::{self, BucketId, Counter, KeyRange, Prefix, UploadKey};
@@ -190,6 +191,25 @@ impl<E: Engine> Audit<E> {
         let mut references = Vec::with_capacity(found.len());
         found.iter().for_each(|row| references_of(row, &mut references));
         Ok((references, next))
+    }
+
+    /// Of up to `limit` rows of buckets' configuration from the row key `begin` on: the bucket, and what is wrong with
+    /// the row itself; and where to go on.
+    ///
+    /// # Errors
+    /// [`Failure::Engine`].
+    pub async fn audit_configs(
+        &self,
+        begin: &Bytes,
+        limit: usize,
+    ) -> Result<(Vec<(BucketId, Option<String>)>, Option<Bytes>), Failure> {
+        let range = from(keyspace::of_kinds(Prefix::BucketConfig, Prefix::BucketConfig), begin);
+        let found = rows(&self.txn, &range, limit, Isolation::Snapshot).await?;
+        let audited = found.iter().filter_map(|row| {
+            let problem = bucket_config::problem_of(&row.key, &row.value);
+            keyspace::bucket_id_of(&row.key).map(|bucket| (bucket, problem))
+        });
+        Ok((audited.collect(), next_begin(&found, limit)))
     }
 
     /// Objects among up to `limit` object rows from the row key `begin` on whose bytes are not what they say, the

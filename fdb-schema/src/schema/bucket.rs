@@ -6,9 +6,10 @@
 use bytes::Bytes;
 use shardstore_reactor::Executor;
 
+use super::bucket_config::{ConfigKind, write_document};
 use super::error::{Failure, Refusal};
 use super::keyspace::{self, BucketId, Counter, KeyRange, UsageKind};
-use super::record::{BucketRecord, decode_counter};
+use super::record::{BucketRecord, Versioning, decode_counter};
 use super::retry::{Metadata, rows, take};
 use crate::{Engine, Isolation, Transaction};
 
@@ -22,6 +23,15 @@ pub struct NamedBucket {
     pub name: String,
     /// The rest.
     pub record: BucketRecord,
+}
+
+/// What a bucket begins with.
+#[derive(Clone, Debug, Default)]
+pub struct NewBucket {
+    /// Its versions can be locked; then versioning is enabled too.
+    pub object_lock: bool,
+    /// Its configuration.
+    pub configs: Vec<(ConfigKind, Bytes)>,
 }
 
 /// What a bucket holds.
@@ -38,7 +48,12 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     ///
     /// # Errors
     /// [`Refusal::BucketExists`], [`Failure::Engine`].
-    pub async fn create_bucket(&self, name: &str, owner: &str) -> Result<BucketRecord, Failure> {
+    pub async fn create_bucket(
+        &self,
+        name: &str,
+        owner: &str,
+        new: &NewBucket,
+    ) -> Result<BucketRecord, Failure> {
         let created_ms = self.executor.unix_ms();
         self.write(async |txn| {
             let row_key = keyspace::bucket(name.as_bytes());
@@ -47,7 +62,15 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 return Err(Refusal::BucketExists { owner }.into());
             }
             let id = BucketId(take(txn, Counter::Bucket, 1).await?);
-            let record = BucketRecord { id, owner: owner.to_owned(), created_ms };
+            let mut record = BucketRecord::new(id, owner, created_ms);
+            if new.object_lock {
+                record.object_lock = true;
+                record.versioning = Versioning::Enabled;
+            }
+            for (kind, document) in &new.configs {
+                write_document(txn, id, *kind, document);
+                record.config_generation = 1;
+            }
             txn.set(&row_key, &record.encode());
             Ok(record)
         })
@@ -117,8 +140,9 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 }
             }
             txn.clear(&keyspace::bucket(name.as_bytes()));
-            let usage = keyspace::usages(record.id);
-            txn.clear_range(&usage.begin, &usage.end);
+            for range in [keyspace::usages(record.id), keyspace::bucket_configs(record.id)] {
+                txn.clear_range(&range.begin, &range.end);
+            }
             Ok(())
         })
         .await

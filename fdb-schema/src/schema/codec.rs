@@ -116,6 +116,16 @@ impl<'a> Decoder<'a> {
         Ok(decoder)
     }
 
+    /// Begins after the version byte, which may be any up to `newest`; the version.
+    pub(crate) fn up_to(
+        row: &'static str,
+        newest: u8,
+        source: &'a Bytes,
+    ) -> Result<(u8, Decoder<'a>), DecodeError> {
+        let found = source.first().copied().filter(|found| (1..=newest).contains(found)).unwrap_or(newest);
+        Ok((found, Decoder::new(row, found, source)?))
+    }
+
     pub(crate) fn invalid(&self) -> DecodeError {
         DecodeError { row: self.row, why: DecodeReason::Invalid }
     }

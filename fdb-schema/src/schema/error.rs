@@ -23,6 +23,8 @@ pub enum Refusal {
     },
     /// Objects, versions or uploads are left in the bucket.
     BucketNotEmpty,
+    /// Versioning of a bucket whose versions can be locked must stay enabled.
+    ObjectLockNeedsVersioning,
     /// A condition of the request did not hold.
     PreconditionFailed,
     /// A copy of an object onto itself that changes nothing.

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use shardstore_format::{DataId, DriveId, Extent, Member, MemberPlan, Membership, VolumeId, WriterId};
 
+use super::bucket_config;
 use super::keyspace::{self, BucketId, UploadKey};
 use super::record::{
     BucketRecord, CompletedRecord, DataExtent, DataHeader, DataItems, DataPart, ListedRecord, ObjectRecord,
@@ -23,6 +24,9 @@ pub fn key(bytes: &[u8]) {
     if let Some((text, upload)) = keyspace::upload_of(bytes) {
         assert_eq!(keyspace::upload(BucketId(0), &text, upload)[9..], bytes[9..]);
     }
+    if let Some((kind, part)) = keyspace::bucket_config_of(bytes) {
+        assert_eq!(keyspace::bucket_config(BucketId(0), kind, part)[9..], bytes[9..]);
+    }
     if let Some(after) = keyspace::after_prefix(bytes) {
         assert!(after.as_slice() > bytes);
         assert!(!after.starts_with(bytes));
@@ -33,7 +37,7 @@ pub fn key(bytes: &[u8]) {
 pub fn value(bytes: &[u8]) {
     let Some((kind, value)) = bytes.split_first() else { return };
     let value = Bytes::copy_from_slice(value);
-    match kind % 10 {
+    match kind % 11 {
         0 => again(&value, BucketRecord::decode, BucketRecord::encode),
         1 => {
             again(&value, ObjectRecord::decode, ObjectRecord::encode);
@@ -48,6 +52,7 @@ pub fn value(bytes: &[u8]) {
         6 => again(&value, CompletedRecord::decode, CompletedRecord::encode),
         7 => again(&value, decode_owner, |(extent, data)| encode_owner(extent, *data)),
         8 => again(&value, |value| Membership::decode(value), encode_members),
+        9 => again(&value, bucket_config::decode, |document| bucket_config::encode(document)),
         _ => {
             again(&value, |value| decode_counter("counter", Some(value)), |sum| sum.to_le_bytes().to_vec());
         }
@@ -82,6 +87,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         keyspace::garbage(id),
         keyspace::owner(&extent),
         keyspace::volume(VolumeId(5)),
+        keyspace::bucket_config(BucketId(1), 5, 1),
     ];
     let values = seed_values(id, extent).into_iter().zip(0u8..);
     let values = values.map(|(value, kind)| ("value", [&[kind][..], &value].concat()));
@@ -89,7 +95,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// One of each kind, in the order of `value`.
-fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 10] {
+fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 11] {
     let headers = vec![Header { name: "content-type".into(), value: Bytes::from_static(b"text/plain") }];
     let checksum = StoredChecksum {
         algorithm: ChecksumAlgorithm::Crc32c,
@@ -126,7 +132,7 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 10] {
     };
     let member = Member { drive: DriveId(1), label: "/d1".into(), plan: MemberPlan::Drain };
     [
-        BucketRecord { id: BucketId(1), owner: "root".into(), created_ms: 4 }.encode(),
+        BucketRecord::new(BucketId(1), "root", 4).encode(),
         ObjectRecord { listed, data: id, place: Place::Rows { hint: vec![item] }, headers }.encode(),
         DataHeader { reference_count: 1, len_bytes: 70_000, row_starts: vec![], items }.encode(),
         DataItems::Parts(vec![DataPart { data: id, len_bytes: 300 }]).encode(),
@@ -135,6 +141,7 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 10] {
         completed.encode(),
         encode_owner(&extent, id),
         encode_members(&Membership { revision: 3, members: vec![member] }),
+        bucket_config::encode(b"<CORSConfiguration/>"),
         7u64.to_le_bytes().to_vec(),
     ]
 }
@@ -166,6 +173,7 @@ mod tests {
                 6 => CompletedRecord::decode(&value).is_ok(),
                 7 => decode_owner(&value).is_ok(),
                 8 => Membership::decode(&value).is_ok(),
+                9 => bucket_config::decode(&value).is_ok(),
                 _ => decode_counter("counter", Some(&value)).is_ok(),
             };
             assert!(decodes, "kind {kind}");

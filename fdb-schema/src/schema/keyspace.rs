@@ -24,6 +24,8 @@ pub(crate) enum Prefix {
     Version = 0x12,
     /// (bucket, what, part of the count) -> exact numbers by atomic add.
     Usage = 0x13,
+    /// (bucket, kind, part) -> a configuration document.
+    BucketConfig = 0x14,
     /// (data id, n) -> header and items of a byte sequence.
     Data = 0x20,
     /// (data id) -> bytes.
@@ -179,6 +181,29 @@ pub(crate) fn usages(bucket: BucketId) -> KeyRange {
     starting_with(key(Prefix::Usage, &[&bucket.0.to_be_bytes()]))
 }
 
+/// One part of a configuration document of a bucket.
+pub(crate) fn bucket_config(bucket: BucketId, kind: u8, part: u8) -> Vec<u8> {
+    key(Prefix::BucketConfig, &[&bucket.0.to_be_bytes(), &[kind, part]])
+}
+
+/// All parts of one configuration document.
+pub(crate) fn bucket_config_parts(bucket: BucketId, kind: u8) -> KeyRange {
+    starting_with(key(Prefix::BucketConfig, &[&bucket.0.to_be_bytes(), &[kind]]))
+}
+
+/// All configuration of a bucket.
+pub(crate) fn bucket_configs(bucket: BucketId) -> KeyRange {
+    starting_with(key(Prefix::BucketConfig, &[&bucket.0.to_be_bytes()]))
+}
+
+/// The kind and part in the key of a configuration row.
+pub(crate) fn bucket_config_of(row_key: &[u8]) -> Option<(u8, u8)> {
+    match row_key.get(9..)? {
+        [kind, part] => Some((*kind, *part)),
+        _ => None,
+    }
+}
+
 fn data_key(prefix: Prefix, id: DataId, rest: &[u8]) -> Vec<u8> {
     key(prefix, &[&id.writer.0.to_be_bytes(), &id.counter.to_be_bytes(), rest])
 }
@@ -330,7 +355,7 @@ pub(crate) fn kind_of(row_key: &[u8]) -> Option<Prefix> {
     known.into_iter().find(|prefix| row_key.first() == Some(&(*prefix as u8)))
 }
 
-/// The bucket in the key of an object, a version, usage or an upload.
+/// The bucket in the key of an object, a version, usage, configuration or an upload.
 pub(crate) fn bucket_id_of(row_key: &[u8]) -> Option<BucketId> {
     row_key.get(1..)?.first_chunk::<8>().map(|id| BucketId(u64::from_be_bytes(*id)))
 }

@@ -5,6 +5,7 @@
 
 mod audit;
 mod bucket;
+mod bucket_config;
 mod codec;
 mod data;
 mod error;
@@ -31,7 +32,8 @@ mod tests;
 pub use audit::{
     Audit, DataProblem, LostName, NameProblem, NameRow, OwnerAudit, OwnerProblem, Reference, VolumeRecount,
 };
-pub use bucket::{NamedBucket, Usage};
+pub use bucket::{NamedBucket, NewBucket, Usage};
+pub use bucket_config::{BucketConfigs, ConfigKind, DOCUMENT_MAX_BYTES};
 pub use codec::{DecodeError, DecodeReason};
 pub use data::Resolved;
 pub use error::{Failure, Refusal};
@@ -40,7 +42,7 @@ pub use list::{ListQuery, Page};
 pub use object::{Copy, DeleteCondition, NewBytes, NewObject, WriteCondition};
 pub use record::{
     BucketRecord, DataExtent, DataHeader, DataItems, DataPart, HEADER_ITEMS_MAX, HINT_EXTENTS_MAX,
-    INLINE_MAX_BYTES, ListedRecord, ObjectRecord, PartRecord, Place, ROW_ITEMS_MAX, UploadRecord,
+    INLINE_MAX_BYTES, ListedRecord, ObjectRecord, PartRecord, Place, ROW_ITEMS_MAX, UploadRecord, Versioning,
 };
 pub use restore::{Restore, RestoreTarget, volume_of_row};
 pub use retry::{Metadata, Outcomes};

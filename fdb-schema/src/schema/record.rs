@@ -21,6 +21,20 @@ pub const ROW_ITEMS_MAX: usize = 2_000;
 pub const INLINE_MAX_BYTES: usize = 1_024;
 
 const VERSION: u8 = 1;
+/// 2 has versioning, object lock and the generation of the configuration at the end.
+const BUCKET_VERSION: u8 = 2;
+
+/// Whether a bucket keeps older versions of its objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Versioning {
+    /// It never did: each object has the one version `null`.
+    #[default]
+    Never,
+    /// It does.
+    Enabled,
+    /// It did: what it kept stays, new versions are `null`.
+    Suspended,
+}
 
 /// A bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,21 +45,60 @@ pub struct BucketRecord {
     pub owner: String,
     /// Milliseconds since 1970.
     pub created_ms: u64,
+    /// Whether it keeps older versions.
+    pub versioning: Versioning,
+    /// Whether its versions can be locked; once true it stays so.
+    pub object_lock: bool,
+    /// Goes up with every change of this record or of the bucket's configuration; 0: there never was any.
+    pub config_generation: u64,
 }
 
 impl BucketRecord {
+    /// A new bucket without versioning and configuration.
+    pub(crate) fn new(id: BucketId, owner: &str, created_ms: u64) -> BucketRecord {
+        BucketRecord {
+            id,
+            owner: owner.to_owned(),
+            created_ms,
+            versioning: Versioning::Never,
+            object_lock: false,
+            config_generation: 0,
+        }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::new(VERSION);
+        let mut out = Encoder::new(BUCKET_VERSION);
         out.number(self.id.0);
         out.text(self.owner.as_bytes());
         out.number(self.created_ms);
+        out.byte(match self.versioning {
+            Versioning::Never => 0,
+            Versioning::Enabled => 1,
+            Versioning::Suspended => 2,
+        });
+        out.byte(u8::from(self.object_lock));
+        out.number(self.config_generation);
         out.finish()
     }
 
     pub(crate) fn decode(value: &Bytes) -> Result<BucketRecord, DecodeError> {
-        let mut from = Decoder::new("bucket", VERSION, value)?;
+        let (version, mut from) = Decoder::up_to("bucket", BUCKET_VERSION, value)?;
         let id = BucketId(from.number()?);
-        let record = BucketRecord { id, owner: from.string()?, created_ms: from.number()? };
+        let mut record = BucketRecord::new(id, &from.string()?, from.number()?);
+        if version >= 2 {
+            record.versioning = match from.byte()? {
+                0 => Versioning::Never,
+                1 => Versioning::Enabled,
+                2 => Versioning::Suspended,
+                _ => return Err(from.invalid()),
+            };
+            record.object_lock = match from.byte()? {
+                0 => false,
+                1 => true,
+                _ => return Err(from.invalid()),
+            };
+            record.config_generation = from.number()?;
+        }
         from.finish()?;
         Ok(record)
     }
@@ -653,8 +706,8 @@ mod tests {
                 *byte = first;
             }
             let value = Bytes::from(bytes);
+            BucketRecord::decode(&value).ok();
             let is_read = [
-                BucketRecord::decode(&value).is_ok(),
                 ObjectRecord::decode(&value).is_ok(),
                 DataHeader::decode(&value).is_ok(),
                 DataItems::decode(&value).is_ok(),
@@ -664,13 +717,30 @@ mod tests {
                 decode_owner(&value).is_ok(),
                 decode_counter("x", Some(&value)).is_ok(),
             ];
-            prop_assert!(first == VERSION || is_read[..8].iter().all(|ok| !ok));
+            prop_assert!(first == VERSION || is_read[..7].iter().all(|ok| !ok));
         }
     }
 
     #[test]
+    fn a_bucket_row_of_the_first_version_still_reads() {
+        let mut old = Encoder::new(1);
+        old.number(7);
+        old.text(b"root");
+        old.number(1_790_000_000_000);
+        let record = BucketRecord::decode(&Bytes::from(old.finish())).unwrap();
+        assert_eq!(record, BucketRecord::new(BucketId(7), "root", 1_790_000_000_000));
+        let changed = BucketRecord {
+            versioning: Versioning::Suspended,
+            object_lock: true,
+            config_generation: 1 << 40,
+            ..record
+        };
+        assert_eq!(BucketRecord::decode(&Bytes::from(changed.encode())), Ok(changed));
+    }
+
+    #[test]
     fn a_row_of_a_newer_release_is_refused_by_name() {
-        let record = BucketRecord { id: BucketId(1), owner: "root".into(), created_ms: 5 };
+        let record = BucketRecord::new(BucketId(1), "root", 5);
         let mut value = record.encode();
         value[0] = 9;
         let error = BucketRecord::decode(&Bytes::from(value)).unwrap_err();

@@ -3,14 +3,15 @@
 //! refused without it was; nothing is committed before the body's source said that all of it was right.
 //! Not here: HTTP, XML, signatures; the implementation (`Core` and its modules).
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Range;
 
 use bytes::Bytes;
 
 pub use fdb_schema::schema::{
-    ChecksumAlgorithm, ChecksumKind, DeleteCondition, ETag, Header, StoredChecksum, TAGGING_HEADER,
-    WriteCondition,
+    ChecksumAlgorithm, ChecksumKind, ConfigKind, DOCUMENT_MAX_BYTES, DeleteCondition, ETag, Header,
+    NewBucket, StoredChecksum, TAGGING_HEADER, Versioning, WriteCondition,
 };
 
 /// Longest object key, in bytes.
@@ -128,6 +129,8 @@ pub enum OpError {
     BucketNotEmpty,
     /// The account owns as many buckets as it may: 400 `TooManyBuckets`.
     TooManyBuckets,
+    /// Versioning of a bucket with object lock must stay enabled: 409 `InvalidBucketState`.
+    ObjectLockNeedsVersioning,
     /// A condition of the request did not hold: 412 `PreconditionFailed`.
     PreconditionFailed,
     /// A conditional write raced others to the end of its retries: 409 `ConditionalRequestConflict`.
@@ -301,6 +304,23 @@ pub struct BucketInfo {
     pub owner: String,
     /// Milliseconds since 1970.
     pub created_ms: u64,
+    /// Its number: another bucket of the same name has another.
+    pub id: u64,
+    /// Whether it keeps older versions.
+    pub versioning: Versioning,
+    /// Whether its versions can be locked.
+    pub object_lock: bool,
+    /// Goes up with every change of its configuration and of the fields above; 0: it has no configuration.
+    pub config_generation: u64,
+}
+
+/// A bucket and its whole configuration, at one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketConfigs {
+    /// The bucket.
+    pub info: BucketInfo,
+    /// Its documents, at most [`DOCUMENT_MAX_BYTES`] each.
+    pub documents: BTreeMap<ConfigKind, Bytes>,
 }
 
 /// A PUT of an object.
@@ -591,7 +611,12 @@ pub trait Operations: Clone + 'static {
     ///
     /// # Errors
     /// [`OpError::BucketAlreadyOwnedByYou`], [`OpError::BucketAlreadyExists`].
-    fn create_bucket(&self, bucket: BucketName, owner: String) -> impl Future<Output = Result<(), OpError>>;
+    fn create_bucket(
+        &self,
+        bucket: BucketName,
+        owner: String,
+        new: NewBucket,
+    ) -> impl Future<Output = Result<(), OpError>>;
     /// Looks a bucket up.
     ///
     /// # Errors
@@ -607,6 +632,40 @@ pub trait Operations: Clone + 'static {
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::BucketNotEmpty`].
     fn delete_bucket(&self, bucket: BucketName) -> impl Future<Output = Result<(), OpError>>;
+
+    /// A bucket with its configuration; costs one read of a few rows.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`].
+    fn bucket_configs(&self, bucket: BucketName) -> impl Future<Output = Result<BucketConfigs, OpError>>;
+    /// Puts or replaces a document of at most [`DOCUMENT_MAX_BYTES`], which the caller checked.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`].
+    fn put_bucket_config(
+        &self,
+        bucket: BucketName,
+        kind: ConfigKind,
+        document: Bytes,
+    ) -> impl Future<Output = Result<(), OpError>>;
+    /// Deletes a document; one that is not there is fine.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`].
+    fn delete_bucket_config(
+        &self,
+        bucket: BucketName,
+        kind: ConfigKind,
+    ) -> impl Future<Output = Result<(), OpError>>;
+    /// Enables or suspends versioning.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::ObjectLockNeedsVersioning`].
+    fn set_versioning(
+        &self,
+        bucket: BucketName,
+        versioning: Versioning,
+    ) -> impl Future<Output = Result<(), OpError>>;
 
     /// Stores an object. The body is pulled after the bucket was found and, when cheap, the condition held.
     ///

@@ -14,9 +14,10 @@ use shardstore_reactor::{Drive, Executor};
 
 use super::admission::{Admission, Permit};
 use super::api::{
-    BodySource, BucketInfo, BucketName, BucketPage, CompleteUpload, CopyObject, CreateUpload, DeleteEntry,
-    ListBuckets, ListObjects, ListUploads, ListedObject, ObjectInfo, ObjectKey, ObjectPage, OpError,
-    Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, UploadId, UploadInfo, UploadPage, Written,
+    BodySource, BucketConfigs, BucketInfo, BucketName, BucketPage, CompleteUpload, ConfigKind, CopyObject,
+    CreateUpload, DeleteEntry, ListBuckets, ListObjects, ListUploads, ListedObject, NewBucket, ObjectInfo,
+    ObjectKey, ObjectPage, OpError, Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, UploadId,
+    UploadInfo, UploadPage, Versioning, Written,
 };
 use super::catalog::StoreCatalog;
 use super::error::{of_conditional, of_failure};
@@ -81,8 +82,8 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         self.inner.admission.read(len_bytes)
     }
 
-    async fn create_bucket(&self, bucket: BucketName, owner: String) -> Result<(), OpError> {
-        match self.inner.metadata.create_bucket(bucket.as_str(), &owner).await {
+    async fn create_bucket(&self, bucket: BucketName, owner: String, new: NewBucket) -> Result<(), OpError> {
+        match self.inner.metadata.create_bucket(bucket.as_str(), &owner, &new).await {
             Ok(_) => Ok(()),
             Err(Failure::Refused(Refusal::BucketExists { owner: other })) if other == owner => {
                 Err(OpError::BucketAlreadyOwnedByYou)
@@ -114,6 +115,29 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
 
     async fn delete_bucket(&self, bucket: BucketName) -> Result<(), OpError> {
         self.inner.metadata.delete_bucket(bucket.as_str()).await.map_err(of_failure)
+    }
+
+    async fn bucket_configs(&self, bucket: BucketName) -> Result<BucketConfigs, OpError> {
+        let found = self.inner.metadata.bucket_with_configs(bucket.as_str()).await.map_err(of_failure)?;
+        Ok(BucketConfigs { info: bucket_info(bucket, found.record), documents: found.documents })
+    }
+
+    async fn put_bucket_config(
+        &self,
+        bucket: BucketName,
+        kind: ConfigKind,
+        document: Bytes,
+    ) -> Result<(), OpError> {
+        let put = self.inner.metadata.put_bucket_config(bucket.as_str(), kind, &document).await;
+        put.map_err(of_failure)
+    }
+
+    async fn delete_bucket_config(&self, bucket: BucketName, kind: ConfigKind) -> Result<(), OpError> {
+        self.inner.metadata.delete_bucket_config(bucket.as_str(), kind).await.map_err(of_failure)
+    }
+
+    async fn set_versioning(&self, bucket: BucketName, versioning: Versioning) -> Result<(), OpError> {
+        self.inner.metadata.set_versioning(bucket.as_str(), versioning).await.map_err(of_failure)
     }
 
     async fn put_object(&self, put: PutObject, body: &mut impl BodySource) -> Result<Written, OpError> {
@@ -230,7 +254,15 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
 }
 
 fn bucket_info(name: BucketName, record: BucketRecord) -> BucketInfo {
-    BucketInfo { name, owner: record.owner, created_ms: record.created_ms }
+    BucketInfo {
+        name,
+        owner: record.owner,
+        created_ms: record.created_ms,
+        id: record.id.0,
+        versioning: record.versioning,
+        object_lock: record.object_lock,
+        config_generation: record.config_generation,
+    }
 }
 
 /// The greater of the last key and the last common prefix.

@@ -42,6 +42,7 @@ pub(crate) fn of_refusal(refusal: Refusal) -> OpError {
         Refusal::NoSuchUpload => OpError::NoSuchUpload,
         Refusal::BucketExists { .. } => OpError::BucketAlreadyExists,
         Refusal::BucketNotEmpty => OpError::BucketNotEmpty,
+        Refusal::ObjectLockNeedsVersioning => OpError::ObjectLockNeedsVersioning,
         Refusal::PreconditionFailed => OpError::PreconditionFailed,
         Refusal::CopyOntoItself => OpError::CopyOntoItself,
         Refusal::InvalidPart { part_number } => OpError::InvalidPart { part_number },

@@ -156,6 +156,7 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
             let buckets = audit.buckets().await?;
             self.progress.enter("objects");
             self.objects(&audit, &buckets).await?;
+            self.configurations(&audit, &buckets).await?;
             self.parts_without_uploads(&audit).await?;
             self.progress.enter("byte sequences");
             self.byte_sequences(&audit).await?;
@@ -196,6 +197,28 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
                 }
             }
             self.progress.add(BATCH);
+            match next {
+                Some(next) => begin = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn configurations(
+        &mut self,
+        audit: &Audit<E>,
+        buckets: &BTreeMap<BucketId, String>,
+    ) -> Result<(), Failure> {
+        let (mut begin, mut strays) = (Bytes::new(), BTreeSet::new());
+        loop {
+            let (found, next) = audit.audit_configs(&begin, BATCH).await?;
+            for (bucket, problem) in found {
+                if let Some(why) = problem {
+                    self.note("configuration", sentences::bad_configuration(bucket, &why, buckets));
+                } else if !buckets.contains_key(&bucket) && strays.insert(bucket) {
+                    self.note("configuration", sentences::stray_configuration(bucket));
+                }
+            }
             match next {
                 Some(next) => begin = next,
                 None => return Ok(()),

@@ -24,7 +24,8 @@ use shardstore_sim::{Sim, SimDrive, SimExecutor};
 
 use super::api::{
     BodyError, BodyEvent, BodyReader, BodySource, BodySummary, BucketName, ChecksumAlgorithm, ChecksumKind,
-    ObjectKey, OpError, OpenedObject, Operations, PutObject, StoredChecksum, WriteCondition, Written,
+    NewBucket, ObjectKey, OpError, OpenedObject, Operations, PutObject, StoredChecksum, WriteCondition,
+    Written,
 };
 use super::{Admission, AdmissionLimits, StoreCatalog};
 
@@ -49,7 +50,7 @@ impl Machine {
             (0..drive_count).map(|index| sim.drive(&format!("d{index}"), DRIVE_BYTES)).collect();
         let engine = MemoryEngine::new(executor.clone());
         let core = start(&drives, &engine, &executor, &[]).await;
-        core.create_bucket(bucket(), "root".to_owned()).await.unwrap();
+        core.create_bucket(bucket(), "root".to_owned(), NewBucket::default()).await.unwrap();
         Machine { drives, engine, executor, core }
     }
 

@@ -54,6 +54,7 @@ codes! {
     InvalidAccessKeyId 403 "The AWS Access Key Id you provided does not exist in our records."
     InvalidArgument 400 "Invalid Argument"
     InvalidBucketName 400 "The specified bucket is not valid."
+    InvalidBucketState 409 "The request is not valid with the current state of the bucket."
     InvalidDigest 400 "The Content-MD5 or checksum value that you specified is not valid."
     InvalidPart 400 "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
     InvalidPartNumber 416 "The requested partnumber is not satisfiable"
@@ -187,6 +188,10 @@ impl From<OpError> for S3Error {
             OpError::BucketAlreadyExists => Code::BucketAlreadyExists.into(),
             OpError::BucketNotEmpty => Code::BucketNotEmpty.into(),
             OpError::TooManyBuckets => Code::TooManyBuckets.into(),
+            OpError::ObjectLockNeedsVersioning => S3Error::with_message(
+                Code::InvalidBucketState,
+                "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
+            ),
             OpError::PreconditionFailed => Code::PreconditionFailed.into(),
             OpError::ConditionalRequestConflict => Code::ConditionalRequestConflict.into(),
             OpError::CopyOntoItself => S3Error::with_message(

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod body;
+pub mod bucket_settings;
 pub mod checksum;
 pub mod conditions;
 pub mod error;

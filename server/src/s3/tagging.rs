@@ -1,4 +1,4 @@
-//! Tag sets of objects: their two wire forms, their limits, and the form in which an object keeps them.
+//! Tag sets of objects and buckets: their two wire forms, their limits, and the form in which an object keeps them.
 //! Invariants: a [`TagSet`] is within S3's limits, whatever it was read from; kept and read again it is the same.
 //! Not here: the XML (`xml`), rules of copies (`handlers::copy`).
 
@@ -11,6 +11,8 @@ use crate::s3::error::{Code, S3Error};
 
 /// S3's limits: tags of an object, characters of a key and of a value.
 const TAGS_MAX: usize = 10;
+/// Tags of a bucket.
+const BUCKET_TAGS_MAX: usize = 50;
 const KEY_CHARS_MAX: usize = 128;
 const VALUE_CHARS_MAX: usize = 256;
 
@@ -36,22 +38,7 @@ impl TagSet {
         if tags.len() > TAGS_MAX {
             return Err(S3Error::with_message(Code::BadRequest, "Object tags cannot be greater than 10"));
         }
-        let invalid = |message| Err(S3Error::with_message(Code::InvalidTag, message));
-        for (index, tag) in tags.iter().enumerate() {
-            let is_text = |text: &str| !text.chars().any(char::is_control);
-            if tag.key.is_empty() || tag.key.chars().count() > KEY_CHARS_MAX || !is_text(&tag.key) {
-                return invalid("The TagKey you have provided is invalid");
-            }
-            if tag.value.chars().count() > VALUE_CHARS_MAX || !is_text(&tag.value) {
-                return invalid("The TagValue you have provided is invalid");
-            }
-            if tag.key.starts_with("aws:") {
-                return invalid("System tags cannot be added/updated by requester");
-            }
-            if tags[..index].iter().any(|other| other.key == tag.key) {
-                return invalid("Cannot provide multiple Tags with the same key");
-            }
-        }
+        check_tags(&tags)?;
         Ok(TagSet(tags))
     }
 
@@ -115,6 +102,38 @@ impl TagSet {
     }
 }
 
+/// Checks the tags of a bucket.
+///
+/// # Errors
+/// `BadRequest` for too many; else as [`TagSet::new`].
+pub fn check_bucket_tags(tags: &[Tag]) -> Result<(), S3Error> {
+    if tags.len() > BUCKET_TAGS_MAX {
+        return Err(S3Error::with_message(Code::BadRequest, "Bucket tag count cannot be greater than 50"));
+    }
+    check_tags(tags)
+}
+
+/// Each tag's own limits, and that no key stands twice.
+fn check_tags(tags: &[Tag]) -> Result<(), S3Error> {
+    let invalid = |message| Err(S3Error::with_message(Code::InvalidTag, message));
+    for (index, tag) in tags.iter().enumerate() {
+        let is_text = |text: &str| !text.chars().any(char::is_control);
+        if tag.key.is_empty() || tag.key.chars().count() > KEY_CHARS_MAX || !is_text(&tag.key) {
+            return invalid("The TagKey you have provided is invalid");
+        }
+        if tag.value.chars().count() > VALUE_CHARS_MAX || !is_text(&tag.value) {
+            return invalid("The TagValue you have provided is invalid");
+        }
+        if tag.key.starts_with("aws:") {
+            return invalid("System tags cannot be added/updated by requester");
+        }
+        if tags[..index].iter().any(|other| other.key == tag.key) {
+            return invalid("Cannot provide multiple Tags with the same key");
+        }
+    }
+    Ok(())
+}
+
 /// What an object that is made by this request keeps of `x-amz-tagging`.
 ///
 /// # Errors
@@ -148,6 +167,14 @@ mod tests {
         assert_eq!(TagSet::of_header(&kept).unwrap(), set);
         assert_eq!(count_kept(&kept), 5);
         assert_eq!(TagSet::of_header(b"").unwrap().to_kept(), None);
+    }
+
+    #[test]
+    fn a_bucket_may_have_50_tags() {
+        let many = |count: usize| (0..count).map(|n| tag(&n.to_string(), "")).collect::<Vec<_>>();
+        assert!(check_bucket_tags(&many(50)).is_ok());
+        assert_eq!(check_bucket_tags(&many(51)).unwrap_err().code, Code::BadRequest);
+        assert_eq!(check_bucket_tags(&[tag("aws:x", "")]).unwrap_err().code, Code::InvalidTag);
     }
 
     #[test]

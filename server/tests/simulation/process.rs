@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fdb_schema::engine::embedded::{self, Embedded, EmbeddedConfig, EmbeddedFactory};
 use fdb_schema::schema::{Metadata, Outcomes, volume_counter_key};
-use server::ops::api::{BucketName, OpError, Operations};
+use server::ops::api::{BucketName, NewBucket, OpError, Operations};
 use server::ops::{Admission, AdmissionLimits, Core, MetadataRuns, StoreCatalog};
 use shardstore::{Media, Pool, PoolOptions, Store, StoreOptions, StoreShared, open_pool};
 use shardstore_reactor::{BufPool, Executor};
@@ -90,7 +90,7 @@ impl Process {
         if world.has_bucket.get() {
             return;
         }
-        match self.cores[0].create_bucket(bucket(), "root".to_owned()).await {
+        match self.cores[0].create_bucket(bucket(), "root".to_owned(), NewBucket::default()).await {
             Ok(()) | Err(OpError::BucketAlreadyOwnedByYou) => world.has_bucket.set(true),
             Err(error) => panic!("the bucket cannot be made: {error}"),
         }

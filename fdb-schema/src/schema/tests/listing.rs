@@ -195,7 +195,7 @@ fn uploads_list_by_key_then_by_start_with_both_markers() {
 fn buckets_list_by_name_for_their_owner() {
     world(4, async |world| {
         for (name, owner) in [("alpha", "x"), ("beta", "root"), ("alpine", "x"), ("gamma", "x")] {
-            world.metadata.create_bucket(name, owner).await.unwrap();
+            world.metadata.create_bucket(name, owner, &NewBucket::default()).await.unwrap();
         }
         let names = async |owner, prefix, after, limit| -> Vec<String> {
             let found = world.metadata.list_buckets(owner, prefix, after, limit).await.unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod audit;
+mod buckets;
 mod listing;
 mod objects;
 mod outcomes;
@@ -26,8 +27,9 @@ use super::keyspace::{self, KeyRange};
 use super::record::decode_owner;
 use super::retry::rows;
 use super::{
-    ChecksumAlgorithm, ChecksumKind, Composed, ETag, Failure, NewBytes, NewObject, NewPart, NewUpload,
-    ObjectRecord, Outcomes, PartRecord, Refusal, UploadKey, UploadPath, UploadRecord, WriteCondition,
+    ChecksumAlgorithm, ChecksumKind, Composed, ETag, Failure, NewBucket, NewBytes, NewObject, NewPart,
+    NewUpload, ObjectRecord, Outcomes, PartRecord, Refusal, UploadKey, UploadPath, UploadRecord,
+    WriteCondition,
 };
 use crate::{Engine, EngineError, Isolation, MemoryEngine};
 
@@ -58,7 +60,7 @@ impl World {
         let inner = MemoryEngine::new(executor.clone());
         let engine = Paused { inner, executor: executor.clone(), rows_read: Rc::default() };
         let metadata = Metadata::open(engine.clone(), executor, outcomes).await.unwrap();
-        metadata.create_bucket("b", "root").await.unwrap();
+        metadata.create_bucket("b", "root", &NewBucket::default()).await.unwrap();
         let first = metadata.allocate_volume_ids(VOLUMES).await.unwrap();
         assert_eq!(first, VolumeId(0));
         for id in 0..VOLUMES {

@@ -234,10 +234,13 @@ fn a_bucket_is_deleted_only_when_it_is_empty() {
         let id = world.metadata.bucket("b").await.unwrap().id;
         world.metadata.delete_bucket("b").await.unwrap();
         assert_eq!(refused(world.metadata.delete_bucket("b").await), Refusal::NoSuchBucket);
-        let again = world.metadata.create_bucket("b", "root").await.unwrap();
+        let again = world.metadata.create_bucket("b", "root", &NewBucket::default()).await.unwrap();
         assert_ne!(again.id, id);
         let owner = "root".to_owned();
-        assert_eq!(refused(world.metadata.create_bucket("b", "x").await), Refusal::BucketExists { owner });
+        assert_eq!(
+            refused(world.metadata.create_bucket("b", "x", &NewBucket::default()).await),
+            Refusal::BucketExists { owner }
+        );
     });
 }
 

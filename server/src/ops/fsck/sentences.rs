@@ -56,6 +56,15 @@ pub(super) fn no_bucket(bucket: BucketId) -> String {
     format!("there are objects of bucket number {} and there is no such bucket; {KEPT}", bucket.0)
 }
 
+pub(super) fn bad_configuration(bucket: BucketId, why: &str, buckets: &BTreeMap<BucketId, String>) -> String {
+    let name = buckets.get(&bucket).map_or_else(|| format!("number {}", bucket.0), Clone::clone);
+    format!("a row of the configuration of bucket {name} cannot be read: {why}; {DAMAGED}")
+}
+
+pub(super) fn stray_configuration(bucket: BucketId) -> String {
+    format!("there is configuration of bucket number {} and there is no such bucket; {KEPT}", bucket.0)
+}
+
 pub(super) fn no_upload(upload: UploadKey) -> String {
     format!("there are parts of upload {} and there is no such upload; {KEPT}", upload_name(upload))
 }

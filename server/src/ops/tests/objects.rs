@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::ops::api::{
-    CopyObject, DeleteCondition, DeleteEntry, Header, ListBuckets, ListObjects, ObjectInfo, PAGE_MAX,
+    CopyObject, DeleteCondition, DeleteEntry, Header, ListBuckets, ListObjects, NewBucket, ObjectInfo,
+    PAGE_MAX,
 };
 
 /// Around every threshold: inline, own checksum, page, large.
@@ -165,10 +166,10 @@ fn buckets_and_listings_page_to_their_end() {
     machine(7, 1, async |machine| {
         for name in ["other", "zoo"] {
             let name = BucketName::parse(name).unwrap();
-            machine.core.create_bucket(name.clone(), "root".into()).await.unwrap();
-            let again = machine.core.create_bucket(name.clone(), "root".into()).await;
+            machine.core.create_bucket(name.clone(), "root".into(), NewBucket::default()).await.unwrap();
+            let again = machine.core.create_bucket(name.clone(), "root".into(), NewBucket::default()).await;
             assert_eq!(again, Err(OpError::BucketAlreadyOwnedByYou));
-            let stolen = machine.core.create_bucket(name, "else".into()).await;
+            let stolen = machine.core.create_bucket(name, "else".into(), NewBucket::default()).await;
             assert_eq!(stolen, Err(OpError::BucketAlreadyExists));
         }
         let list =

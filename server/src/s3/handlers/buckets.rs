@@ -9,7 +9,7 @@ use shardstore_reactor::{Executor, Stream};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
-use crate::ops::api::{ListBuckets, OpError, Operations};
+use crate::ops::api::{ListBuckets, NewBucket, OpError, Operations};
 use crate::s3::body::S3Body;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::refuse_unbuilt;
@@ -33,7 +33,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         xml::parse_create_bucket(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
         let location = format!("/{}", bucket.as_str());
         let account = request.account()?;
-        match self.ops.create_bucket(bucket.clone(), account.id.to_string()).await {
+        match self.ops.create_bucket(bucket.clone(), account.id.to_string(), NewBucket::default()).await {
             // Its owner may be written as before there were accounts.
             Err(OpError::BucketAlreadyExists) if account.owns(&self.ops.head_bucket(bucket).await?.owner) => {
                 return Err(OpError::BucketAlreadyOwnedByYou.into());

@@ -3,6 +3,7 @@
 //! `s3::error`; an operation that is not built answers 501.
 //! Not here: what operations do (`ops`), sockets (`http`).
 
+mod bucket_tagging;
 mod buckets;
 mod copy;
 mod delete_many;
@@ -16,6 +17,8 @@ mod observe;
 mod sub_resources;
 mod tagging;
 
+use std::rc::Rc;
+
 use shardstore_reactor::{Executor, Stream};
 
 use self::objects::ObjectSource;
@@ -25,6 +28,7 @@ use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Respons
 use crate::ops::api::{BucketName, ObjectKey, OpenedObject, Operations};
 use crate::s3::address::Address;
 use crate::s3::body::S3Body;
+use crate::s3::bucket_settings::{BucketSettings, SettingsCache};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::query::Query;
 use crate::s3::route::{Operation, route};
@@ -43,6 +47,7 @@ pub struct S3Service<O, C> {
     ops: O,
     verifier: Verifier<C>,
     config: S3Config,
+    settings: SettingsCache,
     observer: Observer,
 }
 
@@ -55,7 +60,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     /// For one core. Metrics register here: install the recorder first.
     pub fn new(ops: O, credentials: C, config: S3Config) -> S3Service<O, C> {
         let verifier = Verifier::new(credentials, &config.region);
-        S3Service { ops, verifier, config, observer: Observer::new() }
+        S3Service { ops, verifier, config, settings: SettingsCache::default(), observer: Observer::new() }
     }
 }
 
@@ -197,6 +202,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         Ok(self.verifier.credentials().person(&self.ops.head_bucket(bucket).await?.owner))
     }
 
+    /// The settings of the request's bucket as they are now.
+    async fn settings(&self, request: &Request<'_>) -> Result<Rc<BucketSettings>, S3Error> {
+        self.settings.get(&self.ops, &request.bucket()?).await
+    }
+
     async fn dispatch<S: Stream, E: Executor>(
         &self,
         operation: Operation,
@@ -225,6 +235,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             }
             Operation::HeadBucket => self.head_bucket(&request).await,
             Operation::DeleteBucket => self.delete_bucket(&request).await,
+            Operation::GetBucketTagging => self.get_bucket_tagging(&request).await,
+            Operation::PutBucketTagging => {
+                self.put_bucket_tagging(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::DeleteBucketTagging => self.delete_bucket_tagging(&request).await,
             Operation::ListObjects => self.list_objects(&request).await,
             Operation::ListObjectsV2 => self.list_objects_v2(&request).await,
             Operation::ListObjectVersions => self.list_object_versions(&request).await,

@@ -86,7 +86,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::GetBucketPolicy | Operation::GetBucketPolicyStatus => {
                 Unset::Absent(Code::NoSuchBucketPolicy)
             }
-            Operation::GetBucketTagging => Unset::Absent(Code::NoSuchTagSet),
             Operation::GetBucketLifecycleConfiguration => Unset::Absent(Code::NoSuchLifecycleConfiguration),
             Operation::GetBucketCors => Unset::Absent(Code::NoSuchCORSConfiguration),
             Operation::GetBucketEncryption => {
@@ -105,7 +104,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             | Operation::DeleteBucketOwnershipControls
             | Operation::DeleteBucketPolicy
             | Operation::DeleteBucketReplication
-            | Operation::DeleteBucketTagging
             | Operation::DeleteBucketWebsite
             | Operation::DeletePublicAccessBlock => Unset::AsAsked(204),
             _ => return Err(not_implemented()),

@@ -1,6 +1,6 @@
 //! GetObjectTagging, PutObjectTagging, DeleteObjectTagging.
 //! Invariants: changing tags changes neither the object's tag nor its time.
-//! Not here: tags that come with a PUT, a copy or an upload (`s3::tagging`); tags of buckets, which are not built.
+//! Not here: tags that come with a PUT, a copy or an upload (`s3::tagging`); tags of buckets (`bucket_tagging`).
 
 use shardstore_reactor::{Executor, Stream};
 

@@ -12,7 +12,8 @@ use crate::ops::api::*;
 
 #[derive(Default)]
 struct State {
-    buckets: BTreeMap<String, BucketInfo>,
+    buckets: BTreeMap<String, BucketConfigs>,
+    next_bucket: u64,
     objects: BTreeMap<(String, Bytes), (ObjectInfo, Bytes)>,
     uploads: BTreeMap<UploadId, Upload>,
     next_upload: u8,
@@ -110,6 +111,14 @@ impl MemoryOps {
         }
     }
 
+    fn change(&self, bucket: &BucketName, change: impl FnOnce(&mut BucketConfigs)) -> Result<(), OpError> {
+        let mut state = self.state.borrow_mut();
+        let configs = state.buckets.get_mut(bucket.as_str()).ok_or(OpError::NoSuchBucket)?;
+        change(configs);
+        configs.info.config_generation += 1;
+        Ok(())
+    }
+
     fn find(&self, bucket: &BucketName, key: &ObjectKey) -> Result<(ObjectInfo, Bytes), OpError> {
         self.need(bucket)?;
         let name = (bucket.as_str().to_owned(), key.to_bytes());
@@ -149,10 +158,10 @@ impl Operations for MemoryOps {
         self.permit()
     }
 
-    async fn create_bucket(&self, bucket: BucketName, owner: String) -> Result<(), OpError> {
+    async fn create_bucket(&self, bucket: BucketName, owner: String, new: NewBucket) -> Result<(), OpError> {
         let mut state = self.state.borrow_mut();
         if let Some(earlier) = state.buckets.get(bucket.as_str()) {
-            let is_same = earlier.owner == owner;
+            let is_same = earlier.info.owner == owner;
             return Err(if is_same {
                 OpError::BucketAlreadyOwnedByYou
             } else {
@@ -160,12 +169,23 @@ impl Operations for MemoryOps {
             });
         }
         let name = bucket.as_str().to_owned();
-        state.buckets.insert(name, BucketInfo { name: bucket, owner, created_ms: MODIFIED_MS });
+        state.next_bucket += 1;
+        let info = BucketInfo {
+            name: bucket,
+            owner,
+            created_ms: MODIFIED_MS,
+            id: state.next_bucket,
+            versioning: if new.object_lock { Versioning::Enabled } else { Versioning::Never },
+            object_lock: new.object_lock,
+            config_generation: u64::from(!new.configs.is_empty()),
+        };
+        let documents = new.configs.into_iter().collect();
+        state.buckets.insert(name, BucketConfigs { info, documents });
         Ok(())
     }
 
     async fn head_bucket(&self, bucket: BucketName) -> Result<BucketInfo, OpError> {
-        self.state.borrow().buckets.get(bucket.as_str()).cloned().ok_or(OpError::NoSuchBucket)
+        Ok(self.bucket_configs(bucket).await?.info)
     }
 
     async fn list_buckets(&self, list: ListBuckets) -> Result<BucketPage, OpError> {
@@ -173,6 +193,7 @@ impl Operations for MemoryOps {
         let mut buckets: Vec<BucketInfo> = state
             .buckets
             .values()
+            .map(|bucket| &bucket.info)
             .filter(|b| b.name.as_str().starts_with(&list.prefix) && b.name.as_str() > list.after.as_str())
             .filter(|b| list.owner.as_ref().is_none_or(|owner| *owner == b.owner))
             .cloned()
@@ -191,6 +212,27 @@ impl Operations for MemoryOps {
         }
         state.buckets.remove(bucket.as_str());
         Ok(())
+    }
+
+    async fn bucket_configs(&self, bucket: BucketName) -> Result<BucketConfigs, OpError> {
+        self.state.borrow().buckets.get(bucket.as_str()).cloned().ok_or(OpError::NoSuchBucket)
+    }
+
+    async fn put_bucket_config(
+        &self,
+        bucket: BucketName,
+        kind: ConfigKind,
+        document: Bytes,
+    ) -> Result<(), OpError> {
+        self.change(&bucket, |configs| drop(configs.documents.insert(kind, document)))
+    }
+
+    async fn delete_bucket_config(&self, bucket: BucketName, kind: ConfigKind) -> Result<(), OpError> {
+        self.change(&bucket, |configs| drop(configs.documents.remove(&kind)))
+    }
+
+    async fn set_versioning(&self, bucket: BucketName, versioning: Versioning) -> Result<(), OpError> {
+        self.change(&bucket, |configs| configs.info.versioning = versioning)
     }
 
     async fn put_object(&self, put: PutObject, body: &mut impl BodySource) -> Result<Written, OpError> {

@@ -477,12 +477,29 @@ fn buckets_and_what_cannot_be_configured_answer_truthfully() {
             call("PUT", "/bkt?acl="),
             call("PUT", "/bkt?acl=").with("x-amz-acl", "public-read"),
             call("GET", "/bkt?nonsense"),
-            call("PUT", "/bkt?tagging="),
+            call("PUT", "/bkt?replication="),
             call("POST", "/bkt"),
         ] {
             client.refused(501, "NotImplemented", call).await;
         }
         client.expect(204, call("DELETE", "/bkt")).await;
+    });
+}
+
+#[test]
+fn a_bucket_keeps_the_tags_that_it_was_given_and_refuses_wrong_ones() {
+    with_client(|mut client| async move {
+        let tags = |inside: &str| format!("<Tagging><TagSet>{inside}</TagSet></Tagging>").into_bytes();
+        let put = |body: Vec<u8>| call("PUT", "/bkt?tagging=").body(body);
+        let good = "<Tag><Key>a</Key><Value>1</Value></Tag><Tag><Key>b c</Key><Value>&amp;</Value></Tag>";
+        client.expect(204, put(tags(good))).await;
+        let seen = client.expect(200, call("GET", "/bkt?tagging=")).await;
+        assert!(seen.text().contains(good), "{}", seen.text());
+        client.refused(400, "MalformedXML", put(b"<Tagging/>".to_vec())).await;
+        client.refused(400, "InvalidTag", put(tags("<Tag><Key>aws:x</Key><Value/></Tag>"))).await;
+        client.expect(204, call("DELETE", "/bkt?tagging=")).await;
+        client.refused(404, "NoSuchTagSet", call("GET", "/bkt?tagging=")).await;
+        client.refused(404, "NoSuchBucket", call("GET", "/none?tagging=")).await;
     });
 }
 

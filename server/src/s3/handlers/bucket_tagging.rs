@@ -1,0 +1,53 @@
+//! GetBucketTagging, PutBucketTagging, DeleteBucketTagging.
+//! Invariants: a bucket keeps its tags in the order sent; a set without tags is as good as none.
+//! Not here: tags of objects (`tagging`), the limits (`s3::tagging`).
+
+use shardstore_reactor::{Executor, Stream};
+
+use super::{Reply, Request, S3Service};
+use crate::auth::Credentials;
+use crate::http::Response;
+use crate::ops::api::{ConfigKind, Operations};
+use crate::s3::body::S3Body;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::tagging::check_bucket_tags;
+use crate::s3::xml;
+
+/// Longest document: 50 tags of 384 characters, all of them escaped.
+const DOCUMENT_BYTES_MAX: usize = 512 * 1024;
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    pub(super) async fn get_bucket_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let _permit = self.ops.admit(Some(0))?;
+        let settings = self.settings(request).await?;
+        let document = settings.document(ConfigKind::Tagging).cloned().ok_or_else(|| {
+            S3Error::from(Code::NoSuchTagSet).and("BucketName", settings.info.name.as_str().to_owned())
+        })?;
+        Ok(Response::new(200).with_bytes("application/xml", document))
+    }
+
+    pub(super) async fn put_bucket_tagging<S: Stream, E: Executor>(
+        &self,
+        request: &Request<'_>,
+        body: S3Body<'_, '_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        let _permit = self.ops.admit(body.len_bytes())?;
+        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
+        let tags =
+            xml::parse_tagging(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        check_bucket_tags(&tags)?;
+        let bucket = request.bucket()?;
+        if tags.is_empty() {
+            self.ops.delete_bucket_config(bucket, ConfigKind::Tagging).await?;
+        } else {
+            self.ops.put_bucket_config(bucket, ConfigKind::Tagging, xml::tagging(&tags)).await?;
+        }
+        Ok(Response::new(204))
+    }
+
+    pub(super) async fn delete_bucket_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        let _permit = self.ops.admit(Some(0))?;
+        self.ops.delete_bucket_config(request.bucket()?, ConfigKind::Tagging).await?;
+        Ok(Response::new(204))
+    }
+}

@@ -1,6 +1,8 @@
 //! The basalt binary: S3 over HTTP on the storage engine.
 #![forbid(unsafe_code)]
 
+mod checksum_stream;
+
 pub mod admin;
 pub mod auth;
 pub mod banner;

@@ -1,7 +1,7 @@
 //! Byte sequences: their rows, their references, and finding the extents of a range.
 //! Invariants: whoever writes an owner row adds its length to the volume's live bytes in the same transaction; bytes
 //! are named only in volumes that are open or sealed; reference counts are read and written, never added to.
-//! Not here: names (`object`, `upload`), sweeping (`sweep`).
+//! Not here: names (`object`, `upload`), parts by number (`parts`), sweeping (`sweep`).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,6 +16,7 @@ use super::record::{
     encode_owner,
 };
 use super::retry::Metadata;
+use super::value::StoredChecksum;
 use crate::{Engine, Isolation, Transaction};
 
 /// A stretch of a byte sequence, resolved to extents.
@@ -49,41 +50,6 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     ) -> Result<Resolved, Failure> {
         assert!(range.start < range.end, "an empty range has no extents");
         self.read(async |txn| resolve(txn, data, &range, extents_max).await).await
-    }
-
-    /// The byte range of part `part_number` (from 1) of a composite byte sequence and its part count; `None` if it
-    /// has no such part. A byte sequence of extents is one part.
-    ///
-    /// # Errors
-    /// [`Refusal::NoSuchKey`] if the data id is gone. [`Failure::Engine`].
-    pub async fn part_range(
-        &self,
-        data: DataId,
-        part_number: u16,
-    ) -> Result<(Option<Range<u64>>, u16), Failure> {
-        self.read(async |txn| {
-            let header = header(txn, data, Isolation::Snapshot).await?.ok_or(Refusal::NoSuchKey)?;
-            let (mut at_bytes, mut count, mut found) = (0u64, 0u16, None);
-            for row_index in 0..=header.row_starts.len() {
-                let items = match row_index {
-                    0 => header.items.clone(),
-                    index => row_items(txn, data, index).await?,
-                };
-                let DataItems::Parts(parts) = items else {
-                    let whole = 0..header.len_bytes;
-                    return Ok(((part_number == 1).then_some(whole), 1));
-                };
-                for part in parts {
-                    count = count.saturating_add(1);
-                    if count == part_number {
-                        found = Some(at_bytes..at_bytes + part.len_bytes);
-                    }
-                    at_bytes += part.len_bytes;
-                }
-            }
-            Ok((found, count))
-        })
-        .await
     }
 }
 
@@ -223,11 +189,12 @@ pub(crate) fn items_of(evidence: &impl Durable, crc32c: Option<u32>) -> Vec<Data
     extents.iter().map(|extent| DataExtent { extent: *extent, crc32c }).collect()
 }
 
-/// Writes the rows of a new byte sequence of extents: data, owners, live bytes.
+/// Writes the rows of a new byte sequence of extents: data, owners, live bytes. `checksum`: of a part.
 pub(crate) async fn write_extents<T: Transaction>(
     txn: &mut T,
     data: DataId,
     items: Vec<DataExtent>,
+    checksum: Option<StoredChecksum>,
 ) -> Result<(), Failure> {
     let mut live: BTreeMap<VolumeId, i64> = BTreeMap::new();
     for item in &items {
@@ -238,7 +205,7 @@ pub(crate) async fn write_extents<T: Transaction>(
         check_volume(txn, volume).await?;
         txn.atomic_add(&keyspace::live(volume), added_bytes);
     }
-    write_rows(txn, data, DataItems::Extents(items));
+    write_rows(txn, data, DataItems::Extents(items), checksum, false);
     Ok(())
 }
 
@@ -257,9 +224,16 @@ pub(crate) fn decode_volume(value: &[u8]) -> Result<VolumeRecord, Failure> {
 }
 
 /// Writes header and item rows with a reference count of 1.
-pub(crate) fn write_rows<T: Transaction>(txn: &mut T, data: DataId, items: DataItems) {
+pub(crate) fn write_rows<T: Transaction>(
+    txn: &mut T,
+    data: DataId,
+    items: DataItems,
+    checksum: Option<StoredChecksum>,
+    is_sharing: bool,
+) {
     let len_bytes = items.len_bytes();
-    let mut header = DataHeader { reference_count: 1, len_bytes, row_starts: Vec::new(), items };
+    let mut header =
+        DataHeader { reference_count: 1, len_bytes, row_starts: Vec::new(), items, is_sharing, checksum };
     if header.items.len() > HEADER_ITEMS_MAX {
         let none = header.items.none_like();
         let groups = std::mem::replace(&mut header.items, none).split(ROW_ITEMS_MAX);
@@ -293,13 +267,18 @@ pub(crate) async fn drop_reference<T: Transaction>(
         txn.clear(&keyspace::inline(object.data));
         return Ok(());
     }
+    drop_data(txn, object.data, now_ms).await
+}
+
+/// One name less for `data`; the last one leaves garbage.
+pub(crate) async fn drop_data<T: Transaction>(txn: &mut T, data: DataId, now_ms: u64) -> Result<(), Failure> {
     let missing = || damaged("an object names data that has no rows");
-    let mut header = header(txn, object.data, Isolation::Serializable).await?.ok_or_else(missing)?;
+    let mut header = header(txn, data, Isolation::Serializable).await?.ok_or_else(missing)?;
     if header.reference_count > 1 {
         header.reference_count -= 1;
-        txn.set(&keyspace::data(object.data, 0), &header.encode());
+        txn.set(&keyspace::data(data, 0), &header.encode());
     } else {
-        add_garbage(txn, object.data, now_ms);
+        add_garbage(txn, data, now_ms);
     }
     Ok(())
 }

@@ -29,6 +29,19 @@ pub enum Refusal {
     PreconditionFailed,
     /// A copy of an object onto itself that changes nothing.
     CopyOntoItself,
+    /// An append does not begin where the object ends.
+    WriteOffset {
+        /// The object's length.
+        size_bytes: u64,
+    },
+    /// The object is not the one that the caller looked at.
+    ObjectChanged,
+    /// The object has as many parts as an object may have.
+    TooManyParts,
+    /// The object shares more parts with a copy than one transaction can count.
+    TooManySharedParts,
+    /// The client's token named another rename before.
+    TokenReused,
     /// A listed part was not uploaded.
     InvalidPart {
         /// Which.

@@ -134,7 +134,15 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 11] {
     [
         BucketRecord::new(BucketId(1), "root", 4).encode(),
         ObjectRecord { listed, data: id, place: Place::Rows { hint: vec![item] }, headers }.encode(),
-        DataHeader { reference_count: 1, len_bytes: 70_000, row_starts: vec![], items }.encode(),
+        DataHeader {
+            reference_count: 1,
+            len_bytes: 70_000,
+            row_starts: vec![],
+            items,
+            is_sharing: true,
+            checksum: checked.clone(),
+        }
+        .encode(),
         DataItems::Parts(vec![DataPart { data: id, len_bytes: 300 }]).encode(),
         upload.encode(),
         PartRecord { data: id, size_bytes: 300, md5: [4; 16], modified_ms: 6, checksum: checked }.encode(),

@@ -38,6 +38,10 @@ pub(crate) enum Prefix {
     Part = 0x31,
     /// (upload id) -> what its completion answered.
     Completed = 0x32,
+    /// (bucket, token) -> what a client's token renamed.
+    Renamed = 0x33,
+    /// (time, key of a row of [`Prefix::Renamed`]) -> nothing: the order in which tokens are forgotten.
+    RenamedAt = 0x34,
     /// () -> the members of the pool.
     Members = 0x50,
     /// (name) -> how far background work came.
@@ -341,6 +345,26 @@ pub(crate) fn owner(extent: &Extent) -> Vec<u8> {
 pub(crate) fn owner_from(volume: VolumeId, sector: u32, byte_in_stripe: u32) -> Vec<u8> {
     let place = [sector.to_be_bytes(), byte_in_stripe.to_be_bytes()];
     key(Prefix::Owner, &[&volume.0.to_be_bytes(), place.as_flattened()])
+}
+
+/// What a client's token renamed.
+pub(crate) fn renamed(bucket: BucketId, token: &[u8]) -> Vec<u8> {
+    key(Prefix::Renamed, &[&bucket.0.to_be_bytes(), token])
+}
+
+/// When; `renamed_key` is a whole key.
+pub(crate) fn renamed_at(at_ms: u64, renamed_key: &[u8]) -> Vec<u8> {
+    key(Prefix::RenamedAt, &[&at_ms.to_be_bytes(), renamed_key])
+}
+
+/// Tokens of before `at_ms`, the oldest first.
+pub(crate) fn renamed_before(at_ms: u64) -> KeyRange {
+    KeyRange { begin: vec![Prefix::RenamedAt as u8], end: renamed_at(at_ms, &[]) }
+}
+
+/// The key of the token in the key of its time.
+pub(crate) fn token_of_renamed_at(row_key: &[u8]) -> Option<&[u8]> {
+    row_key.get(1 + 8..)
 }
 
 /// What an audit walks: every row of so many kinds that follow each other.

@@ -3,6 +3,7 @@
 //! points at bytes that are not durable.
 //! Not here: engines (`engine`), what moves bytes (`shardstore`), S3's rules of requests (`server`).
 
+mod append;
 mod audit;
 mod bucket;
 mod bucket_config;
@@ -17,8 +18,10 @@ mod keyspace;
 mod list;
 mod members;
 mod object;
+mod parts;
 mod record;
 mod relocate;
+mod rename;
 mod restore;
 mod retry;
 mod sweep;
@@ -29,6 +32,7 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+pub use append::{Append, OBJECT_PARTS_MAX, StoredBytes};
 pub use audit::{
     Audit, DataProblem, LostName, NameProblem, NameRow, OwnerAudit, OwnerProblem, Reference, VolumeRecount,
 };
@@ -40,10 +44,12 @@ pub use error::{Failure, Refusal};
 pub use keyspace::{BucketId, UploadKey, volume_counter_key};
 pub use list::{ListQuery, Page};
 pub use object::{Copy, DeleteCondition, NewBytes, NewObject, WriteCondition};
+pub use parts::{PartOfData, PartsOfData};
 pub use record::{
     BucketRecord, DataExtent, DataHeader, DataItems, DataPart, HEADER_ITEMS_MAX, HINT_EXTENTS_MAX,
     INLINE_MAX_BYTES, ListedRecord, ObjectRecord, PartRecord, Place, ROW_ITEMS_MAX, UploadRecord, Versioning,
 };
+pub use rename::Rename;
 pub use restore::{Restore, RestoreTarget, volume_of_row};
 pub use retry::{Metadata, Outcomes};
 pub use upload::{Completed, Composed, NewPart, NewUpload, UploadPath};

@@ -177,7 +177,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 new.condition.check(old.as_ref())?;
                 match &bytes {
                     NewBytes::Inline(bytes) => txn.set(&keyspace::inline(data), bytes),
-                    NewBytes::Stored { .. } => write_extents(txn, data, items.clone()).await?,
+                    NewBytes::Stored { .. } => write_extents(txn, data, items.clone(), None).await?,
                 }
                 self.replace(txn, bucket.id, new.key, old.as_ref(), &record, &value).await
             })

@@ -268,18 +268,20 @@ fn algorithm_code(algorithm: ChecksumAlgorithm) -> u8 {
         ChecksumAlgorithm::Crc64Nvme => 3,
         ChecksumAlgorithm::Sha1 => 4,
         ChecksumAlgorithm::Sha256 => 5,
+        ChecksumAlgorithm::Sha512 => 6,
+        ChecksumAlgorithm::Md5 => 7,
+        ChecksumAlgorithm::XxHash64 => 8,
+        ChecksumAlgorithm::XxHash3 => 9,
+        ChecksumAlgorithm::XxHash128 => 10,
     }
 }
 
 fn decode_algorithm(from: &mut Decoder<'_>) -> Result<ChecksumAlgorithm, DecodeError> {
-    Ok(match from.byte()? {
-        1 => ChecksumAlgorithm::Crc32,
-        2 => ChecksumAlgorithm::Crc32c,
-        3 => ChecksumAlgorithm::Crc64Nvme,
-        4 => ChecksumAlgorithm::Sha1,
-        5 => ChecksumAlgorithm::Sha256,
-        _ => return Err(from.invalid()),
-    })
+    let code = from.byte()?;
+    ChecksumAlgorithm::ALL
+        .into_iter()
+        .find(|algorithm| algorithm_code(*algorithm) == code)
+        .ok_or_else(|| from.invalid())
 }
 
 fn kind_code(kind: ChecksumKind) -> u8 {
@@ -314,6 +316,21 @@ fn decode_checksums(from: &mut Decoder<'_>) -> Result<Vec<StoredChecksum>, Decod
         Ok(StoredChecksum { algorithm, kind, value: from.take(algorithm.len_bytes())? })
     };
     (0..count).map(one).collect()
+}
+
+/// At most one checksum.
+fn decode_checksum(from: &mut Decoder<'_>) -> Result<Option<StoredChecksum>, DecodeError> {
+    let mut checksums = decode_checksums(from)?;
+    let checksum = checksums.pop();
+    if checksums.is_empty() { Ok(checksum) } else { Err(from.invalid()) }
+}
+
+fn decode_flag(from: &mut Decoder<'_>) -> Result<bool, DecodeError> {
+    match from.byte()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(from.invalid()),
+    }
 }
 
 /// A part of a composite byte sequence.
@@ -424,11 +441,19 @@ pub struct DataHeader {
     pub row_starts: Vec<u64>,
     /// The items, if they are at most [`HEADER_ITEMS_MAX`]; its kind is that of all rows.
     pub items: DataItems,
+    /// Whether a part of these may belong to another byte sequence too, so that its count must be looked at when
+    /// these go.
+    pub is_sharing: bool,
+    /// Of the bytes, if they came as a part: it outlives the upload.
+    pub checksum: Option<StoredChecksum>,
 }
+
+/// Version of a data header's row: 1 ends with the items.
+const DATA_HEADER_VERSION: u8 = 2;
 
 impl DataHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::new(VERSION);
+        let mut out = Encoder::new(DATA_HEADER_VERSION);
         out.number(u64::from(self.reference_count));
         out.number(self.len_bytes);
         out.count(self.row_starts.len());
@@ -436,11 +461,13 @@ impl DataHeader {
             out.number(*start);
         }
         self.items.encode_into(&mut out);
+        out.byte(u8::from(self.is_sharing));
+        encode_checksums(&mut out, self.checksum.as_slice());
         out.finish()
     }
 
     pub(crate) fn decode(value: &Bytes) -> Result<DataHeader, DecodeError> {
-        let mut from = Decoder::new("data header", VERSION, value)?;
+        let (version, mut from) = Decoder::up_to("data header", DATA_HEADER_VERSION, value)?;
         let (reference_count, len_bytes) = (from.number_u32()?, from.number()?);
         let count = from.count()?;
         let row_starts: Vec<u64> = (0..count).map(|_| from.number()).collect::<Result<_, _>>()?;
@@ -449,8 +476,12 @@ impl DataHeader {
         if reference_count == 0 || both || !row_starts.is_sorted() {
             return Err(from.invalid());
         }
+        let (is_sharing, checksum) = match version {
+            VERSION => (false, None),
+            _ => (decode_flag(&mut from)?, decode_checksum(&mut from)?),
+        };
         from.finish()?;
-        Ok(DataHeader { reference_count, len_bytes, row_starts, items })
+        Ok(DataHeader { reference_count, len_bytes, row_starts, items, is_sharing, checksum })
     }
 }
 
@@ -490,11 +521,7 @@ impl UploadRecord {
         let mut from = Decoder::new("upload", VERSION, value)?;
         let (initiator, initiated_ms) = (from.string()?, from.number()?);
         let (algorithm, kind) = (decode_algorithm(&mut from)?, decode_kind(&mut from)?);
-        let checksum_named = match from.byte()? {
-            0 => false,
-            1 => true,
-            _ => return Err(from.invalid()),
-        };
+        let checksum_named = decode_flag(&mut from)?;
         let storage_class = decode_class(&mut from)?;
         let headers = decode_headers(&mut from)?;
         from.finish()?;
@@ -532,11 +559,7 @@ impl PartRecord {
         let mut from = Decoder::new("part", VERSION, value)?;
         let (data, size_bytes, md5) = (from.data_id()?, from.number()?, from.array()?);
         let modified_ms = from.number()?;
-        let mut checksums = decode_checksums(&mut from)?;
-        let checksum = checksums.pop();
-        if !checksums.is_empty() {
-            return Err(from.invalid());
-        }
+        let checksum = decode_checksum(&mut from)?;
         from.finish()?;
         Ok(PartRecord { data, size_bytes, md5, modified_ms, checksum })
     }
@@ -575,6 +598,29 @@ impl CompletedRecord {
         from.finish()?;
         let etag = ETag { md5, part_count };
         Ok(CompletedRecord { bucket, key, completed_ms, size_bytes, etag, checksums })
+    }
+}
+
+/// What a client's token renamed, kept for its repetition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RenamedRecord {
+    pub(crate) source_key: Bytes,
+    pub(crate) key: Bytes,
+}
+
+impl RenamedRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(VERSION);
+        out.text(&self.source_key);
+        out.text(&self.key);
+        out.finish()
+    }
+
+    pub(crate) fn decode(value: &Bytes) -> Result<RenamedRecord, DecodeError> {
+        let mut from = Decoder::new("renamed", VERSION, value)?;
+        let record = RenamedRecord { source_key: from.text()?, key: from.text()? };
+        from.finish()?;
+        Ok(record)
     }
 }
 
@@ -631,13 +677,7 @@ mod tests {
     }
 
     fn checksums() -> impl Strategy<Value = StoredChecksum> {
-        let algorithms = prop_oneof![
-            Just(ChecksumAlgorithm::Crc32),
-            Just(ChecksumAlgorithm::Crc32c),
-            Just(ChecksumAlgorithm::Crc64Nvme),
-            Just(ChecksumAlgorithm::Sha1),
-            Just(ChecksumAlgorithm::Sha256)
-        ];
+        let algorithms = proptest::sample::select(ChecksumAlgorithm::ALL.to_vec());
         let kinds = prop_oneof![Just(ChecksumKind::FullObject), Just(ChecksumKind::Composite)];
         (algorithms, kinds, any::<u8>()).prop_map(|(algorithm, kind, fill)| StoredChecksum {
             algorithm,
@@ -678,13 +718,15 @@ mod tests {
         }
 
         #[test]
-        fn data_rows_read_back(items in proptest::collection::vec(extents(), 0..64), count in 1u32.., ids in proptest::collection::vec((data_ids(), any::<u64>()), 0..64)) {
+        fn data_rows_read_back(items in proptest::collection::vec(extents(), 0..64), count in 1u32.., is_sharing: bool, checksum in proptest::option::of(checksums()), ids in proptest::collection::vec((data_ids(), any::<u64>()), 0..64)) {
             for items in [
                 DataItems::Extents(items),
                 DataItems::Parts(ids.into_iter().map(|(data, len_bytes)| DataPart { data, len_bytes }).collect()),
             ] {
                 prop_assert_eq!(DataItems::decode(&Bytes::from(items.encode())), Ok(items.clone()));
-                let header = DataHeader { reference_count: count, len_bytes: 7, row_starts: Vec::new(), items };
+                let (checksum, row_starts) = (checksum.clone(), Vec::new());
+                let header =
+                    DataHeader { reference_count: count, len_bytes: 7, row_starts, items, is_sharing, checksum };
                 prop_assert_eq!(DataHeader::decode(&Bytes::from(header.encode())), Ok(header));
             }
         }
@@ -707,13 +749,14 @@ mod tests {
             }
             let value = Bytes::from(bytes);
             BucketRecord::decode(&value).ok();
+            DataHeader::decode(&value).ok();
             let is_read = [
                 ObjectRecord::decode(&value).is_ok(),
-                DataHeader::decode(&value).is_ok(),
                 DataItems::decode(&value).is_ok(),
                 UploadRecord::decode(&value).is_ok(),
                 PartRecord::decode(&value).is_ok(),
                 CompletedRecord::decode(&value).is_ok(),
+                RenamedRecord::decode(&value).is_ok(),
                 decode_owner(&value).is_ok(),
                 decode_counter("x", Some(&value)).is_ok(),
             ];
@@ -736,6 +779,23 @@ mod tests {
             ..record
         };
         assert_eq!(BucketRecord::decode(&Bytes::from(changed.encode())), Ok(changed));
+    }
+
+    #[test]
+    fn a_data_header_of_the_first_version_still_reads() {
+        // Count 1, 300 bytes, no further rows, one part of 300 bytes.
+        let id = [9, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        let value = [&[1, 1, 0xac, 2, 0, 2, 1][..], &id, &[0xac, 2]].concat();
+        let data = DataId { writer: WriterId(9), counter: 7 };
+        let header = DataHeader {
+            reference_count: 1,
+            len_bytes: 300,
+            row_starts: Vec::new(),
+            items: DataItems::Parts(vec![DataPart { data, len_bytes: 300 }]),
+            is_sharing: false,
+            checksum: None,
+        };
+        assert_eq!(DataHeader::decode(&Bytes::from(value)), Ok(header));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Sweeping: what nothing points at gives its owner rows and live bytes back, in bounded idempotent steps.
 //! Invariants: an item leaves the data rows in the transaction that clears its owner row and lowers its volume's live
-//! bytes; the garbage row goes last; a composite's parts become garbage when its own rows go.
+//! bytes; the garbage row goes last; a composite's parts lose a reference when its own rows go.
 //! Not here: when a data id may be swept (epochs and holds, `shardstore`).
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use shardstore_format::{DataId, VolumeId};
 use shardstore_reactor::Executor;
 
-use super::data::{add_garbage, header, row_items, signed};
+use super::data::{add_garbage, drop_data, header, row_items, signed};
 use super::error::{Failure, damaged};
 use super::keyspace;
 use super::record::{DataExtent, DataItems};
@@ -49,13 +49,13 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             }
             let row_index = header.row_starts.len();
             if row_index == 0 {
-                release(txn, header.items, now_ms);
+                release(txn, header.items, header.is_sharing, now_ms).await?;
                 txn.clear(&keyspace::data(data, 0));
                 txn.clear(&garbage);
                 return Ok(true);
             }
             let items = row_items(txn, data, row_index).await?;
-            release(txn, items, now_ms);
+            release(txn, items, header.is_sharing, now_ms).await?;
             let index = u32::try_from(row_index).map_err(|_| damaged("a data header has too many rows"))?;
             txn.clear(&keyspace::data(data, index));
             header.row_starts.pop();
@@ -66,11 +66,22 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     }
 }
 
-fn release<T: Transaction>(txn: &mut T, items: DataItems, now_ms: u64) {
+async fn release<T: Transaction>(
+    txn: &mut T,
+    items: DataItems,
+    is_sharing: bool,
+    now_ms: u64,
+) -> Result<(), Failure> {
     match items {
         DataItems::Extents(items) => release_extents(txn, &items),
+        DataItems::Parts(parts) if is_sharing => {
+            for part in parts {
+                drop_data(txn, part.data, now_ms).await?;
+            }
+        }
         DataItems::Parts(parts) => parts.iter().for_each(|part| add_garbage(txn, part.data, now_ms)),
     }
+    Ok(())
 }
 
 fn release_extents<T: Transaction>(txn: &mut T, items: &[DataExtent]) {

@@ -154,7 +154,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 if let Some(old) = txn.get(&row_key, Isolation::Serializable).await? {
                     add_garbage(txn, PartRecord::decode(&old)?.data, modified_ms);
                 }
-                write_extents(txn, data, items.clone()).await?;
+                write_extents(txn, data, items.clone(), record.checksum.clone()).await?;
                 txn.set(&row_key, &value);
                 Ok(())
             })
@@ -238,7 +238,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 place: Place::Rows { hint: Vec::new() },
                 headers: record.headers.clone(),
             };
-            write_rows(txn, data, items);
+            write_rows(txn, data, items, None, false);
             for part in uploaded.values() {
                 add_garbage(txn, part.data, now_ms);
             }

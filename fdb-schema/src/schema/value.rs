@@ -74,16 +74,42 @@ pub enum ChecksumAlgorithm {
     Sha1,
     /// SHA-256, 32 bytes; composite only for multipart objects.
     Sha256,
+    /// SHA-512, 64 bytes; composite only for multipart objects.
+    Sha512,
+    /// MD5, 16 bytes; composite only for multipart objects.
+    Md5,
+    /// XXH64 with seed 0, 8 bytes; composite only for multipart objects.
+    XxHash64,
+    /// XXH3 of 64 bits with seed 0, 8 bytes; composite only for multipart objects.
+    XxHash3,
+    /// XXH3 of 128 bits with seed 0, 16 bytes; composite only for multipart objects.
+    XxHash128,
 }
 
 impl ChecksumAlgorithm {
+    /// All of them.
+    pub const ALL: [ChecksumAlgorithm; 10] = [
+        ChecksumAlgorithm::Crc32,
+        ChecksumAlgorithm::Crc32c,
+        ChecksumAlgorithm::Crc64Nvme,
+        ChecksumAlgorithm::Sha1,
+        ChecksumAlgorithm::Sha256,
+        ChecksumAlgorithm::Sha512,
+        ChecksumAlgorithm::Md5,
+        ChecksumAlgorithm::XxHash64,
+        ChecksumAlgorithm::XxHash3,
+        ChecksumAlgorithm::XxHash128,
+    ];
+
     /// Length of a value.
     pub fn len_bytes(self) -> usize {
         match self {
             ChecksumAlgorithm::Crc32 | ChecksumAlgorithm::Crc32c => 4,
-            ChecksumAlgorithm::Crc64Nvme => 8,
+            ChecksumAlgorithm::Crc64Nvme | ChecksumAlgorithm::XxHash64 | ChecksumAlgorithm::XxHash3 => 8,
+            ChecksumAlgorithm::Md5 | ChecksumAlgorithm::XxHash128 => 16,
             ChecksumAlgorithm::Sha1 => 20,
             ChecksumAlgorithm::Sha256 => 32,
+            ChecksumAlgorithm::Sha512 => 64,
         }
     }
 }

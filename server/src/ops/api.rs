@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 pub use fdb_schema::schema::{
     ChecksumAlgorithm, ChecksumKind, ConfigKind, DOCUMENT_MAX_BYTES, DeleteCondition, ETag, Header,
-    NewBucket, StoredChecksum, TAGGING_HEADER, Versioning, WriteCondition,
+    NewBucket, PartOfData as ObjectPart, PartsOfData as ObjectParts, StoredChecksum, TAGGING_HEADER,
+    Versioning, WriteCondition,
 };
 
 /// Longest object key, in bytes.
@@ -137,6 +138,17 @@ pub enum OpError {
     ConditionalRequestConflict,
     /// A copy of an object onto itself that changes nothing: 400 `InvalidRequest`.
     CopyOntoItself,
+    /// A rename's token named another rename before: 400 `IdempotencyParameterMismatch`.
+    TokenReused,
+    /// An append does not begin where the object ends: 400 `InvalidWriteOffset`.
+    InvalidWriteOffset {
+        /// The object's length.
+        size_bytes: u64,
+    },
+    /// The object has as many parts as an object may have: 400 `TooManyParts`.
+    TooManyParts,
+    /// An append to an object that shares more parts with a copy than can be counted at once: 400 `InvalidRequest`.
+    TooManySharedParts,
     /// A part but the last is under [`PART_MIN_BYTES`]: 400 `EntityTooSmall`.
     EntityTooSmall {
         /// Which part.
@@ -164,9 +176,32 @@ pub enum OpError {
     ObjectSizeMismatch,
     /// A full-object checksum in a completion differs from that of the parts: 400 `BadDigest`.
     CompletionChecksumMismatch,
-    /// The algorithm has no such kind for multipart objects, or a part's algorithm is not the one that its upload
-    /// named: 400 `InvalidRequest`.
-    ChecksumKindUnsupported,
+    /// The algorithm has no such kind for multipart objects: 400 `InvalidRequest`.
+    ChecksumKindUnsupported {
+        /// The algorithm.
+        algorithm: ChecksumAlgorithm,
+        /// The kind that it does not have.
+        kind: ChecksumKind,
+    },
+    /// A part's or a completion's checksum is not of the algorithm of its upload: 400 `InvalidRequest`.
+    ChecksumAlgorithmMismatch {
+        /// Of the upload.
+        expected: ChecksumAlgorithm,
+        /// Of the request.
+        actual: ChecksumAlgorithm,
+    },
+    /// A completion names another kind of checksum than its upload: 400 `InvalidRequest`.
+    ChecksumKindMismatch {
+        /// Of the upload.
+        expected: ChecksumKind,
+    },
+    /// A completion leaves out a part's checksum of which the object's is made: 400 `InvalidRequest`.
+    PartChecksumMissing {
+        /// Of the upload.
+        algorithm: ChecksumAlgorithm,
+        /// Which part.
+        part_number: u16,
+    },
     /// A body over [`BODY_MAX_BYTES`]: 400 `EntityTooLarge`.
     EntityTooLarge,
     /// Headers to keep are over their limit: 400 `MetadataTooLarge`.
@@ -238,6 +273,8 @@ pub struct BodySummary {
     pub md5: [u8; 16],
     /// The checksum to store: the client's, else the one asked for by [`BodySource::want_checksum`], else none.
     pub checksum: Option<StoredChecksum>,
+    /// The checksum asked for by [`BodySource::need_checksum`].
+    pub needed: Option<StoredChecksum>,
     /// Sum of the lengths of [`BodyEvent::Data`].
     pub len_bytes: u64,
 }
@@ -249,6 +286,8 @@ pub struct BodySummary {
 pub trait BodySource {
     /// Called at most once and before `next`: the checksum to compute if the client gave none.
     fn want_checksum(&mut self, algorithm: ChecksumAlgorithm);
+    /// The same, for one to compute whether or not the client gave another.
+    fn need_checksum(&mut self, algorithm: ChecksumAlgorithm);
     /// The next event; not called again after `End` or an error.
     fn next(&mut self) -> impl Future<Output = Result<BodyEvent, BodyError>>;
 }
@@ -266,11 +305,16 @@ pub trait OpenedObject: 'static {
     type Reader: BodyReader;
     /// What is known of the object.
     fn info(&self) -> &ObjectInfo;
-    /// The byte range of a part, from 1; an object of one piece has part 1, empty if the object is.
+    /// A part by number, from 1; an object of one piece has part 1, empty if the object is.
     ///
     /// # Errors
     /// [`OpError::NoSuchPart`], or why metadata cannot be read.
-    fn part_range(&self, part_number: u16) -> impl Future<Output = Result<Range<u64>, OpError>>;
+    fn part(&self, part_number: u16) -> impl Future<Output = Result<ObjectPart, OpError>>;
+    /// Parts with numbers above `after`, at most `limit` and at most [`PAGE_MAX`]; an object of one piece has none.
+    ///
+    /// # Errors
+    /// Why metadata cannot be read.
+    fn parts(&self, after: u16, limit: usize) -> impl Future<Output = Result<ObjectParts, OpError>>;
     /// Begins to read `range`, which lies within `0..size_bytes` and may be empty. The caller asks for whole ranges
     /// only after its conditions held.
     fn read(self, range: Range<u64>) -> Self::Reader;
@@ -341,6 +385,15 @@ pub struct PutObject {
     pub storage_class: Option<String>,
 }
 
+/// An append to an object.
+#[derive(Clone, Debug)]
+pub struct AppendObject {
+    /// As of a PUT; its headers and storage class count only if there is no object yet.
+    pub put: PutObject,
+    /// The object's length; 0 if there may be none.
+    pub offset_bytes: u64,
+}
+
 /// What a write made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -382,6 +435,19 @@ pub struct CopyObject {
     pub storage_class: Option<String>,
     /// Of what it replaces.
     pub condition: WriteCondition,
+}
+
+/// A rename within a bucket.
+#[derive(Clone, Debug)]
+pub struct RenameObject {
+    /// The bucket.
+    pub bucket: BucketName,
+    /// The key that the object has.
+    pub source_key: ObjectKey,
+    /// The key that it gets; another one.
+    pub key: ObjectKey,
+    /// The client's token, at most 64 bytes: within a day the same one renames once.
+    pub token: Option<String>,
 }
 
 /// One page of a listing of objects.
@@ -580,7 +646,9 @@ pub struct CompleteUpload {
     /// `x-amz-mp-object-size`.
     pub size_bytes: Option<u64>,
     /// The object's checksum as the client computed it.
-    pub checksum: Option<StoredChecksum>,
+    pub checksum: Option<(ChecksumAlgorithm, Bytes)>,
+    /// The kind of checksum that the client named.
+    pub checksum_kind: Option<ChecksumKind>,
     /// Of what it replaces.
     pub condition: WriteCondition,
 }
@@ -678,6 +746,17 @@ pub trait Operations: Clone + 'static {
         put: PutObject,
         body: &mut impl BodySource,
     ) -> impl Future<Output = Result<Written, OpError>>;
+    /// Adds to the end of an object; no byte that is there moves. [`BodySource::need_checksum`] is called with the
+    /// algorithm of the object's checksum.
+    ///
+    /// # Errors
+    /// As [`Operations::put_object`], and [`OpError::InvalidWriteOffset`], [`OpError::TooManyParts`],
+    /// [`OpError::TooManySharedParts`].
+    fn append_object(
+        &self,
+        append: AppendObject,
+        body: &mut impl BodySource,
+    ) -> impl Future<Output = Result<Written, OpError>>;
     /// What is known of an object.
     ///
     /// # Errors
@@ -734,6 +813,17 @@ pub trait Operations: Clone + 'static {
         copy: CopyObject,
         source_check: impl Fn(&ObjectInfo) -> Result<(), OpError> + 'static,
     ) -> impl Future<Output = Result<Written, OpError>>;
+    /// Renames an object, replacing what has the new name. `check` is the conditions on the source and on what is
+    /// replaced, decided in the transaction that renames.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`], [`OpError::TokenReused`],
+    /// [`OpError::ConditionalRequestConflict`], and what `check` returns.
+    fn rename_object(
+        &self,
+        rename: RenameObject,
+        check: impl Fn(&ObjectInfo, Option<&ObjectInfo>) -> Result<(), OpError> + 'static,
+    ) -> impl Future<Output = Result<(), OpError>>;
     /// One page of objects; costs what the page costs.
     ///
     /// # Errors
@@ -745,11 +835,11 @@ pub trait Operations: Clone + 'static {
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::MetadataTooLarge`], [`OpError::ChecksumKindUnsupported`].
     fn create_upload(&self, create: CreateUpload) -> impl Future<Output = Result<UploadInfo, OpError>>;
-    /// Stores a part; a part uploaded again wins. [`BodySource::want_checksum`] is called with the upload's algorithm.
+    /// Stores a part; a part uploaded again wins. [`BodySource::need_checksum`] is called with the upload's algorithm.
     ///
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::NoSuchUpload`], [`OpError::PartNumberOutOfRange`],
-    /// [`OpError::EntityTooLarge`], [`OpError::ChecksumKindUnsupported`], [`OpError::InsufficientStorage`],
+    /// [`OpError::EntityTooLarge`], [`OpError::ChecksumAlgorithmMismatch`], [`OpError::InsufficientStorage`],
     /// [`OpError::Body`].
     fn put_part(
         &self,
@@ -778,6 +868,7 @@ pub trait Operations: Clone + 'static {
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::NoSuchUpload`], [`OpError::BadPartList`], [`OpError::InvalidPartOrder`],
     /// [`OpError::InvalidPart`], [`OpError::EntityTooSmall`], [`OpError::ObjectSizeMismatch`],
+    /// [`OpError::PartChecksumMissing`], [`OpError::ChecksumAlgorithmMismatch`], [`OpError::ChecksumKindMismatch`],
     /// [`OpError::CompletionChecksumMismatch`], [`OpError::PreconditionFailed`],
     /// [`OpError::ConditionalRequestConflict`].
     fn complete_upload(&self, complete: CompleteUpload) -> impl Future<Output = Result<Written, OpError>>;

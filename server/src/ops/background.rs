@@ -1,4 +1,4 @@
-//! What runs beside requests: sweeping and reclaim of the store, forgetting of old completions.
+//! What runs beside requests: sweeping and reclaim of the store, forgetting of what completions and renames answered.
 //! Invariants: every core runs its store's upkeep, one of them also forgets; a failure is logged and tried again
 //! later, never fatal.
 //! Not here: the work itself (`shardstore`, `fdb_schema::schema`).
@@ -25,10 +25,11 @@ impl<D: Drive, E: Engine, X: Executor> Core<D, E, X> {
 
     async fn forget_completions(self) {
         loop {
-            match self.inner.metadata.forget_completions().await {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(error) => tracing::warn!(%error, "old completions stay for now"),
+            let metadata = &self.inner.metadata;
+            match (metadata.forget_completions().await, metadata.forget_renames().await) {
+                (Ok(true), Ok(true)) => {}
+                (Ok(_), Ok(_)) => continue,
+                (Err(error), _) | (_, Err(error)) => tracing::warn!(%error, "old answers stay for now"),
             }
             self.inner.executor.sleep(COMPLETIONS_PERIOD).await;
         }

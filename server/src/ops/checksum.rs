@@ -1,14 +1,14 @@
 //! Checksums and tags of a completed multipart upload, from those of its parts.
 //! Invariants: the ETag is the MD5 of the parts' MD5s; a composite checksum is the hash of the parts' checksums; a
 //! full-object CRC is combined from the parts' and their lengths, no byte is read.
-//! Not here: hashing of bodies (`s3::checksum`).
+//! Not here: the algorithms (`checksum_stream`), hashing of bodies (`s3::checksum`).
 
-use aws_lc_rs::digest;
-use crc_fast::CrcAlgorithm;
+use bytes::Bytes;
 use fdb_schema::schema::PartRecord;
 use md5::{Digest, Md5};
 
 use super::api::{ChecksumAlgorithm, ChecksumKind, ETag, StoredChecksum};
+use crate::checksum_stream::{ChecksumStream, big_endian, crc_of};
 
 /// The tag of an object of these parts.
 pub(crate) fn etag_of_parts(parts: &[(u16, PartRecord)]) -> ETag {
@@ -30,8 +30,7 @@ pub(crate) fn checksum_of_parts(
         let checksum = part.checksum.as_ref().filter(|checksum| checksum.algorithm == algorithm)?;
         Some((checksum.value.clone(), part.size_bytes))
     };
-    let values: Vec<(bytes::Bytes, u64)> =
-        parts.iter().map(|(_, part)| of_part(part)).collect::<Option<_>>()?;
+    let values: Vec<(Bytes, u64)> = parts.iter().map(|(_, part)| of_part(part)).collect::<Option<_>>()?;
     let value = match kind {
         ChecksumKind::Composite => {
             let joined: Vec<u8> = values.iter().flat_map(|(value, _)| value.iter().copied()).collect();
@@ -39,44 +38,41 @@ pub(crate) fn checksum_of_parts(
         }
         ChecksumKind::FullObject => combine(algorithm, &values)?,
     };
-    Some(StoredChecksum { algorithm, kind, value: value.into() })
+    Some(StoredChecksum { algorithm, kind, value })
 }
 
-fn crc_of(algorithm: ChecksumAlgorithm) -> Option<CrcAlgorithm> {
-    match algorithm {
-        ChecksumAlgorithm::Crc32 => Some(CrcAlgorithm::Crc32IsoHdlc),
-        ChecksumAlgorithm::Crc32c => Some(CrcAlgorithm::Crc32Iscsi),
-        ChecksumAlgorithm::Crc64Nvme => Some(CrcAlgorithm::Crc64Nvme),
-        ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256 => None,
-    }
+fn hash(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> Bytes {
+    let mut stream = ChecksumStream::new(algorithm);
+    stream.update(bytes);
+    stream.finish()
 }
 
-fn hash(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> Vec<u8> {
-    match (algorithm, crc_of(algorithm)) {
-        (_, Some(crc)) => big_endian(algorithm, crc_fast::checksum(crc, bytes)),
-        (ChecksumAlgorithm::Sha1, _) => {
-            digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec()
-        }
-        _ => digest::digest(&digest::SHA256, bytes).as_ref().to_vec(),
-    }
+/// A CRC as a number.
+fn number_of(value: &[u8]) -> u64 {
+    value.iter().fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
-fn combine(algorithm: ChecksumAlgorithm, values: &[(bytes::Bytes, u64)]) -> Option<Vec<u8>> {
+/// The CRC of two stretches of bytes, from theirs; `None` for what is no CRC.
+pub(crate) fn combine_two(
+    algorithm: ChecksumAlgorithm,
+    first: &[u8],
+    second: &[u8],
+    second_len_bytes: u64,
+) -> Option<Bytes> {
     let crc = crc_of(algorithm)?;
-    let mut values = values.iter().map(|(value, len_bytes)| {
-        let number = value.iter().fold(0u64, |number, byte| (number << 8) | u64::from(*byte));
-        (number, *len_bytes)
-    });
-    let (first, _) = values.next()?;
-    let all = values.fold(first, |all, (next, len_bytes)| match len_bytes {
-        0 => all,
-        len_bytes => crc_fast::checksum_combine(crc, all, next, len_bytes),
-    });
-    Some(big_endian(algorithm, all))
+    let (first, second) = (number_of(first), number_of(second));
+    let both = match second_len_bytes {
+        0 => first,
+        len_bytes => crc_fast::checksum_combine(crc, first, second, len_bytes),
+    };
+    Some(big_endian(algorithm, both))
 }
 
-fn big_endian(algorithm: ChecksumAlgorithm, number: u64) -> Vec<u8> {
-    number.to_be_bytes()[8 - algorithm.len_bytes()..].to_vec()
+fn combine(algorithm: ChecksumAlgorithm, values: &[(Bytes, u64)]) -> Option<Bytes> {
+    crc_of(algorithm)?;
+    let mut values = values.iter();
+    let (first, _) = values.next()?;
+    values.try_fold(first.clone(), |all, (next, len_bytes)| combine_two(algorithm, &all, next, *len_bytes))
 }
 
 #[cfg(test)]
@@ -86,7 +82,7 @@ mod tests {
     use shardstore_format::{DataId, WriterId};
 
     fn part(algorithm: ChecksumAlgorithm, bytes: &[u8]) -> (u16, PartRecord) {
-        let value = hash(algorithm, bytes).into();
+        let value = hash(algorithm, bytes);
         let record = PartRecord {
             data: DataId { writer: WriterId(0), counter: 0 },
             size_bytes: bytes.len() as u64,

@@ -8,16 +8,17 @@ use bytes::Bytes;
 use fdb_schema::Engine;
 use fdb_schema::schema::{
     BucketRecord, Copy, Failure, ListQuery, ListedRecord, Metadata, NamedBucket, ObjectRecord, Page, Refusal,
+    Rename,
 };
 use shardstore::Store;
 use shardstore_reactor::{Drive, Executor};
 
 use super::admission::{Admission, Permit};
 use super::api::{
-    BodySource, BucketConfigs, BucketInfo, BucketName, BucketPage, CompleteUpload, ConfigKind, CopyObject,
-    CreateUpload, DeleteEntry, ListBuckets, ListObjects, ListUploads, ListedObject, NewBucket, ObjectInfo,
-    ObjectKey, ObjectPage, OpError, Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, UploadId,
-    UploadInfo, UploadPage, Versioning, Written,
+    AppendObject, BodySource, BucketConfigs, BucketInfo, BucketName, BucketPage, CompleteUpload, ConfigKind,
+    CopyObject, CreateUpload, DeleteEntry, ListBuckets, ListObjects, ListUploads, ListedObject, NewBucket,
+    ObjectInfo, ObjectKey, ObjectPage, OpError, Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart,
+    RenameObject, UploadId, UploadInfo, UploadPage, Versioning, Written,
 };
 use super::catalog::StoreCatalog;
 use super::error::{of_conditional, of_failure};
@@ -144,6 +145,14 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         put_object(&self.inner, put, body).await
     }
 
+    async fn append_object(
+        &self,
+        append: AppendObject,
+        body: &mut impl BodySource,
+    ) -> Result<Written, OpError> {
+        self.inner.append_object(append, body).await
+    }
+
     async fn head_object(&self, bucket: BucketName, key: ObjectKey) -> Result<ObjectInfo, OpError> {
         let record = self.inner.metadata.object(bucket.as_str(), key.as_bytes()).await;
         Ok(object_info(record.map_err(of_failure)?))
@@ -201,6 +210,23 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         let check = |source: &ObjectRecord| source_check(&object_info(source.clone()));
         let copied = self.inner.metadata.copy_object(request, check).await;
         Ok(written(copied.map_err(of_conditional)??))
+    }
+
+    async fn rename_object(
+        &self,
+        rename: RenameObject,
+        check: impl Fn(&ObjectInfo, Option<&ObjectInfo>) -> Result<(), OpError> + 'static,
+    ) -> Result<(), OpError> {
+        let request = Rename {
+            bucket: rename.bucket.as_str(),
+            source_key: rename.source_key.as_bytes(),
+            key: rename.key.as_bytes(),
+            token: rename.token.as_deref(),
+        };
+        let check = |source: &ObjectRecord, old: Option<&ObjectRecord>| {
+            check(&object_info(source.clone()), old.cloned().map(object_info).as_ref())
+        };
+        self.inner.metadata.rename_object(request, check).await.map_err(of_conditional)?
     }
 
     async fn list_objects(&self, list: ListObjects) -> Result<ObjectPage, OpError> {

@@ -45,6 +45,11 @@ pub(crate) fn of_refusal(refusal: Refusal) -> OpError {
         Refusal::ObjectLockNeedsVersioning => OpError::ObjectLockNeedsVersioning,
         Refusal::PreconditionFailed => OpError::PreconditionFailed,
         Refusal::CopyOntoItself => OpError::CopyOntoItself,
+        Refusal::WriteOffset { size_bytes } => OpError::InvalidWriteOffset { size_bytes },
+        Refusal::ObjectChanged => OpError::ConditionalRequestConflict,
+        Refusal::TokenReused => OpError::TokenReused,
+        Refusal::TooManyParts => OpError::TooManyParts,
+        Refusal::TooManySharedParts => OpError::TooManySharedParts,
         Refusal::InvalidPart { part_number } => OpError::InvalidPart { part_number },
         Refusal::VolumeGone(volume) | Refusal::VolumeExists(volume) | Refusal::NoSuchVolume(volume) => {
             OpError::Internal(format!("volume {} is not as its writer left it", volume.0))

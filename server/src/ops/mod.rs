@@ -4,6 +4,7 @@
 pub mod api;
 
 mod admission;
+mod append;
 mod background;
 mod catalog;
 mod census;

@@ -14,7 +14,7 @@ use shardstore_reactor::{Drive, Executor};
 use super::api::{
     BodySource, BucketName, ChecksumAlgorithm, ChecksumKind, CompleteUpload, CompletedPart, CreateUpload,
     ETag, ListUploads, ObjectKey, OpError, PAGE_MAX, PART_MIN_BYTES, PARTS_MAX, PartInfo, PartPage, PutPart,
-    UploadId, UploadInfo, UploadPage, Written,
+    StoredChecksum, UploadId, UploadInfo, UploadPage, Written,
 };
 use super::checksum::{checksum_of_parts, etag_of_parts};
 use super::core::{CoreInner, last_entry};
@@ -51,21 +51,22 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
         check_length(put.len_bytes)?;
         let path = path(&put.bucket, &put.key, put.upload);
         let upload = self.metadata.upload(path).await.map_err(of_failure)?;
-        body.want_checksum(upload.algorithm);
+        body.need_checksum(upload.algorithm);
         let (received, summary) = receive(&self.store, put.len_bytes, 0, body).await?;
         let given = summary.checksum.as_ref().map(|checksum| checksum.algorithm);
-        if upload.checksum_named && given != Some(upload.algorithm) {
-            return Err(OpError::ChecksumKindUnsupported);
+        if let Some(actual) = given.filter(|given| upload.checksum_named && *given != upload.algorithm) {
+            return Err(OpError::ChecksumAlgorithmMismatch { expected: upload.algorithm, actual });
         }
         let evidence = self.evidence(received).await?;
         let crc32c = evidence.crc32c();
-        let new = NewPart { part_number, md5: summary.md5, checksum: summary.checksum };
+        let new = NewPart { part_number, md5: summary.md5, checksum: summary.needed };
         let record = self.metadata.put_part(path, new, evidence, crc32c).await.map_err(of_failure)?;
-        Ok(part_info((part_number, record)))
+        // The client sees what it sent verified; what the object is made of is that of its upload.
+        Ok(PartInfo { checksum: summary.checksum, ..part_info((part_number, record)) })
     }
 
     /// Parts have data rows even when they are empty.
-    async fn evidence(&self, received: Received) -> Result<Evidence, OpError> {
+    pub(crate) async fn evidence(&self, received: Received) -> Result<Evidence, OpError> {
         match received {
             Received::Stored(evidence) => Ok(evidence),
             Received::Inline(bytes) => {
@@ -146,7 +147,7 @@ fn path<'a>(bucket: &'a BucketName, key: &'a ObjectKey, upload: UploadId) -> Upl
     UploadPath { bucket: bucket.as_str(), key: key.as_bytes(), upload: UploadKey(upload.0) }
 }
 
-/// CRC64NVME covers the whole object only, SHA only the parts' checksums; the other CRCs can do both.
+/// CRC64NVME covers the whole object only, hashes only the parts' checksums; the other CRCs can do both.
 fn upload_checksum(
     named: Option<(ChecksumAlgorithm, Option<ChecksumKind>)>,
 ) -> Result<(ChecksumAlgorithm, ChecksumKind), OpError> {
@@ -158,12 +159,18 @@ fn upload_checksum(
         ChecksumAlgorithm::Crc32 | ChecksumAlgorithm::Crc32c => {
             (ChecksumKind::Composite, Some(ChecksumKind::FullObject))
         }
-        ChecksumAlgorithm::Sha1 | ChecksumAlgorithm::Sha256 => (ChecksumKind::Composite, None),
+        ChecksumAlgorithm::Sha1
+        | ChecksumAlgorithm::Sha256
+        | ChecksumAlgorithm::Sha512
+        | ChecksumAlgorithm::Md5
+        | ChecksumAlgorithm::XxHash64
+        | ChecksumAlgorithm::XxHash3
+        | ChecksumAlgorithm::XxHash128 => (ChecksumKind::Composite, None),
     };
     match kind {
         None => Ok((algorithm, default)),
         Some(kind) if kind == default || Some(kind) == other => Ok((algorithm, kind)),
-        Some(_) => Err(OpError::ChecksumKindUnsupported),
+        Some(kind) => Err(OpError::ChecksumKindUnsupported { algorithm, kind }),
     }
 }
 
@@ -198,13 +205,36 @@ fn compose(
         return Err(OpError::ObjectSizeMismatch);
     }
     let checksum = checksum_of_parts(upload.algorithm, upload.kind, parts);
-    if let (Some(given), Some(computed)) = (&complete.checksum, &checksum) {
-        let is_comparable = given.algorithm == computed.algorithm && given.kind == computed.kind;
-        if is_comparable && given.value != computed.value {
+    check_checksum(complete, upload, checksum.as_ref())?;
+    Ok(Composed { etag: etag_of_parts(parts), checksums: checksum.into_iter().collect() })
+}
+
+/// The checksum of the object as the client computed it, and what it must have said of its parts' for one made of
+/// those.
+fn check_checksum(
+    complete: &CompleteUpload,
+    upload: &UploadRecord,
+    computed: Option<&StoredChecksum>,
+) -> Result<(), OpError> {
+    if complete.checksum_kind.is_some_and(|kind| kind != upload.kind) {
+        return Err(OpError::ChecksumKindMismatch { expected: upload.kind });
+    }
+    let algorithm = upload.algorithm;
+    if let (Some((given, value)), Some(computed)) = (&complete.checksum, computed) {
+        if *given != algorithm {
+            return Err(OpError::ChecksumAlgorithmMismatch { expected: algorithm, actual: *given });
+        }
+        if *value != computed.value {
             return Err(OpError::CompletionChecksumMismatch);
         }
     }
-    Ok(Composed { etag: etag_of_parts(parts), checksums: checksum.into_iter().collect() })
+    let is_made_of_parts = upload.checksum_named && upload.kind == ChecksumKind::Composite;
+    match complete.parts.iter().find(|part| part.checksum.is_none()) {
+        Some(part) if is_made_of_parts => {
+            Err(OpError::PartChecksumMissing { algorithm, part_number: part.part_number })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_part(listed: &CompletedPart, part: &PartRecord) -> Result<(), OpError> {
@@ -256,9 +286,9 @@ mod tests {
         assert_eq!(upload_checksum(Some((Crc32, None))), Ok((Crc32, Composite)));
         assert_eq!(upload_checksum(Some((Crc32, Some(FullObject)))), Ok((Crc32, FullObject)));
         assert_eq!(upload_checksum(Some((Crc64Nvme, None))), Ok((Crc64Nvme, FullObject)));
-        let unsupported = Err(OpError::ChecksumKindUnsupported);
-        assert_eq!(upload_checksum(Some((Crc64Nvme, Some(Composite)))), unsupported);
-        assert_eq!(upload_checksum(Some((Sha256, Some(FullObject)))), unsupported);
+        let unsupported = |algorithm, kind| Err(OpError::ChecksumKindUnsupported { algorithm, kind });
+        assert_eq!(upload_checksum(Some((Crc64Nvme, Some(Composite)))), unsupported(Crc64Nvme, Composite));
+        assert_eq!(upload_checksum(Some((Sha256, Some(FullObject)))), unsupported(Sha256, FullObject));
     }
 
     #[test]

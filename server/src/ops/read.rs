@@ -13,7 +13,9 @@ use shardstore::{HoldGuard, ObjectReader, ReadError};
 use shardstore_format::DataId;
 use shardstore_reactor::{Drive, Executor};
 
-use super::api::{BodyReader, BucketName, ObjectInfo, ObjectKey, OpError, OpenedObject};
+use super::api::{
+    BodyReader, BucketName, ObjectInfo, ObjectKey, ObjectPart, ObjectParts, OpError, OpenedObject, PAGE_MAX,
+};
 use super::core::{CoreInner, object_info};
 use super::error::{of_failure, of_read};
 
@@ -64,14 +66,23 @@ impl<D: Drive, E: Engine, X: Executor> OpenedObject for Opened<D, E, X> {
         &self.info
     }
 
-    async fn part_range(&self, part_number: u16) -> Result<Range<u64>, OpError> {
+    async fn part(&self, part_number: u16) -> Result<ObjectPart, OpError> {
         if self.info.part_count.is_none() {
-            let whole = 0..self.info.size_bytes;
+            let range = 0..self.info.size_bytes;
+            let whole = ObjectPart { part_number: 1, range, checksum: self.info.checksums.first().cloned() };
             return if part_number == 1 { Ok(whole) } else { Err(OpError::NoSuchPart { part_count: 1 }) };
         }
-        let found = self.core.metadata.part_range(self.data, part_number).await;
-        let (range, part_count) = found.map_err(of_failure)?;
-        range.ok_or(OpError::NoSuchPart { part_count })
+        let page = self.parts(part_number.saturating_sub(1), 1).await?;
+        let found = page.parts.into_iter().next().filter(|part| part.part_number == part_number);
+        found.ok_or(OpError::NoSuchPart { part_count: page.part_count })
+    }
+
+    async fn parts(&self, after: u16, limit: usize) -> Result<ObjectParts, OpError> {
+        if self.info.part_count.is_none() {
+            return Ok(ObjectParts { parts: Vec::new(), part_count: 0 });
+        }
+        let limit = limit.min(PAGE_MAX);
+        self.core.metadata.parts(self.data, after, limit).await.map_err(of_failure)
     }
 
     fn read(self, range: Range<u64>) -> Reader<D, E, X> {

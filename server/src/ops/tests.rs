@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod append;
 mod export;
 mod fsck;
 mod gc;
@@ -179,6 +180,10 @@ impl BodySource for Body {
         assert_eq!(algorithm, ChecksumAlgorithm::Crc64Nvme);
     }
 
+    fn need_checksum(&mut self, algorithm: ChecksumAlgorithm) {
+        self.want_checksum(algorithm);
+    }
+
     async fn next(&mut self) -> Result<BodyEvent, BodyError> {
         self.pulled += 1;
         if let Some(piece) = self.pieces.pop_front() {
@@ -196,7 +201,12 @@ impl BodySource for Body {
             value: Bytes::copy_from_slice(&self.crc.finalize().to_be_bytes()),
         };
         let md5 = self.md5.clone().finalize().into();
-        Ok(BodyEvent::End(BodySummary { md5, checksum: Some(checksum), len_bytes: self.len_bytes }))
+        Ok(BodyEvent::End(BodySummary {
+            md5,
+            checksum: Some(checksum.clone()),
+            needed: Some(checksum),
+            len_bytes: self.len_bytes,
+        }))
     }
 }
 

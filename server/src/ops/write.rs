@@ -10,7 +10,8 @@ use shardstore::{Evidence, ObjectWriter};
 use shardstore_reactor::{Drive, Executor};
 
 use super::api::{
-    BODY_MAX_BYTES, BodyError, BodyEvent, BodySource, BodySummary, Header, OpError, PutObject, Written,
+    BODY_MAX_BYTES, BodyError, BodyEvent, BodySource, BodySummary, ChecksumAlgorithm, Header, OpError,
+    PutObject, Written,
 };
 use super::catalog::StoreCatalog;
 use super::core::{CoreInner, CoreStore, written};
@@ -18,6 +19,9 @@ use super::error::{of_conditional, of_failure, of_put};
 
 /// Headers to keep: with extents and checksums they stay under the 100 kB of a row.
 const HEADERS_MAX_BYTES: usize = 64 * 1024;
+
+/// What an object of one piece is checked by if the client names nothing else, as in S3.
+const DEFAULT_CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc64Nvme;
 
 /// Bytes that came whole and right.
 pub(crate) enum Received {
@@ -44,6 +48,7 @@ pub(crate) async fn put_object<D: Drive, E: Engine, X: Executor>(
     check_headers(&put.headers)?;
     check_length(put.len_bytes)?;
     precheck(core, &put).await?;
+    body.want_checksum(DEFAULT_CHECKSUM);
     let (received, summary) = receive(&core.store, put.len_bytes, INLINE_MAX_BYTES, body).await?;
     let condition = put.condition.clone();
     let new = NewObject {

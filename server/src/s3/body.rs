@@ -118,6 +118,7 @@ impl<'b, 'c, S: Stream, E: Executor> S3Body<'b, 'c, S, E> {
         Ok(BodyEvent::End(BodySummary {
             md5: digested.md5,
             checksum: digested.checksum,
+            needed: digested.needed,
             len_bytes: digested.len_bytes,
         }))
     }
@@ -127,6 +128,12 @@ impl<S: Stream, E: Executor> BodySource for S3Body<'_, '_, S, E> {
     fn want_checksum(&mut self, algorithm: ChecksumAlgorithm) {
         if let Some(digests) = &mut self.digests {
             digests.want(algorithm);
+        }
+    }
+
+    fn need_checksum(&mut self, algorithm: ChecksumAlgorithm) {
+        if let Some(digests) = &mut self.digests {
+            digests.need(algorithm);
         }
     }
 

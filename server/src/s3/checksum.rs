@@ -9,17 +9,23 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 
+use crate::checksum_stream::ChecksumStream;
 use crate::http::{RequestHead, Trailers};
 use crate::ops::api::{BodyError, ChecksumAlgorithm, ChecksumKind, StoredChecksum};
 use crate::s3::error::{Code, S3Error};
 
-/// All algorithms, by the names of their header fields.
-const ALGORITHMS: [(ChecksumAlgorithm, &str, &str); 5] = [
-    (ChecksumAlgorithm::Crc32, "CRC32", "x-amz-checksum-crc32"),
-    (ChecksumAlgorithm::Crc32c, "CRC32C", "x-amz-checksum-crc32c"),
-    (ChecksumAlgorithm::Crc64Nvme, "CRC64NVME", "x-amz-checksum-crc64nvme"),
-    (ChecksumAlgorithm::Sha1, "SHA1", "x-amz-checksum-sha1"),
-    (ChecksumAlgorithm::Sha256, "SHA256", "x-amz-checksum-sha256"),
+/// The name in headers' values and XML, the header field and the XML element of each.
+const ALGORITHMS: [(ChecksumAlgorithm, &str, &str, &str); 10] = [
+    (ChecksumAlgorithm::Crc32, "CRC32", "x-amz-checksum-crc32", "ChecksumCRC32"),
+    (ChecksumAlgorithm::Crc32c, "CRC32C", "x-amz-checksum-crc32c", "ChecksumCRC32C"),
+    (ChecksumAlgorithm::Crc64Nvme, "CRC64NVME", "x-amz-checksum-crc64nvme", "ChecksumCRC64NVME"),
+    (ChecksumAlgorithm::Sha1, "SHA1", "x-amz-checksum-sha1", "ChecksumSHA1"),
+    (ChecksumAlgorithm::Sha256, "SHA256", "x-amz-checksum-sha256", "ChecksumSHA256"),
+    (ChecksumAlgorithm::Sha512, "SHA512", "x-amz-checksum-sha512", "ChecksumSHA512"),
+    (ChecksumAlgorithm::Md5, "MD5", "x-amz-checksum-md5", "ChecksumMD5"),
+    (ChecksumAlgorithm::XxHash64, "XXHASH64", "x-amz-checksum-xxhash64", "ChecksumXXHASH64"),
+    (ChecksumAlgorithm::XxHash3, "XXHASH3", "x-amz-checksum-xxhash3", "ChecksumXXHASH3"),
+    (ChecksumAlgorithm::XxHash128, "XXHASH128", "x-amz-checksum-xxhash128", "ChecksumXXHASH128"),
 ];
 
 /// The name in headers' values and XML, such as `CRC32C`.
@@ -34,24 +40,19 @@ pub fn header_name(algorithm: ChecksumAlgorithm) -> &'static str {
 
 /// The XML element, such as `ChecksumCRC32C`.
 pub fn element_name(algorithm: ChecksumAlgorithm) -> &'static str {
-    match algorithm {
-        ChecksumAlgorithm::Crc32 => "ChecksumCRC32",
-        ChecksumAlgorithm::Crc32c => "ChecksumCRC32C",
-        ChecksumAlgorithm::Crc64Nvme => "ChecksumCRC64NVME",
-        ChecksumAlgorithm::Sha1 => "ChecksumSHA1",
-        ChecksumAlgorithm::Sha256 => "ChecksumSHA256",
-    }
+    row(algorithm).3
 }
 
-fn row(algorithm: ChecksumAlgorithm) -> &'static (ChecksumAlgorithm, &'static str, &'static str) {
-    let at = match algorithm {
-        ChecksumAlgorithm::Crc32 => 0,
-        ChecksumAlgorithm::Crc32c => 1,
-        ChecksumAlgorithm::Crc64Nvme => 2,
-        ChecksumAlgorithm::Sha1 => 3,
-        ChecksumAlgorithm::Sha256 => 4,
-    };
-    &ALGORITHMS[at]
+/// The algorithm of an XML element such as `ChecksumCRC32C`.
+pub fn algorithm_of_element(element: &str) -> Option<ChecksumAlgorithm> {
+    ALGORITHMS.iter().find(|(.., known)| *known == element).map(|(algorithm, ..)| *algorithm)
+}
+
+fn row(
+    algorithm: ChecksumAlgorithm,
+) -> &'static (ChecksumAlgorithm, &'static str, &'static str, &'static str) {
+    let mut rows = ALGORITHMS.iter();
+    rows.find(|(known, ..)| *known == algorithm).expect("every algorithm has a row; a test says so")
 }
 
 /// `FULL_OBJECT` or `COMPOSITE`.
@@ -80,15 +81,15 @@ pub fn parse_kind(text: &str) -> Result<ChecksumKind, S3Error> {
 /// Reads an algorithm's name without case.
 ///
 /// # Errors
-/// `InvalidRequest` for a name that S3 does not know; `NotImplemented` for one that we do not compute.
+/// `InvalidRequest` for a name that S3 does not know.
 pub fn parse_algorithm(name: &str) -> Result<ChecksumAlgorithm, S3Error> {
-    if let Some((algorithm, ..)) = ALGORITHMS.iter().find(|(_, known, _)| known.eq_ignore_ascii_case(name)) {
+    if let Some((algorithm, ..)) = ALGORITHMS.iter().find(|(_, known, ..)| known.eq_ignore_ascii_case(name)) {
         return Ok(*algorithm);
     }
     Err(S3Error::with_message(
         Code::InvalidRequest,
         "Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, \
-         CRC64NVME, SHA1, SHA256]",
+         CRC64NVME, SHA1, SHA256, SHA512, MD5, XXHASH64, XXHASH3, XXHASH128]",
     ))
 }
 
@@ -131,16 +132,20 @@ pub fn header_checksum(head: &RequestHead) -> Result<Option<(ChecksumAlgorithm, 
             continue;
         }
         if found.is_some() {
-            return Err(S3Error::with_message(
-                Code::InvalidRequest,
-                "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
-            ));
+            return Err(several_checksums());
         }
         let algorithm = parse_algorithm(rest)?;
         let text = std::str::from_utf8(value).unwrap_or_default();
         found = Some((algorithm, parse_value(algorithm, text)?));
     }
     Ok(found)
+}
+
+fn several_checksums() -> S3Error {
+    S3Error::with_message(
+        Code::InvalidRequest,
+        "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
+    )
 }
 
 fn strip_prefix_no_case<'a>(name: &'a str, prefix: &str) -> Option<&'a str> {
@@ -155,8 +160,6 @@ pub struct Expected {
     sha256: Option<[u8; 32]>,
     header: Option<(ChecksumAlgorithm, Bytes)>,
     trailer: Option<ChecksumAlgorithm>,
-    /// Named without a value: to be computed and stored.
-    named: Option<ChecksumAlgorithm>,
 }
 
 impl Expected {
@@ -172,22 +175,22 @@ impl Expected {
             Some(names) => trailer_algorithm(names)?,
         };
         let named = head.header_str("x-amz-sdk-checksum-algorithm").map(parse_algorithm).transpose()?;
-        if let Some(named) = named {
-            let given = header.as_ref().map(|(algorithm, _)| *algorithm).or(trailer);
-            if given.is_some_and(|given| given != named) {
-                return Err(S3Error::with_message(
-                    Code::InvalidRequest,
-                    "Value for x-amz-sdk-checksum-algorithm header is invalid.",
-                ));
-            }
-        }
         if header.is_some() && trailer.is_some() {
-            return Err(S3Error::with_message(
-                Code::InvalidRequest,
-                "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
-            ));
+            return Err(several_checksums());
         }
-        Ok(Expected { content_md5, sha256: signed_sha256, header, trailer, named })
+        let given = header.as_ref().map(|(algorithm, _)| *algorithm).or(trailer);
+        match (named, given) {
+            (Some(named), Some(given)) if named != given => Err(S3Error::with_message(
+                Code::InvalidRequest,
+                "Value for x-amz-sdk-checksum-algorithm header is invalid.",
+            )),
+            (Some(_), None) => Err(S3Error::with_message(
+                Code::InvalidRequest,
+                "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer \
+                 headers were found.",
+            )),
+            _ => Ok(Expected { content_md5, sha256: signed_sha256, header, trailer }),
+        }
     }
 
     /// The algorithm whose value the client gives.
@@ -211,6 +214,9 @@ fn trailer_algorithm(names: &str) -> Result<Option<ChecksumAlgorithm>, S3Error> 
     let mut found = None;
     for name in names.split(',') {
         if let Some(rest) = strip_prefix_no_case(name.trim(), "x-amz-checksum-") {
+            if found.is_some() {
+                return Err(several_checksums());
+            }
             found = Some(parse_algorithm(rest)?);
         }
     }
@@ -222,8 +228,17 @@ pub struct Digests {
     expected: Expected,
     md5: Md5Stream,
     sha256: Option<digest::Context>,
-    checksum: Option<Running>,
+    checksum: Option<ChecksumStream>,
+    needed: Needed,
     len_bytes: u64,
+}
+
+/// A checksum that is wanted whether or not the client gave one.
+enum Needed {
+    Nothing,
+    /// It is the one that is computed anyway.
+    Same,
+    Other(ChecksumStream),
 }
 
 /// What a whole body came to.
@@ -233,6 +248,8 @@ pub struct Digested {
     pub md5: [u8; 16],
     /// The checksum to store.
     pub checksum: Option<StoredChecksum>,
+    /// The one that [`Digests::need`] asked for.
+    pub needed: Option<StoredChecksum>,
     /// Length.
     pub len_bytes: u64,
 }
@@ -241,8 +258,9 @@ impl Digests {
     /// For a body of which the client said `expected`.
     pub fn new(expected: Expected) -> Digests {
         let sha256 = expected.sha256.map(|_| digest::Context::new(&digest::SHA256));
-        let checksum = expected.given_algorithm().or(expected.named).map(Running::new);
-        Digests { expected, md5: Md5Stream::default(), sha256, checksum, len_bytes: 0 }
+        let checksum = expected.given_algorithm().map(ChecksumStream::new);
+        let (md5, needed) = (Md5Stream::default(), Needed::Nothing);
+        Digests { expected, md5, sha256, checksum, needed, len_bytes: 0 }
     }
 
     /// As [`Expected::has_integrity`].
@@ -262,8 +280,15 @@ impl Digests {
     /// Before the first byte: the checksum to compute if the client gave none.
     pub fn want(&mut self, algorithm: ChecksumAlgorithm) {
         if self.checksum.is_none() && self.len_bytes == 0 {
-            self.checksum = Some(Running::new(algorithm));
+            self.checksum = Some(ChecksumStream::new(algorithm));
         }
+    }
+
+    /// Before the first byte: the checksum to compute whether or not the client gave another.
+    pub fn need(&mut self, algorithm: ChecksumAlgorithm) {
+        self.want(algorithm);
+        let is_same = self.checksum.as_ref().is_some_and(|checksum| checksum.algorithm() == algorithm);
+        self.needed = if is_same { Needed::Same } else { Needed::Other(ChecksumStream::new(algorithm)) };
     }
 
     /// Adds payload. Cost: one pass for each digest.
@@ -275,6 +300,9 @@ impl Digests {
         }
         if let Some(checksum) = &mut self.checksum {
             checksum.update(data);
+        }
+        if let Needed::Other(needed) = &mut self.needed {
+            needed.update(data);
         }
     }
 
@@ -297,10 +325,10 @@ impl Digests {
         {
             return Err(BodyError::ContentSha256Mismatch);
         }
-        let Some(running) = self.checksum else {
-            return Ok(Digested { md5, checksum: None, len_bytes: self.len_bytes });
+        let Some(stream) = self.checksum else {
+            return Ok(Digested { md5, checksum: None, needed: None, len_bytes: self.len_bytes });
         };
-        let (algorithm, value) = running.finish();
+        let checksum = stored(stream);
         let given = match (&self.expected.header, self.expected.trailer) {
             (Some((_, given)), _) => Some(given.clone()),
             (None, Some(algorithm)) => {
@@ -311,12 +339,20 @@ impl Digests {
             }
             (None, None) => None,
         };
-        if given.is_some_and(|given| given != value) {
-            return Err(BodyError::ChecksumMismatch(algorithm));
+        if given.is_some_and(|given| given != checksum.value) {
+            return Err(BodyError::ChecksumMismatch(checksum.algorithm));
         }
-        let checksum = StoredChecksum { algorithm, kind: ChecksumKind::FullObject, value };
-        Ok(Digested { md5, checksum: Some(checksum), len_bytes: self.len_bytes })
+        let needed = match self.needed {
+            Needed::Nothing => None,
+            Needed::Same => Some(checksum.clone()),
+            Needed::Other(stream) => Some(stored(stream)),
+        };
+        Ok(Digested { md5, checksum: Some(checksum), needed, len_bytes: self.len_bytes })
     }
+}
+
+fn stored(stream: ChecksumStream) -> StoredChecksum {
+    StoredChecksum { algorithm: stream.algorithm(), kind: ChecksumKind::FullObject, value: stream.finish() }
 }
 
 /// MD5 of one body; the seam behind which a kernel over several bodies can stand.
@@ -334,43 +370,6 @@ impl Md5Stream {
     /// The digest.
     pub fn finish(self) -> [u8; 16] {
         self.state.finalize().into()
-    }
-}
-
-enum Running {
-    Crc(ChecksumAlgorithm, Box<crc_fast::Digest>),
-    Sha(ChecksumAlgorithm, digest::Context),
-}
-
-impl Running {
-    fn new(algorithm: ChecksumAlgorithm) -> Running {
-        let crc = |kind| Running::Crc(algorithm, Box::new(crc_fast::Digest::new(kind)));
-        match algorithm {
-            ChecksumAlgorithm::Crc32 => crc(crc_fast::CrcAlgorithm::Crc32IsoHdlc),
-            ChecksumAlgorithm::Crc32c => crc(crc_fast::CrcAlgorithm::Crc32Iscsi),
-            ChecksumAlgorithm::Crc64Nvme => crc(crc_fast::CrcAlgorithm::Crc64Nvme),
-            ChecksumAlgorithm::Sha1 => {
-                Running::Sha(algorithm, digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY))
-            }
-            ChecksumAlgorithm::Sha256 => Running::Sha(algorithm, digest::Context::new(&digest::SHA256)),
-        }
-    }
-
-    fn update(&mut self, data: &[u8]) {
-        match self {
-            Running::Crc(_, crc) => crc.update(data),
-            Running::Sha(_, sha) => sha.update(data),
-        }
-    }
-
-    fn finish(self) -> (ChecksumAlgorithm, Bytes) {
-        match self {
-            Running::Crc(algorithm, crc) => {
-                let value = crc.finalize().to_be_bytes();
-                (algorithm, Bytes::copy_from_slice(&value[8 - algorithm.len_bytes()..]))
-            }
-            Running::Sha(algorithm, sha) => (algorithm, Bytes::copy_from_slice(sha.finish().as_ref())),
-        }
     }
 }
 
@@ -398,6 +397,14 @@ mod tests {
             ("crc64nvme", "rosUhgp5mIg="),
             ("sha1", "98O8HYCOBHMq32eZZczDTKeuNEE="),
             ("sha256", "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU="),
+            (
+                "sha512",
+                "2eb2Rd6N0hmx8q7fBVV6XOdc7ToPsT+JOTvLUTHDp6LbqpWqbXIpivPUfUE9wo0KLJFvWwK5r1q40xbCiy/ecw==",
+            ),
+            ("md5", "JfnnlDI7RTiF9RgfG2JNCw=="),
+            ("xxhash64", "jLhB20DmroM="),
+            ("xxhash3", "ctyxi2ehff8="),
+            ("xxhash128", "MxGUd+3l3NXpcWQnaB1YYA=="),
         ] {
             let digested = digest_of(&format!("x-amz-checksum-{field}: {value}\r\n"), data).unwrap();
             let checksum = digested.checksum.unwrap();
@@ -412,6 +419,28 @@ mod tests {
         assert_eq!(digested.checksum.unwrap().algorithm, ChecksumAlgorithm::Crc64Nvme);
         assert_eq!(hex::encode(digested.md5), "25f9e794323b453885f5181f1b624d0b");
         assert_eq!(digested.len_bytes, 9);
+    }
+
+    #[test]
+    fn a_needed_checksum_is_computed_beside_that_of_the_client() {
+        let mut digests = Digests::new(
+            Expected::of(&head("PUT /b/k", "x-amz-checksum-crc32: y/Q5Jg==\r\n"), None).unwrap(),
+        );
+        digests.need(ChecksumAlgorithm::Crc64Nvme);
+        digests.update(b"123456789");
+        let digested = digests.finish(None).unwrap();
+        assert_eq!(value_text(&digested.checksum.unwrap(), None), "y/Q5Jg==");
+        assert_eq!(value_text(&digested.needed.unwrap(), None), "rosUhgp5mIg=");
+    }
+
+    #[test]
+    fn every_algorithm_has_its_names() {
+        for algorithm in ChecksumAlgorithm::ALL {
+            assert_eq!(parse_algorithm(algorithm_name(algorithm)).unwrap(), algorithm);
+            assert_eq!(algorithm_of_element(element_name(algorithm)), Some(algorithm));
+            let field = header_name(algorithm).strip_prefix("x-amz-checksum-").unwrap();
+            assert!(field.eq_ignore_ascii_case(algorithm_name(algorithm)));
+        }
     }
 
     #[test]
@@ -433,7 +462,12 @@ mod tests {
         let code = |fields: &str| Expected::of(&head("PUT /b/k", fields), None).unwrap_err().code;
         assert_eq!(code("Content-MD5: abc\r\n"), Code::InvalidDigest);
         assert_eq!(code("x-amz-checksum-crc32: abc\r\n"), Code::InvalidRequest);
-        assert_eq!(code("x-amz-checksum-xxhash64: AAAAAAAAAAA=\r\n"), Code::InvalidRequest);
+        assert_eq!(code("x-amz-checksum-xxhash32: AAAAAA==\r\n"), Code::InvalidRequest);
+        assert_eq!(
+            code("x-amz-trailer: x-amz-checksum-crc32, x-amz-checksum-sha1\r\n"),
+            Code::InvalidRequest
+        );
+        assert_eq!(code("x-amz-sdk-checksum-algorithm: CRC32\r\n"), Code::InvalidRequest);
         assert_eq!(code("x-amz-sdk-checksum-algorithm: NONE\r\n"), Code::InvalidRequest);
         assert_eq!(
             code("x-amz-checksum-crc32: AAAAAA==\r\nx-amz-checksum-crc32c: AAAAAA==\r\n"),

@@ -46,6 +46,24 @@ impl ReadConditions {
         )
     }
 
+    /// Of the source of a rename.
+    pub fn of_rename_source(head: &RequestHead) -> ReadConditions {
+        ReadConditions::of(
+            head,
+            [
+                "x-amz-rename-source-if-match",
+                "x-amz-rename-source-if-none-match",
+                "x-amz-rename-source-if-modified-since",
+                "x-amz-rename-source-if-unmodified-since",
+            ],
+        )
+    }
+
+    /// Whether one of them holds only for something that is there.
+    pub fn need_something(&self) -> bool {
+        self.if_match.is_some() || self.modified_since_s.is_some()
+    }
+
     fn of(head: &RequestHead, names: [&str; 4]) -> ReadConditions {
         let text = |name: &str| head.header_str(name).map(str::to_owned);
         let date = |name: &str| head.header_str(name).and_then(parse_date_s);

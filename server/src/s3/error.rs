@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use crate::auth::AuthError;
 use crate::http::{Arrival, HeadError, RequestIds, Response};
 use crate::ops::api::{BodyError, OpError, Unavailable};
+use crate::s3::checksum::{algorithm_name, kind_name};
 use crate::s3::time_text::iso_8601;
 use crate::s3::xml::XmlWriter;
 
@@ -48,6 +49,7 @@ codes! {
     ConditionalRequestConflict 409 "The conditional request cannot succeed due to a conflicting operation against this resource."
     EntityTooLarge 400 "Your proposed upload exceeds the maximum allowed size"
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed size"
+    IdempotencyParameterMismatch 400 "Parameters on this idempotent request are inconsistent with parameters used in previous request(s)."
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header"
     InsufficientStorage 507 "The drives have reached their reserve; nothing more can be stored."
     InternalError 500 "We encountered an internal error. Please try again."
@@ -56,6 +58,7 @@ codes! {
     InvalidBucketName 400 "The specified bucket is not valid."
     InvalidBucketState 409 "The request is not valid with the current state of the bucket."
     InvalidDigest 400 "The Content-MD5 or checksum value that you specified is not valid."
+    InvalidObjectState 403 "The operation is not valid for the object's storage class"
     InvalidPart 400 "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
     InvalidPartNumber 416 "The requested partnumber is not satisfiable"
     InvalidPartOrder 400 "The list of parts was not in ascending order. Parts must be ordered by part number."
@@ -65,6 +68,7 @@ codes! {
     InvalidTag 400 "The tag provided was not a valid tag."
     InvalidToken 400 "The provided token is malformed or otherwise invalid."
     InvalidURI 400 "Couldn't parse the specified URI."
+    InvalidWriteOffset 400 "The write offset value that you specified does not match the current object size."
     KeyTooLongError 400 "Your key is too long"
     MalformedTrailerError 400 "The request contained trailing data that was not well-formed or did not conform to our published schema."
     MalformedXML 400 "The XML you provided was not well-formed or did not validate against our published schema"
@@ -96,6 +100,7 @@ codes! {
     SignatureDoesNotMatch 403 "The request signature we calculated does not match the signature you provided. Check your key and signing method."
     SlowDown 503 "Please reduce your request rate."
     TooManyBuckets 400 "You have attempted to create more buckets than allowed"
+    TooManyParts 400 "You have attempted to add more parts than the maximum of 10000 that are allowed for this object."
     UnsupportedHttpVersion 505 "The HTTP version is not supported."
     UriTooLong 414 "The request target is too long."
     XAmzContentSHA256Mismatch 400 "The provided 'x-amz-content-sha256' header does not match what was computed."
@@ -199,6 +204,15 @@ impl From<OpError> for S3Error {
                 "This copy request is illegal because it is trying to copy an object to itself without changing the \
                  object's metadata, storage class, website redirect location or encryption attributes.",
             ),
+            OpError::InvalidWriteOffset { size_bytes } => {
+                S3Error::from(Code::InvalidWriteOffset).and("ObjectSize", size_bytes.to_string())
+            }
+            OpError::TokenReused => Code::IdempotencyParameterMismatch.into(),
+            OpError::TooManyParts => Code::TooManyParts.into(),
+            OpError::TooManySharedParts => S3Error::with_message(
+                Code::InvalidRequest,
+                "The object was copied from one of more than 1000 parts, or to one; it cannot be appended to.",
+            ),
             OpError::EntityTooSmall { part_number, size_bytes } => S3Error::from(Code::EntityTooSmall)
                 .and("ProposedSize", size_bytes.to_string())
                 .and("MinSizeAllowed", crate::ops::api::PART_MIN_BYTES.to_string())
@@ -220,9 +234,37 @@ impl From<OpError> for S3Error {
                 "The provided 'x-amz-mp-object-size' header value does not match what was computed.",
             ),
             OpError::CompletionChecksumMismatch => Code::BadDigest.into(),
-            OpError::ChecksumKindUnsupported => S3Error::with_message(
+            OpError::ChecksumKindUnsupported { algorithm, kind } => S3Error::with_message(
                 Code::InvalidRequest,
-                "The checksum type is not supported with this checksum algorithm.",
+                format!(
+                    "The {} checksum type cannot be used with the {} checksum algorithm.",
+                    kind_name(kind),
+                    algorithm_name(algorithm).to_ascii_lowercase()
+                ),
+            ),
+            OpError::ChecksumAlgorithmMismatch { expected, actual } => S3Error::with_message(
+                Code::InvalidRequest,
+                format!(
+                    "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum Type: {}",
+                    algorithm_name(expected).to_ascii_lowercase(),
+                    algorithm_name(actual).to_ascii_lowercase()
+                ),
+            ),
+            OpError::ChecksumKindMismatch { expected } => S3Error::with_message(
+                Code::InvalidRequest,
+                format!(
+                    "The upload was created using the {0} checksum mode. The complete request must use the same \
+                     checksum mode.",
+                    kind_name(expected)
+                ),
+            ),
+            OpError::PartChecksumMissing { algorithm, part_number } => S3Error::with_message(
+                Code::InvalidRequest,
+                format!(
+                    "The upload was created using a {} checksum. The complete request must include the checksum for \
+                     each part. It was missing for part {part_number} in the request.",
+                    algorithm_name(algorithm).to_ascii_lowercase()
+                ),
             ),
             OpError::EntityTooLarge => S3Error::from(Code::EntityTooLarge)
                 .and("MaxSizeAllowed", crate::ops::api::BODY_MAX_BYTES.to_string()),
@@ -259,7 +301,7 @@ impl From<BodyError> for S3Error {
                 Code::BadDigest,
                 format!(
                     "The {} you specified did not match the calculated checksum.",
-                    crate::s3::checksum::algorithm_name(algorithm)
+                    algorithm_name(algorithm)
                 ),
             ),
             BodyError::ContentSha256Mismatch => Code::XAmzContentSHA256Mismatch.into(),

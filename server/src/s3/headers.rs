@@ -110,7 +110,6 @@ pub fn refuse_unbuilt(head: &RequestHead) -> Result<(), S3Error> {
             }
             "object-lock-legal-hold" => !value.eq_ignore_ascii_case(b"OFF"),
             "bucket-object-lock-enabled" => value.eq_ignore_ascii_case(b"true"),
-            "write-offset-bytes" => true,
             _ => {
                 rest.starts_with("server-side-encryption")
                     || rest.starts_with("copy-source-server-side-encryption")

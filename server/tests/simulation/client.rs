@@ -324,6 +324,7 @@ impl Doing<'_> {
                 .collect(),
             size_bytes: None,
             checksum: None,
+            checksum_kind: None,
             condition: WriteCondition::Always,
         };
         let content = Content::of_parts(parts.into_iter().map(|(_, part)| part).collect());

@@ -96,6 +96,10 @@ impl BodySource for Body {
         assert_eq!(algorithm, ChecksumAlgorithm::Crc64Nvme);
     }
 
+    fn need_checksum(&mut self, algorithm: ChecksumAlgorithm) {
+        self.want_checksum(algorithm);
+    }
+
     async fn next(&mut self) -> Result<BodyEvent, BodyError> {
         if self.gone_after.is_some_and(|after| self.sent >= after) {
             return Err(BodyError::ClientGone);
@@ -112,7 +116,12 @@ impl BodySource for Body {
             value: Bytes::copy_from_slice(&crc64(&self.bytes).to_be_bytes()),
         };
         let (md5, len_bytes) = (self.part.md5(), self.part.len_bytes);
-        Ok(BodyEvent::End(BodySummary { md5, checksum: Some(checksum), len_bytes }))
+        Ok(BodyEvent::End(BodySummary {
+            md5,
+            checksum: Some(checksum.clone()),
+            needed: Some(checksum),
+            len_bytes,
+        }))
     }
 }
 

@@ -2,22 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod append;
 mod audit;
 mod buckets;
 mod listing;
 mod objects;
 mod outcomes;
 mod paused;
+mod rename;
 mod space;
 mod uploads;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use shardstore_format::{
-    DriveId, Durable, Extent, Profile, VolumeClass, VolumeId, VolumeRecord, VolumeState,
+    DataId, DriveId, Durable, Extent, Profile, VolumeClass, VolumeId, VolumeRecord, VolumeState,
 };
 use shardstore_sim::{Sim, SimExecutor};
 
@@ -155,6 +158,12 @@ impl World {
         let extents = lens.iter().map(|(volume, len)| self.extent(*volume, *len)).collect();
         let new = NewPart { part_number, md5: [7; 16], checksum: None };
         self.metadata.put_part(path, new, Stored(extents), None).await.unwrap()
+    }
+
+    /// The range of a part, if there is one of that number, and how many there are.
+    async fn part(&self, data: DataId, part_number: u16) -> (Option<Range<u64>>, u16) {
+        let found = self.metadata.parts(data, part_number - 1, 1).await.unwrap();
+        (found.parts.into_iter().next().map(|part| part.range), found.part_count)
     }
 }
 

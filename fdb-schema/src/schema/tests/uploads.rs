@@ -33,8 +33,8 @@ fn a_completion_makes_one_object_of_the_listed_parts_and_garbage_of_the_others()
         let resolved = world.metadata.resolve(object.data, 1_006..1_058, 100).await.unwrap();
         let lens: Vec<u64> = resolved.extents.iter().map(|item| item.extent.len_bytes).collect();
         assert_eq!((resolved.start_bytes, lens), (1_000, vec![7, 50, 5_000]));
-        assert_eq!(world.metadata.part_range(object.data, 2).await, Ok((Some(1_007..1_057), 3)));
-        assert_eq!(world.metadata.part_range(object.data, 4).await, Ok((None, 3)));
+        assert_eq!(world.part(object.data, 2).await, (Some(1_007..1_057), 3));
+        assert_eq!(world.part(object.data, 4).await, (None, 3));
 
         world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
         world.sweep_all().await;
@@ -112,7 +112,7 @@ fn an_upload_of_ten_thousand_parts_completes_resolves_and_sweeps() {
             at_bytes = world.metadata.resolve(object.data, at_bytes..100_000, 900).await.unwrap().end_bytes();
         }
         assert_eq!(at_bytes, 100_000);
-        assert_eq!(world.metadata.part_range(object.data, 9_999).await, Ok((Some(99_980..99_990), 10_000)));
+        assert_eq!(world.part(object.data, 9_999).await, (Some(99_980..99_990), 10_000));
         world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
         assert_eq!(world.sweep_all().await, 6 + 10_000);
         assert_eq!((world.live().await[&0], world.byte_rows().await), (0, 0));

@@ -45,6 +45,7 @@ fn complete(name: &str, upload: UploadId, parts: &[(u16, String)]) -> CompleteUp
         parts: parts.iter().map(part).collect(),
         size_bytes: None,
         checksum: None,
+        checksum_kind: None,
         condition: WriteCondition::Always,
     }
 }
@@ -77,8 +78,14 @@ fn an_object_of_parts_reads_as_one_by_range_and_by_part() {
         }
         let opened = machine.core.open_object(bucket(), key("k")).await.unwrap();
         assert_eq!(opened.info().part_count, Some(3));
-        assert_eq!(opened.part_range(2).await, Ok(PART as u64..2 * PART as u64));
-        assert_eq!(opened.part_range(4).await, Err(OpError::NoSuchPart { part_count: 3 }));
+        let second = opened.part(2).await.unwrap();
+        assert_eq!(second.range, PART as u64..2 * PART as u64);
+        let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes[PART..2 * PART]);
+        assert_eq!(second.checksum.unwrap().value, crc.to_be_bytes().as_slice());
+        let page = opened.parts(1, 10).await.unwrap();
+        let numbers: Vec<u16> = page.parts.iter().map(|part| part.part_number).collect();
+        assert_eq!((numbers, page.part_count), (vec![2, 3], 3));
+        assert_eq!(opened.part(4).await, Err(OpError::NoSuchPart { part_count: 3 }));
         drop(opened);
 
         machine.core.delete_object(bucket(), entry("k")).await.unwrap();
@@ -106,13 +113,16 @@ fn completions_that_break_a_rule_are_refused_and_the_upload_goes_on() {
         refuse(complete("k", upload, &[(1, last.clone())]), OpError::InvalidPart { part_number: 1 }).await;
         let sized = CompleteUpload { size_bytes: Some(9), ..complete("k", upload, &[(2, last.clone())]) };
         refuse(sized, OpError::ObjectSizeMismatch).await;
-        let wrong = StoredChecksum {
-            algorithm: ChecksumAlgorithm::Crc64Nvme,
-            kind: ChecksumKind::FullObject,
-            value: Bytes::from_static(&[0; 8]),
-        };
+        let wrong = (ChecksumAlgorithm::Crc64Nvme, Bytes::from_static(&[0; 8]));
         let summed = CompleteUpload { checksum: Some(wrong), ..complete("k", upload, &[(2, last.clone())]) };
         refuse(summed, OpError::CompletionChecksumMismatch).await;
+        let (expected, actual) = (ChecksumAlgorithm::Crc64Nvme, ChecksumAlgorithm::Crc32);
+        let other = Some((actual, Bytes::from_static(&[0; 4])));
+        let other = CompleteUpload { checksum: other, ..complete("k", upload, &[(2, last.clone())]) };
+        refuse(other, OpError::ChecksumAlgorithmMismatch { expected, actual }).await;
+        let checksum_kind = Some(ChecksumKind::Composite);
+        let kind = CompleteUpload { checksum_kind, ..complete("k", upload, &[(2, last.clone())]) };
+        refuse(kind, OpError::ChecksumKindMismatch { expected: ChecksumKind::FullObject }).await;
         refuse(complete("other", upload, &[(2, last.clone())]), OpError::NoSuchUpload).await;
         assert_eq!(put_part(&machine, "k", upload, 0, b"").await, Err(OpError::PartNumberOutOfRange));
         assert_eq!(put_part(&machine, "k", upload, 10_001, b"").await, Err(OpError::PartNumberOutOfRange));
@@ -129,7 +139,7 @@ fn an_empty_part_makes_an_empty_object() {
         machine.core.complete_upload(complete("k", upload, &[(1, tag)])).await.unwrap();
         assert_eq!(machine.get_whole("k").await.unwrap(), b"");
         let opened = machine.core.open_object(bucket(), key("k")).await.unwrap();
-        assert_eq!(opened.part_range(1).await, Ok(0..0));
+        assert_eq!(opened.part(1).await.unwrap().range, 0..0);
     });
 }
 

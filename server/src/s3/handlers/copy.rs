@@ -145,6 +145,12 @@ impl<R: BodyReader> BodySource for CopiedBody<R> {
         }
     }
 
+    fn need_checksum(&mut self, algorithm: ChecksumAlgorithm) {
+        if let Some(digests) = &mut self.digests {
+            digests.need(algorithm);
+        }
+    }
+
     async fn next(&mut self) -> Result<BodyEvent, BodyError> {
         loop {
             let digests = self.digests.as_mut().ok_or(BodyError::Incomplete)?;
@@ -164,6 +170,7 @@ impl<R: BodyReader> BodySource for CopiedBody<R> {
                     return Ok(BodyEvent::End(BodySummary {
                         md5: digested.md5,
                         checksum: digested.checksum,
+                        needed: digested.needed,
                         len_bytes: digested.len_bytes,
                     }));
                 }

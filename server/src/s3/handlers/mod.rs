@@ -3,6 +3,8 @@
 //! `s3::error`; an operation that is not built answers 501.
 //! Not here: what operations do (`ops`), sockets (`http`).
 
+mod append;
+mod attributes;
 mod bucket_tagging;
 mod buckets;
 mod copy;
@@ -14,6 +16,8 @@ mod listing;
 mod multipart;
 mod objects;
 mod observe;
+mod rename;
+mod restore;
 mod sub_resources;
 mod tagging;
 
@@ -224,6 +228,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 self.delete_objects(&request, S3Body::new(head, signature, body)?).await
             }
             Operation::CopyObject => self.copy_object(&request).await,
+            Operation::RenameObject => self.rename_object(&request).await,
+            Operation::RestoreObject => {
+                self.restore_object(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::GetObjectAttributes => self.get_object_attributes(&request).await,
             Operation::GetObjectTagging => self.get_object_tagging(&request).await,
             Operation::PutObjectTagging => {
                 self.put_object_tagging(&request, S3Body::new(head, signature, body)?).await

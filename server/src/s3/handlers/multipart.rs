@@ -90,7 +90,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     ) -> Result<Reply<O>, S3Error> {
         let head = request.head;
         let (bucket, key, upload) = (request.bucket()?, request.key()?, upload_id(request)?);
-        let checksum = completion_checksum(request)?;
+        let checksum = header_checksum(head)?;
+        let checksum_kind = head.header_str("x-amz-checksum-type").map(parse_kind).transpose()?;
         let size_bytes = head
             .header_str("x-amz-mp-object-size")
             .map(|text| {
@@ -114,6 +115,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 parts,
                 size_bytes,
                 checksum,
+                checksum_kind,
                 condition,
             })
             .await?;
@@ -219,15 +221,6 @@ fn completed_part(part: CompletePart) -> Result<CompletedPart, S3Error> {
         })
         .transpose()?;
     Ok(CompletedPart { part_number, etag: unquote(&part.etag).to_owned(), checksum })
-}
-
-/// The object's checksum as the client computed it.
-fn completion_checksum(request: &Request<'_>) -> Result<Option<StoredChecksum>, S3Error> {
-    let Some((algorithm, value)) = header_checksum(request.head)? else { return Ok(None) };
-    let named = request.head.header_str("x-amz-checksum-type").map(parse_kind).transpose()?;
-    let text = request.head.header_str(crate::s3::checksum::header_name(algorithm)).unwrap_or_default();
-    let written = if text.contains('-') { ChecksumKind::Composite } else { ChecksumKind::FullObject };
-    Ok(Some(StoredChecksum { algorithm, kind: named.unwrap_or(written), value }))
 }
 
 fn location(request: &Request<'_>, bucket: &str, key: &[u8]) -> String {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use shardstore_reactor::{Executor, Stream};
 
+use super::append::OFFSET_HEADER;
 use super::{Reply, Request, S3Service, Source};
 use crate::auth::Credentials;
 use crate::http::{BodyFraming, HeaderText, Payload, PayloadSource, Response, StreamFailed};
@@ -50,11 +51,13 @@ struct Selection {
     partial: bool,
     /// With `partNumber`: how many parts the object has, if it has parts.
     parts_count: Option<u16>,
+    /// Of the part that `partNumber` names.
+    part_checksum: Option<StoredChecksum>,
 }
 
 impl Selection {
     fn whole(size_bytes: u64) -> Selection {
-        Selection { range: 0..size_bytes, partial: false, parts_count: None }
+        Selection { range: 0..size_bytes, partial: false, parts_count: None, part_checksum: None }
     }
 }
 
@@ -77,6 +80,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             len_bytes: body.len_bytes(),
             storage_class: storage_class(head)?,
         };
+        if head.header(OFFSET_HEADER).is_some() {
+            return self.append_object(request, put, body).await;
+        }
         let _permit = self.ops.admit(body.len_bytes())?;
         let written = self.ops.put_object(put, &mut body).await?;
         let mut response = Response::new(200);
@@ -160,10 +166,11 @@ async fn select(request: &Request<'_>, object: &impl OpenedObject) -> Result<Sel
                 "Part number must be an integer between 1 and 10000, inclusive",
             )
         })?;
-    let range = object.part_range(part_number).await?;
-    let partial = range.start < range.end;
+    let part = object.part(part_number).await?;
+    let partial = part.range.start < part.range.end;
     // Only of what was uploaded in parts, as AWS: where a count stands the CRT leaves the checksum of part 1 unread.
-    Ok(Selection { range, partial, parts_count: object.info().part_count })
+    let parts_count = object.info().part_count;
+    Ok(Selection { range: part.range, partial, parts_count, part_checksum: part.checksum })
 }
 
 fn select_range(request: &Request<'_>, info: &ObjectInfo) -> Result<Selection, S3Error> {
@@ -172,7 +179,7 @@ fn select_range(request: &Request<'_>, info: &ObjectInfo) -> Result<Selection, S
         return Ok(Selection::whole(info.size_bytes));
     };
     match spec.resolve(info.size_bytes) {
-        Ok(range) => Ok(Selection { range, partial: true, parts_count: None }),
+        Ok(range) => Ok(Selection { partial: true, range, ..Selection::whole(info.size_bytes) }),
         Err(_) => Err(S3Error {
             headers: vec![("Content-Range", format!("bytes */{}", info.size_bytes))],
             ..S3Error::from(Code::InvalidRange)
@@ -206,12 +213,22 @@ fn described<P>(request: &Request<'_>, info: &ObjectInfo, selection: &Selection)
     }
     let wants_checksum =
         request.head.header("x-amz-checksum-mode").is_some_and(|mode| mode.eq_ignore_ascii_case(b"enabled"));
-    if wants_checksum && selection.range == (0..info.size_bytes) {
+    if wants_checksum && selection.parts_count.is_some() {
+        push_part_checksum(headers, info, selection.part_checksum.as_ref());
+    } else if wants_checksum && selection.range == (0..info.size_bytes) {
         for checksum in &info.checksums {
             push_checksum(headers, Some(checksum), info.etag.part_count);
         }
     }
     response
+}
+
+/// A part's own checksum, with the type of its object's.
+fn push_part_checksum(headers: &mut HeaderText, info: &ObjectInfo, checksum: Option<&StoredChecksum>) {
+    let Some(checksum) = checksum else { return };
+    let of_object = info.checksums.iter().find(|of_object| of_object.algorithm == checksum.algorithm);
+    headers.push(header_name(checksum.algorithm), value_text(checksum, None));
+    headers.push("x-amz-checksum-type", kind_name(of_object.map_or(checksum.kind, |object| object.kind)));
 }
 
 fn head_of<P>(request: &Request<'_>, info: &ObjectInfo, selection: &Selection) -> Response<P> {

@@ -3,11 +3,13 @@
 //! text that is written is one that an XML parser takes.
 //! Not here: what the documents mean (`handlers`).
 
+mod attributes;
 mod reader;
 mod replies;
 mod requests;
 mod writer;
 
+pub use attributes::{AskedAttributes, PartsEcho, object_attributes};
 pub use reader::{MalformedXml, XmlEvent, walk};
 pub use replies::{
     DeletedKey, Encoding, ListingEcho, VersionsEcho, bucket_location, complete_upload, copy_object,

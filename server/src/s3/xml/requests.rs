@@ -5,6 +5,7 @@
 
 use super::reader::{MalformedXml, XmlEvent, walk};
 use crate::ops::api::{ChecksumAlgorithm, PAGE_MAX};
+use crate::s3::checksum::algorithm_of_element;
 use crate::s3::tagging::Tag;
 
 /// One key of a `Delete` document.
@@ -159,7 +160,7 @@ pub fn parse_complete_upload(document: &[u8]) -> Result<CompleteParts, Malformed
                         seen.1 = true;
                     }
                     _ => {
-                        if let Some(algorithm) = checksum_of_element(name) {
+                        if let Some(algorithm) = algorithm_of_element(name) {
                             current.checksum = Some((algorithm, text.to_owned()));
                         }
                     }
@@ -170,17 +171,6 @@ pub fn parse_complete_upload(document: &[u8]) -> Result<CompleteParts, Malformed
         Ok(())
     })?;
     if parsed.parts.is_empty() { Err(MalformedXml) } else { Ok(parsed) }
-}
-
-fn checksum_of_element(name: &str) -> Option<ChecksumAlgorithm> {
-    Some(match name {
-        "ChecksumCRC32" => ChecksumAlgorithm::Crc32,
-        "ChecksumCRC32C" => ChecksumAlgorithm::Crc32c,
-        "ChecksumCRC64NVME" => ChecksumAlgorithm::Crc64Nvme,
-        "ChecksumSHA1" => ChecksumAlgorithm::Sha1,
-        "ChecksumSHA256" => ChecksumAlgorithm::Sha256,
-        _ => return None,
-    })
 }
 
 /// Reads a `CreateBucketConfiguration` document: its location constraint, if any. An empty body is fine.

@@ -60,12 +60,17 @@ impl OpenedObject for MemoryObject {
         &self.info
     }
 
-    async fn part_range(&self, part_number: u16) -> Result<Range<u64>, OpError> {
+    async fn part(&self, part_number: u16) -> Result<ObjectPart, OpError> {
         if part_number == 1 {
-            Ok(0..self.info.size_bytes)
+            let range = 0..self.info.size_bytes;
+            Ok(ObjectPart { part_number, range, checksum: self.info.checksums.first().cloned() })
         } else {
             Err(OpError::NoSuchPart { part_count: self.info.part_count.unwrap_or(1) })
         }
+    }
+
+    async fn parts(&self, _after: u16, _limit: usize) -> Result<ObjectParts, OpError> {
+        Ok(ObjectParts { parts: Vec::new(), part_count: 0 })
     }
 
     fn read(self, range: Range<u64>) -> MemoryReader {
@@ -253,6 +258,21 @@ impl Operations for MemoryOps {
         Ok(self.store(&put.bucket, &put.key, info, bytes))
     }
 
+    async fn append_object(
+        &self,
+        append: AppendObject,
+        body: &mut impl BodySource,
+    ) -> Result<Written, OpError> {
+        let (mut info, bytes) = self.find(&append.put.bucket, &append.put.key)?;
+        if info.size_bytes != append.offset_bytes {
+            return Err(OpError::InvalidWriteOffset { size_bytes: info.size_bytes });
+        }
+        let (more, summary) = pull(body).await?;
+        info.size_bytes += summary.len_bytes;
+        let bytes = Bytes::from([bytes, more].concat());
+        Ok(self.store(&append.put.bucket, &append.put.key, info, bytes))
+    }
+
     async fn head_object(&self, bucket: BucketName, key: ObjectKey) -> Result<ObjectInfo, OpError> {
         Ok(self.find(&bucket, &key)?.0)
     }
@@ -313,6 +333,20 @@ impl Operations for MemoryOps {
         Ok(self.store(&copy.bucket, &copy.key, info, bytes))
     }
 
+    async fn rename_object(
+        &self,
+        rename: RenameObject,
+        check: impl Fn(&ObjectInfo, Option<&ObjectInfo>) -> Result<(), OpError> + 'static,
+    ) -> Result<(), OpError> {
+        let (info, bytes) = self.find(&rename.bucket, &rename.source_key)?;
+        let old = self.find(&rename.bucket, &rename.key).ok();
+        check(&info, old.as_ref().map(|(info, _)| info))?;
+        let name = (rename.bucket.as_str().to_owned(), rename.source_key.to_bytes());
+        self.state.borrow_mut().objects.remove(&name);
+        self.store(&rename.bucket, &rename.key, info, bytes);
+        Ok(())
+    }
+
     async fn list_objects(&self, list: ListObjects) -> Result<ObjectPage, OpError> {
         self.need(&list.bucket)?;
         let mut page = ObjectPage { objects: Vec::new(), common_prefixes: Vec::new(), next: None };
@@ -370,7 +404,7 @@ impl Operations for MemoryOps {
         if !self.state.borrow().uploads.contains_key(&put.upload) {
             return Err(OpError::NoSuchUpload);
         }
-        body.want_checksum(ChecksumAlgorithm::Crc64Nvme);
+        body.need_checksum(ChecksumAlgorithm::Crc64Nvme);
         let (bytes, summary) = pull(body).await?;
         let part = PartInfo {
             part_number: put.part_number,

@@ -399,7 +399,7 @@ mod tests {
             ("sha256", "FeKw08M4keuw8e9gnsQZQgwg4yDOlMZfvIwzEkSOsiU="),
             (
                 "sha512",
-                "2eb2Rd6N0hmx8q7fBVV6XOdc7ToPsT+JOTvLUTHDp6LbqpWqbXIpivPUfUE9wo0KLJFvWwK5r1q40xbCiy/ecw==",
+                "2eZ2LdHI6vbWGzxhkvxAjU1tXxF20MKRabwk5xw/J0rSf81YEbMT1oH35V7ALXPUmclUVba1u1A6z1dPuo/+hQ==",
             ),
             ("md5", "JfnnlDI7RTiF9RgfG2JNCw=="),
             ("xxhash64", "jLhB20DmroM="),

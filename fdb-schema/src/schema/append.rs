@@ -7,7 +7,7 @@
 use shardstore_format::{DataId, Durable};
 use shardstore_reactor::Executor;
 
-use super::bucket::bucket;
+use super::bucket::unversioned;
 use super::data::{add_reference, header, items_of, row_items, signed, write_extents, write_rows};
 use super::error::{Failure, Refusal, damaged};
 use super::keyspace;
@@ -57,8 +57,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     /// the inner result. Cost: one row of at most 256 items is written again.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchBucket`], [`Refusal::NoSuchKey`], [`Refusal::WriteOffset`], [`Refusal::ObjectChanged`],
-    /// [`Refusal::PreconditionFailed`], [`Refusal::TooManyParts`], [`Refusal::TooManySharedParts`],
+    /// [`Refusal::NoSuchBucket`], [`Refusal::KeepsVersions`], [`Refusal::NoSuchKey`], [`Refusal::WriteOffset`],
+    /// [`Refusal::ObjectChanged`], [`Refusal::PreconditionFailed`], [`Refusal::TooManyParts`], [`Refusal::TooManySharedParts`],
     /// [`Refusal::VolumeGone`], [`Failure::Engine`].
     pub async fn append_object<R>(
         &self,
@@ -76,7 +76,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         let base_items = base.as_ref().map(|base| items_of(&base.evidence, base.crc32c));
         let outcome = self
             .write(async |txn| {
-                let bucket = bucket(txn, append.bucket, Isolation::Serializable).await?.id;
+                let bucket = unversioned(txn, append.bucket).await?;
                 let old = object(txn, bucket, append.key, Isolation::Serializable).await?;
                 let old = old.ok_or(Refusal::NoSuchKey)?;
                 check(&append, &old)?;

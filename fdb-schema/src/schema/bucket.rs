@@ -192,6 +192,12 @@ pub(crate) async fn bucket<T: Transaction>(
     Ok(BucketRecord::decode(&value.ok_or(Refusal::NoSuchBucket)?)?)
 }
 
+/// A bucket that keeps no versions and never did; for writers.
+pub(crate) async fn unversioned<T: Transaction>(txn: &T, name: &str) -> Result<BucketId, Failure> {
+    let bucket = bucket(txn, name, Isolation::Serializable).await?;
+    if bucket.versioning == Versioning::Never { Ok(bucket.id) } else { Err(Refusal::KeepsVersions.into()) }
+}
+
 /// The sum of a range of atomic counters; parts may be negative, the sum is not.
 async fn sum<T: Transaction>(txn: &T, range: &KeyRange) -> Result<u64, Failure> {
     let parts = rows(txn, range, 256, Isolation::Snapshot).await?;

@@ -34,6 +34,8 @@ pub enum Refusal {
         /// The object's length.
         size_bytes: u64,
     },
+    /// The bucket keeps versions, or kept some: what is asked for would change one.
+    KeepsVersions,
     /// The object is not the one that the caller looked at.
     ObjectChanged,
     /// The object has as many parts as an object may have.

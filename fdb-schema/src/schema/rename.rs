@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use shardstore_reactor::Executor;
 
-use super::bucket::bucket;
+use super::bucket::unversioned;
 use super::data::{drop_reference, signed};
 use super::error::{Failure, Refusal};
 use super::keyspace;
@@ -40,7 +40,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     /// same transaction; what it refuses with is the inner result.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchBucket`], [`Refusal::NoSuchKey`], [`Refusal::TokenReused`], [`Failure::Engine`].
+    /// [`Refusal::NoSuchBucket`], [`Refusal::KeepsVersions`], [`Refusal::NoSuchKey`], [`Refusal::TokenReused`],
+    /// [`Failure::Engine`].
     pub async fn rename_object<R>(
         &self,
         rename: Rename<'_>,
@@ -49,7 +50,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         assert!(rename.source_key != rename.key, "a rename has two names");
         let now_ms = self.executor.unix_ms();
         self.write(async |txn| {
-            let bucket = bucket(txn, rename.bucket, Isolation::Serializable).await?.id;
+            let bucket = unversioned(txn, rename.bucket).await?;
             let done = RenamedRecord {
                 source_key: Bytes::copy_from_slice(rename.source_key),
                 key: Bytes::copy_from_slice(rename.key),

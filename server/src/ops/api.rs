@@ -138,6 +138,8 @@ pub enum OpError {
     ConditionalRequestConflict,
     /// A copy of an object onto itself that changes nothing: 400 `InvalidRequest`.
     CopyOntoItself,
+    /// A bucket that keeps versions, or kept some, takes neither appends nor renames: 409 `InvalidBucketState`.
+    KeepsVersions,
     /// A rename's token named another rename before: 400 `IdempotencyParameterMismatch`.
     TokenReused,
     /// An append does not begin where the object ends: 400 `InvalidWriteOffset`.

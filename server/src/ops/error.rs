@@ -46,6 +46,7 @@ pub(crate) fn of_refusal(refusal: Refusal) -> OpError {
         Refusal::PreconditionFailed => OpError::PreconditionFailed,
         Refusal::CopyOntoItself => OpError::CopyOntoItself,
         Refusal::WriteOffset { size_bytes } => OpError::InvalidWriteOffset { size_bytes },
+        Refusal::KeepsVersions => OpError::KeepsVersions,
         Refusal::ObjectChanged => OpError::ConditionalRequestConflict,
         Refusal::TokenReused => OpError::TokenReused,
         Refusal::TooManyParts => OpError::TooManyParts,

@@ -207,6 +207,10 @@ impl From<OpError> for S3Error {
             OpError::InvalidWriteOffset { size_bytes } => {
                 S3Error::from(Code::InvalidWriteOffset).and("ObjectSize", size_bytes.to_string())
             }
+            OpError::KeepsVersions => S3Error::with_message(
+                Code::InvalidBucketState,
+                "A bucket with versioning takes neither appends nor renames.",
+            ),
             OpError::TokenReused => Code::IdempotencyParameterMismatch.into(),
             OpError::TooManyParts => Code::TooManyParts.into(),
             OpError::TooManySharedParts => S3Error::with_message(

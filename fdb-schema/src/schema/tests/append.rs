@@ -1,6 +1,6 @@
 //! Append: what grows in place, what is made anew, and what a copy shares with it.
 
-use super::super::{Append, Copy, DeleteCondition, Place, StoredBytes};
+use super::super::{Append, Copy, DeleteCondition, Place, StoredBytes, Versioning};
 use super::*;
 
 fn append<'a>(key: &'a [u8], old: &ObjectRecord) -> Append<'a> {
@@ -125,6 +125,9 @@ fn an_append_must_meet_the_end_of_the_object_that_was_looked_at() {
         let missing = append(b"none", &old);
         assert_eq!(refused(world.try_append(missing, None, 1).await), Refusal::NoSuchKey);
         assert_eq!(world.usage().await, (1, 1_000));
+        let now = world.metadata.object("b", b"k").await.unwrap();
+        world.metadata.set_versioning("b", Versioning::Enabled).await.unwrap();
+        assert_eq!(refused(world.try_append(append(b"k", &now), None, 1).await), Refusal::KeepsVersions);
     });
 }
 

@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use shardstore_format::Profile;
 
+use crate::config::ListenAddress;
+
 /// Everything that the screen tells.
 #[derive(Clone, Debug)]
 pub struct Screen {
@@ -25,8 +27,10 @@ pub struct Screen {
     pub kernel: String,
     /// Memory budget in bytes.
     pub memory_bytes: u64,
-    /// S3 listener.
-    pub listen: SocketAddr,
+    /// S3 listener; at least one address.
+    pub listen: Vec<ListenAddress>,
+    /// Whether clients must be told not to verify the certificate.
+    pub is_self_signed: bool,
     /// Admin listener.
     pub admin_listen: SocketAddr,
     /// Region.
@@ -42,12 +46,17 @@ pub struct Screen {
 impl Screen {
     /// The endpoint as a client on this machine would write it.
     fn endpoint(&self) -> String {
-        let ip = match self.listen.ip() {
+        let ListenAddress { address, is_tls } = self.listen[0];
+        let ip = match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
             ip => ip,
         };
-        format!("http://{}", SocketAddr::new(ip, self.listen.port()))
+        ListenAddress { address: SocketAddr::new(ip, address.port()), is_tls }.to_string()
+    }
+
+    fn listen_text(&self) -> String {
+        self.listen.iter().map(ListenAddress::to_string).collect::<Vec<_>>().join(" ")
     }
 
     /// The facts that a later start compares with this one.
@@ -59,7 +68,7 @@ impl Screen {
             ("redundancy", format!("{}+{}", self.profile.k, self.profile.m)),
             ("cores", list(&self.cpus)),
             ("memory", format!("{} MiB", self.memory_bytes >> 20)),
-            ("listen", self.listen.to_string()),
+            ("listen", self.listen_text()),
             ("admin", self.admin_listen.to_string()),
             ("region", self.region.clone()),
             ("access key", self.access_key.clone()),
@@ -90,7 +99,10 @@ impl Screen {
             self.kernel,
             self.memory_bytes >> 20
         ));
-        line(format!("  S3          {endpoint}  region {}", self.region));
+        line(format!("  S3          {}  region {}", self.listen_text(), self.region));
+        if self.is_self_signed {
+            line("  WARNING     the certificate is made anew at every start: clients must be told not to verify it".to_owned());
+        }
         line(format!("  admin       http://{}  /healthz /readyz /metrics", self.admin_listen));
         line(format!("  access key  {}", self.access_key));
         match secret {
@@ -181,7 +193,8 @@ mod tests {
             ring_flags: "DEFER_TASKRUN".to_owned(),
             kernel: "avx2".to_owned(),
             memory_bytes: 1 << 30,
-            listen: "0.0.0.0:9000".parse().unwrap(),
+            listen: vec![ListenAddress { address: "0.0.0.0:9000".parse().unwrap(), is_tls: false }],
+            is_self_signed: false,
             admin_listen: "127.0.0.1:9001".parse().unwrap(),
             region: "us-east-1".to_owned(),
             access_key: "KEY".to_owned(),
@@ -201,7 +214,7 @@ mod tests {
     fn lines_to_paste_name_an_address_that_a_client_can_reach() {
         let text = screen().first();
         assert!(text.contains("http://127.0.0.1:9000"));
-        assert!(!text.contains("http://0.0.0.0"));
+        assert!(!text.contains("--endpoint-url http://0.0.0.0"));
     }
 
     #[test]

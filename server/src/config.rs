@@ -1,6 +1,6 @@
 //! Configuration: flags, then environment, then the file, then defaults; checked once, trusted afterwards.
 //! Invariants: a [`Config`] is valid; every refusal is one sentence that names the option and what to write instead.
-//! Not here: what the values do (`startup`).
+//! Not here: what the values do (`startup`), what is in certificate files (`tls`).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,9 +46,20 @@ pub struct Options {
     /// Configuration file (TOML); flags and environment win over it.
     #[arg(long, env = "BASALT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address of the S3 listener [default: 127.0.0.1:9000].
-    #[arg(long, env = "BASALT_LISTEN", value_name = "ADDRESS:PORT")]
-    pub listen: Option<String>,
+    /// Addresses of the S3 listener, such as [::]:9000 or http://127.0.0.1:9000,https://:9443; without a scheme it is
+    /// https where there is a certificate [default: 127.0.0.1:9000].
+    #[arg(long, env = "BASALT_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
+    pub listen: Vec<String>,
+    /// Certificate chain (PEM), the server's own first. Given several times, clients get the one that names the host
+    /// they ask for, else the first. Read again on SIGHUP and when the file changes.
+    #[arg(long, env = "BASALT_TLS_CERT", value_name = "FILE", value_delimiter = ',')]
+    pub tls_cert: Vec<PathBuf>,
+    /// Private key (PEM) of each --tls-cert, in the same order.
+    #[arg(long, env = "BASALT_TLS_KEY", value_name = "FILE", value_delimiter = ',')]
+    pub tls_key: Vec<PathBuf>,
+    /// Serve https with a certificate made at this start, for a trial: clients must be told not to verify it.
+    #[arg(long, env = "BASALT_TLS_SELF_SIGNED")]
+    pub tls_self_signed: bool,
     /// Address of the admin listener: /healthz, /readyz, /metrics [default: 127.0.0.1:9001].
     #[arg(long, env = "BASALT_ADMIN_LISTEN", value_name = "ADDRESS:PORT")]
     pub admin_listen: Option<String>,
@@ -110,7 +121,10 @@ pub struct ImportOptions {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FileOptions {
-    listen: Option<String>,
+    listen: Option<OneOrMany>,
+    tls_cert: Option<OneOrMany>,
+    tls_key: Option<OneOrMany>,
+    tls_self_signed: bool,
     admin_listen: Option<String>,
     cores: Option<toml::Value>,
     redundancy: Option<String>,
@@ -121,6 +135,56 @@ struct FileOptions {
     drives: Vec<String>,
     root_access_key: Option<String>,
     root_secret_key: Option<String>,
+}
+
+/// A key of the file that may hold a list.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn into_list(self) -> Vec<String> {
+        match self {
+            OneOrMany::One(text) => vec![text],
+            OneOrMany::Many(list) => list,
+        }
+    }
+}
+
+/// One address of the S3 listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// Where.
+    pub address: SocketAddr,
+    /// Whether connections begin with a TLS handshake.
+    pub is_tls: bool,
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", if self.is_tls { "https" } else { "http" }, self.address)
+    }
+}
+
+/// Where certificates come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// The operator's files; the first is for clients that name no host, or another.
+    Files(Vec<CertificateFiles>),
+    /// Made at the start.
+    SelfSigned,
+}
+
+/// A certificate chain and its private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, PEM.
+    pub cert: PathBuf,
+    /// The key, PEM.
+    pub key: PathBuf,
 }
 
 /// The root credentials when the operator chose them.
@@ -141,8 +205,10 @@ impl std::fmt::Debug for RootCredentials {
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// S3 listener.
-    pub listen: SocketAddr,
+    /// S3 listener; at least one address.
+    pub listen: Vec<ListenAddress>,
+    /// Certificates, where an address of `listen` is https.
+    pub certificates: Option<CertificateSource>,
     /// Admin listener.
     pub admin_listen: SocketAddr,
     /// CPUs, one core each.
@@ -199,8 +265,15 @@ impl Config {
         let cores = options.cores.clone().or_else(|| file.cores.as_ref().map(plain));
         let memory = options.memory.clone().or_else(|| file.memory.as_ref().map(plain));
         let domain = options.domain.clone().or(file.domain);
+        let is_self_signed = options.tls_self_signed || file.tls_self_signed;
+        let certificates = certificates(
+            given_paths(&options.tls_cert, file.tls_cert),
+            given_paths(&options.tls_key, file.tls_key),
+            is_self_signed,
+        )?;
         Ok(Config {
-            listen: parse_address("listen", &pick(&options.listen, &file.listen, "127.0.0.1:9000"))?,
+            listen: parse_listen(given(&options.listen, file.listen), certificates.is_some())?,
+            certificates,
             admin_listen: parse_address(
                 "admin-listen",
                 &pick(&options.admin_listen, &file.admin_listen, "127.0.0.1:9001"),
@@ -247,6 +320,63 @@ fn check_metadata(name: &str) -> Result<(), ConfigError> {
         ),
         other => refuse(format!("--metadata {other} is not an engine; write embedded or foundationdb")),
     }
+}
+
+fn given(flags: &[String], file: Option<OneOrMany>) -> Vec<String> {
+    if flags.is_empty() { file.map(OneOrMany::into_list).unwrap_or_default() } else { flags.to_vec() }
+}
+
+fn given_paths(flags: &[PathBuf], file: Option<OneOrMany>) -> Vec<PathBuf> {
+    if flags.is_empty() { given(&[], file).into_iter().map(PathBuf::from).collect() } else { flags.to_vec() }
+}
+
+fn certificates(
+    certs: Vec<PathBuf>,
+    keys: Vec<PathBuf>,
+    is_self_signed: bool,
+) -> Result<Option<CertificateSource>, ConfigError> {
+    if certs.len() != keys.len() {
+        return refuse(format!(
+            "--tls-cert is given {} times and --tls-key {} times; give each certificate its key, in the same order",
+            certs.len(),
+            keys.len()
+        ));
+    }
+    match (certs.is_empty(), is_self_signed) {
+        (true, false) => Ok(None),
+        (true, true) => Ok(Some(CertificateSource::SelfSigned)),
+        (false, true) => refuse("--tls-self-signed is for a trial without --tls-cert; leave one of them out"),
+        (false, false) => {
+            let pair = |(cert, key)| CertificateFiles { cert, key };
+            Ok(Some(CertificateSource::Files(certs.into_iter().zip(keys).map(pair).collect())))
+        }
+    }
+}
+
+fn parse_listen(texts: Vec<String>, has_certificate: bool) -> Result<Vec<ListenAddress>, ConfigError> {
+    let texts = if texts.is_empty() { vec!["127.0.0.1:9000".to_owned()] } else { texts };
+    let mut addresses: Vec<ListenAddress> = Vec::new();
+    for text in &texts {
+        let (rest, is_tls) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => (rest, true),
+            (None, Some(rest)) => (rest, false),
+            (None, None) => (text.as_str(), has_certificate),
+        };
+        if is_tls && !has_certificate {
+            return refuse(format!(
+                "--listen {text} needs a certificate: give --tls-cert and --tls-key, or --tls-self-signed for a trial"
+            ));
+        }
+        let address = parse_address("listen", rest)?;
+        if address.port() != 0 && addresses.iter().any(|other| other.address == address) {
+            return refuse(format!("--listen {address} is named twice; leave one out"));
+        }
+        addresses.push(ListenAddress { address, is_tls });
+    }
+    if has_certificate && !addresses.iter().any(|listen| listen.is_tls) {
+        return refuse("the certificate would not be used: write https:// before an address of --listen");
+    }
+    Ok(addresses)
 }
 
 fn parse_address(option: &str, text: &str) -> Result<SocketAddr, ConfigError> {
@@ -510,11 +640,51 @@ mod tests {
             Options { config: Some(path.clone()), region: Some("here".to_owned()), ..Options::default() };
         let config = Config::load(&flags, &nothing).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(config.listen, "127.0.0.1:7000".parse().unwrap());
+        assert_eq!(config.listen[0].to_string(), "http://127.0.0.1:7000");
         assert_eq!(config.region, "here");
         assert_eq!(config.memory_bytes, 256 << 20);
         assert_eq!(config.admin_listen, "127.0.0.1:9001".parse().unwrap());
         assert_eq!(config.drives, [PathBuf::from("x")]);
+    }
+
+    fn listen(texts: &[&str], has_certificate: bool) -> Result<Vec<String>, String> {
+        let parsed = parse_listen(texts.iter().map(|&text| text.to_owned()).collect(), has_certificate);
+        parsed
+            .map(|list| list.iter().map(ListenAddress::to_string).collect())
+            .map_err(|ConfigError(sentence)| sentence)
+    }
+
+    #[test]
+    fn an_address_is_https_where_there_is_a_certificate_unless_it_says_otherwise() {
+        assert_eq!(listen(&[], false).unwrap(), ["http://127.0.0.1:9000"]);
+        assert_eq!(listen(&["[::]:9000"], true).unwrap(), ["https://[::]:9000"]);
+        assert_eq!(
+            listen(&["http://127.0.0.1:9000", "https://:9443"], true).unwrap(),
+            ["http://127.0.0.1:9000", "https://0.0.0.0:9443"]
+        );
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_served_are_refused_with_the_way_out() {
+        for (texts, has_certificate, word) in [
+            (&["https://:9443"][..], false, "--tls-cert"),
+            (&["http://:9000"], true, "https://"),
+            (&["127.0.0.1:9000", "127.0.0.1:9000"], false, "twice"),
+            (&["ftp://:9000"], false, "ADDRESS:PORT"),
+            (&["localhost"], false, "ADDRESS:PORT"),
+        ] {
+            let refusal = listen(texts, has_certificate).unwrap_err();
+            assert!(refusal.contains(word), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn each_certificate_has_its_key() {
+        let files = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let refusal = certificates(files(&["a", "b"]), files(&["a"]), false).unwrap_err().0;
+        assert!(refusal.contains("2 times") && refusal.contains("1 times"), "{refusal}");
+        assert!(certificates(files(&["a"]), files(&["a"]), true).is_err());
+        assert_eq!(certificates(Vec::new(), Vec::new(), false).unwrap(), None);
     }
 
     #[test]

@@ -14,3 +14,4 @@ pub mod logs;
 pub mod ops;
 pub mod s3;
 pub mod startup;
+pub mod tls;

@@ -83,7 +83,7 @@ fn check_text(config: &Config) -> String {
     format!(
         "the configuration is valid\n  listen        {}\n  admin-listen  {}\n  cores         {:?}\n  drives        {}\n  \
          redundancy    {}+{}\n  region        {}\n  domain        {}\n  memory        {} MiB\n",
-        config.listen,
+        config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         config.admin_listen,
         config.cpus,
         drives.join(" "),

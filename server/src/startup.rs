@@ -23,12 +23,15 @@ use std::time::Duration;
 use fdb_schema::engine::embedded::{self, Embedded, EmbeddedConfig, EmbeddedFactory, OpenReport};
 use fdb_schema::schema::{Metadata, Outcomes, volume_counter_key};
 use futures_channel::oneshot;
+use futures_util::future::join_all;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use shardstore::{Media, Pool, PoolOptions, Store, StoreShared, open_pool};
 use shardstore_reactor::{
     Clock, CoreConfig, CoreExecutor, CoreHandle, Drive, Executor, FileLock, Net, RealDrive, RealDriveFactory,
-    RealNet, flags_in_use, probe, spawn_core, timeout,
+    RealListener, RealNet, flags_in_use, probe, spawn_core, timeout,
 };
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use self::budget::Budget;
 use self::drives::{LockedDrives, lock_drives};
@@ -37,12 +40,13 @@ use self::support::support_facts;
 use crate::admin::{AdminApi, AdminService, InspectorHandle, Phase, Status, inspector, keep_metrics};
 use crate::auth::Accounts;
 use crate::banner::{Screen, facts_from_text, facts_to_text};
-use crate::config::{Config, RootCredentials};
+use crate::config::{CertificateSource, Config, ListenAddress, RootCredentials};
 use crate::drives::{DriveHandle, DriveSet, Keeper, KeeperParts, LogChanges, follow_drives, log_changes};
-use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, serve_listener};
+use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, Protection, TlsAcceptor, serve_listener};
 use crate::keys::MasterKey;
 use crate::ops::{Admission, Core, Exports, GcHandle, MetadataRuns, StoreCatalog, collector};
 use crate::s3::handlers::{S3Config, S3Service};
+use crate::tls::TlsRenewal;
 
 pub use self::offline::fsck;
 pub use self::restore::{RestoreOptions, RestoreReport, import_metadata};
@@ -99,6 +103,8 @@ struct CorePlan {
     config: Config,
     budget: Budget,
     booted: Booted,
+    /// Where an address of the listener is https.
+    tls: Option<TlsAcceptor>,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -109,23 +115,26 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
     probe().map_err(refused)?;
     confine_to(&config.cpus)?;
     raise_file_limit();
-    config.listen = free_port("listen", config.listen)?;
+    for listen in &mut config.listen {
+        listen.address = free_port("listen", listen.address)?;
+    }
     config.admin_listen = free_port("admin-listen", config.admin_listen)?;
+    let renewal = TlsRenewal::start(&config).map_err(refused)?;
     let mut locked = lock_drives(&config.drives)?;
     let metrics = PrometheusBuilder::new()
         .install_recorder()
         .map_err(|source| StartError(format!("metrics cannot be set up: {source}")))?;
     let status = Arc::new(Status::default());
     let budget = Budget::new(config.memory_bytes, config.cpus.len());
-    let mut signals =
-        signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])
-            .map_err(|source| StartError(format!("signals cannot be caught: {source}")))?;
-    spawn_admin(&config, Arc::clone(&status), metrics)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|source| StartError(format!("signals cannot be caught: {source}")))?;
+    spawn_admin(&config, Arc::clone(&status), metrics, renewal.clone())?;
 
     let (metadata_thread, booted) = boot(&config, &budget, &locked)?;
     status.set_live(Gauges::new(Arc::clone(&booted.shared), booted.metadata.clone(), budget.bufs()));
     let mut running = Running { cores: Vec::new(), metadata_thread, booted: booted.clone() };
-    let plan = CorePlan { index: 0, config: config.clone(), budget, booted: booted.clone() };
+    let tls = renewal.as_ref().map(|renewal| TlsAcceptor::new(renewal.current()));
+    let plan = CorePlan { index: 0, config: config.clone(), budget, booted: booted.clone(), tls };
     let first = spawn_first_core(plan.clone(), &mut running)?;
     for index in 1..config.cpus.len() {
         spawn_other_core(CorePlan { index, ..plan.clone() }, &first.accounts, &mut running)?;
@@ -143,11 +152,24 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
     status.enter(Phase::Ready);
     print_screen(&config, &booted, &first);
 
-    let signal = signals.forever().next();
+    let signal = wait_for_stop(&mut signals, renewal.as_deref());
     tracing::info!(signal, "stopping: finishing what is under way");
     status.enter(Phase::Stopping);
     running.stop();
     Ok(())
+}
+
+/// Reads certificates again at each SIGHUP, and returns the signal that ends the process.
+fn wait_for_stop(signals: &mut Signals, renewal: Option<&TlsRenewal>) -> Option<i32> {
+    signals.forever().find(|&signal| {
+        if signal == SIGHUP {
+            match renewal {
+                Some(renewal) => renewal.reload(),
+                None => tracing::info!("SIGHUP: there is no certificate to read again"),
+            }
+        }
+        signal != SIGHUP
+    })
 }
 
 /// The threads of the process and how to end them.
@@ -220,7 +242,12 @@ fn free_port(option: &str, address: SocketAddr) -> Result<SocketAddr, StartError
     })
 }
 
-fn spawn_admin(config: &Config, status: Arc<Status>, metrics: PrometheusHandle) -> Result<(), StartError> {
+fn spawn_admin(
+    config: &Config,
+    status: Arc<Status>,
+    metrics: PrometheusHandle,
+    renewal: Option<Arc<TlsRenewal>>,
+) -> Result<(), StartError> {
     let address = config.admin_listen;
     let (sender, receiver) = mpsc::channel();
     let thread = spawn_core(CoreConfig::new(None, "admin"), move |executor| async move {
@@ -231,9 +258,12 @@ fn spawn_admin(config: &Config, status: Arc<Status>, metrics: PrometheusHandle) 
         };
         drop(sender.send(Ok(())));
         executor.spawn(keep_metrics(executor.clone(), metrics.clone()));
+        if let Some(renewal) = renewal {
+            executor.spawn(renewal.watch(executor.clone()));
+        }
         let service = AdminService::new(status, metrics, executor.clone());
         let context = CoreContext::new(executor, ConnectionLimits::default(), AcceptLimits::default());
-        serve_listener(listener, context, service).await;
+        serve_listener(listener, Protection::Plain, context, service).await;
     });
     thread.map_err(refused)?;
     match receiver.recv() {
@@ -501,12 +531,9 @@ async fn serve_core(
     executor: CoreExecutor,
     listening: impl FnOnce(Result<(), StartError>),
 ) {
-    let address = plan.config.listen;
-    let listener = match RealNet.listen(address).await {
-        Ok(listener) => listener,
-        Err(source) => {
-            return listening(Err(StartError(format!("cannot listen on --listen {address}: {source}"))));
-        }
+    let listeners = match listen_all(plan).await {
+        Ok(listeners) => listeners,
+        Err(error) => return listening(Err(error)),
     };
     ops.spawn_background(plan.index == 0);
     let s3 = S3Config {
@@ -514,9 +541,15 @@ async fn serve_core(
         domains: plan.config.domain.iter().cloned().collect(),
     };
     let service = Rc::new(S3Service::new(ops.clone(), accounts.on_core(), s3));
-    let context = CoreContext::new(executor.clone(), ConnectionLimits::default(), plan.budget.accept());
+    let context = CoreContext::new(
+        executor.clone(),
+        ConnectionLimits::default(),
+        plan.budget.accept(plan.tls.is_some()),
+    );
     listening(Ok(()));
-    let serving = serve_listener(listener, Rc::clone(&context), service);
+    let serving = join_all(listeners.into_iter().map(|(listener, protection)| {
+        serve_listener(listener, protection, Rc::clone(&context), Rc::clone(&service))
+    }));
     let stopping = async {
         // Told, or the main thread is gone: both mean stop.
         stopped.await.unwrap_or_default();
@@ -529,6 +562,20 @@ async fn serve_core(
     }
 }
 
+/// This core's socket of every address.
+async fn listen_all(plan: &CorePlan) -> Result<Vec<(RealListener, Protection)>, StartError> {
+    let mut listeners = Vec::new();
+    for ListenAddress { address, is_tls } in &plan.config.listen {
+        let listener = RealNet
+            .listen(*address)
+            .await
+            .map_err(|source| StartError(format!("cannot listen on --listen {address}: {source}")))?;
+        let acceptor = plan.tls.clone().filter(|_| *is_tls);
+        listeners.push((listener, acceptor.map_or(Protection::Plain, Protection::Tls)));
+    }
+    Ok(listeners)
+}
+
 fn screen(config: &Config, booted: &Booted, first: &First) -> Screen {
     let present = booted.pool.members().iter().filter(|member| member.drive.is_some());
     Screen {
@@ -539,7 +586,8 @@ fn screen(config: &Config, booted: &Booted, first: &First) -> Screen {
         ring_flags: flags_in_use(),
         kernel: shardstore_erasure::Kernel::detect().name().to_owned(),
         memory_bytes: config.memory_bytes,
-        listen: config.listen,
+        listen: config.listen.clone(),
+        is_self_signed: config.certificates == Some(CertificateSource::SelfSigned),
         admin_listen: config.admin_listen,
         region: config.region.clone(),
         access_key: first.credentials.access_key.clone(),

@@ -1,7 +1,8 @@
 """Fixtures shared by every client: a server, an endpoint, a bucket of one's own.
 
 `server` is one running server with one drive, shared by the session; `new_server` makes servers to
-order and is for tests that kill, restart or count. With E2E_ENDPOINT set (and E2E_ACCESS_KEY,
+order and is for tests that kill, restart or count. A test or file marked `over_https` runs twice, over http and over
+https to the same server; clients trust its certificate authority by environment variables. With E2E_ENDPOINT set (and E2E_ACCESS_KEY,
 E2E_SECRET_KEY) `server` is that one, and E2E_PEER may name a product whose known differences from AWS
 are then excused by the marker `differs`.
 """
@@ -14,6 +15,7 @@ import threading
 
 import boto3
 import pytest
+import trustme
 from botocore.config import Config
 
 import server as basalt
@@ -27,6 +29,12 @@ PEER = os.environ.get("E2E_PEER", "")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "differs(peer, reason): a peer is known to differ from AWS here")
+    config.addinivalue_line("markers", "over_https: runs over http and over https")
+
+
+def pytest_generate_tests(metafunc):
+    if metafunc.definition.get_closest_marker("over_https") and "E2E_ENDPOINT" not in os.environ:
+        metafunc.parametrize("server", ["http", "https"], indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(items):
@@ -47,14 +55,46 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(scope="session")
-def server():
+def authority():
+    """A certificate authority that every client of this session trusts, and no one else."""
+    authority = trustme.CA()
+    basalt.SCRATCH.mkdir(parents=True, exist_ok=True)
+    authority.cert_pem.write_to_path(str(basalt.CA_PATH))
+    os.environ.update(basalt.TRUST)
+    return authority
+
+
+@pytest.fixture(scope="session")
+def certificate(authority):
+    """(certificate file, key file) for the names that the tests call servers by."""
+    return make_certificate(authority, "shared", "localhost", "127.0.0.1", "::1", "s3.test", "*.s3.test")
+
+
+def make_certificate(authority, name, *hosts):
+    issued = authority.issue_cert(*hosts)
+    cert, key = basalt.SCRATCH / f"{name}.pem", basalt.SCRATCH / f"{name}.key"
+    cert.unlink(missing_ok=True)
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(str(cert), append=True)
+    issued.private_key_pem.write_to_path(str(key))
+    return cert, key
+
+
+@pytest.fixture(scope="session")
+def shared(certificate):
     if "E2E_ENDPOINT" in os.environ:
         yield basalt.External(os.environ["E2E_ENDPOINT"])
         return
-    one = basalt.Server("shared", drives=1, memory=SHARED_MEMORY_BYTES, args=["--domain", "s3.test"])
+    args = ["--domain", "s3.test"]
+    one = basalt.Server("shared", drives=1, memory=SHARED_MEMORY_BYTES, args=args, tls=certificate)
     one.start()
     yield one
     one.remove()
+
+
+@pytest.fixture(scope="session")
+def server(request, shared):
+    return shared.over_tls() if getattr(request, "param", "http") == "https" else shared
 
 
 @pytest.fixture(scope="module")

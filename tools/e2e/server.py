@@ -5,6 +5,7 @@ to stderr is kept in a file and shown when its start fails. With E2E_ENDPOINT se
 else's: `External` answers the same questions, and tests that need the process skip and say so.
 """
 
+import copy
 import os
 import pathlib
 import shutil
@@ -46,9 +47,16 @@ def until(condition, deadline_s, what):
         time.sleep(0.05)
 
 
+# Trusted by every client, through the variables below: Go, minio-py and curl read the first, botocore the second.
+CA_PATH = SCRATCH / "ca.pem"
+TRUST = {"SSL_CERT_FILE": str(CA_PATH), "AWS_CA_BUNDLE": str(CA_PATH)}
+
+
 def clean_env(**more):
     """The caller's environment without settings that would reach into a server or a client."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("BASALT_", "AWS_", "RCLONE_", "S3_"))}
+    if CA_PATH.exists():
+        env.update(TRUST)
     env.update({k: str(v) for k, v in more.items()})
     return env
 
@@ -59,6 +67,7 @@ class External:
     external = True
 
     def __init__(self, endpoint):
+        self.secure = endpoint.startswith("https://")
         self.endpoint = endpoint.rstrip("/")
         host = self.endpoint.split("//", 1)[1]
         self.host, port = host.rsplit(":", 1)
@@ -71,15 +80,17 @@ class Server:
 
     external = False
 
-    def __init__(self, name, drives=1, redundancy=None, memory=None, env=None, args=()):
+    def __init__(self, name, drives=1, redundancy=None, memory=None, env=None, args=(), tls=None):
+        """`tls` is (certificate file, key file): the server then listens for https too, see `over_tls`."""
         self.root = SCRATCH / name
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir(parents=True)
         self.drives = [self.root / f"d{i + 1}" for i in range(drives)]
         self.redundancy, self.memory = redundancy, memory
-        self.env, self.args = dict(env or {}), list(args)
+        self.env, self.args, self.tls = dict(env or {}), list(args), tls
+        self.secure = False
         self.host = "127.0.0.1"
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port, self.tls_port = free_port(), free_port(), free_port()
         self.endpoint = f"http://{self.host}:{self.port}"
         self.admin = f"http://{self.host}:{self.admin_port}"
         self.log_path = self.root / "stderr.log"
@@ -90,8 +101,18 @@ class Server:
     def pid(self):
         return self.process.pid
 
+    def over_tls(self):
+        """This server as those see it who come by https; it is started and stopped as the other."""
+        other = copy.copy(self)
+        other.port, other.secure = self.tls_port, True
+        other.endpoint = f"https://{self.host}:{self.tls_port}"
+        return other
+
     def command(self):
-        command = [str(BINARY), "serve", "--listen", f"{self.host}:{self.port}"]
+        command = [str(BINARY), "serve", "--listen", f"http://{self.host}:{self.port}"]
+        if self.tls:
+            command += ["--listen", f"https://{self.host}:{self.tls_port}"]
+            command += ["--tls-cert", str(self.tls[0]), "--tls-key", str(self.tls[1])]
         command += ["--admin-listen", f"{self.host}:{self.admin_port}"]
         if self.redundancy:
             command += ["--redundancy", self.redundancy]

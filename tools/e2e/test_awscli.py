@@ -50,6 +50,7 @@ def test_make_bucket_list_and_remove_bucket(aws):
     assert "awscli-mb-rb" not in aws("s3", "ls").stdout
 
 
+@pytest.mark.over_https
 def test_cp_small_and_multipart_both_ways(aws, module_bucket, tmp_path):
     for name, size in (("small", 1000), ("empty", 0), ("large", 23 * MIB + 1)):
         path = tmp_path / name

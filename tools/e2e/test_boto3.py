@@ -90,6 +90,7 @@ def test_everything_in_a_missing_bucket_is_no_such_bucket(s3):
 SIZES = [0, 1, 4095, 4096, 4097, 65471, 65472, 65473, 1 * MIB - 1, 1 * MIB, 5 * MIB + 3]
 
 
+@pytest.mark.over_https
 @pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
 @pytest.mark.parametrize("size", SIZES)
 def test_put_get_head_and_delete_round_trip(server, s3, module_bucket, size, checksums):
@@ -165,6 +166,7 @@ def test_metadata_over_two_kib_is_refused(s3, module_bucket):
     )
 
 
+@pytest.mark.over_https
 @pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "SHA1", "SHA256", "CRC64NVME"])
 def test_stored_checksums_are_returned_when_asked_for(server, s3, module_bucket, algorithm):
     if algorithm in ("CRC32C", "CRC64NVME"):
@@ -187,6 +189,7 @@ def test_stored_checksums_are_returned_when_asked_for(server, s3, module_bucket,
     assert s3.get_object(**where)["Body"].read() == b"123456789"
 
 
+@pytest.mark.over_https
 def test_upload_and_download_fileobj(s3, module_bucket, tmp_path):
     for size in (0, 10, 9 * MIB + 7):
         body = noise(size, size)
@@ -279,6 +282,7 @@ def test_a_malformed_or_multiple_range_is_the_whole_object(s3, ranged, text):
     assert answer["Body"].read() == ranged[1]
 
 
+@pytest.mark.over_https
 def test_conditional_reads(s3, module_bucket):
     where = {"Bucket": module_bucket, "Key": "conditional"}
     etag = s3.put_object(**where, Body=b"body")["ETag"]
@@ -353,6 +357,7 @@ def test_racing_creators_have_one_winner(server, module_bucket):
     assert s3_client(server).get_object(**where)["Body"].read() == str(won[0]).encode()
 
 
+@pytest.mark.over_https
 def test_presigned_get_overrides_response_headers(server, s3, module_bucket):
     client = s3_client(server, signature_version="s3v4")
     where = {"Bucket": module_bucket, "Key": "presigned key+%.txt"}
@@ -377,6 +382,7 @@ def test_presigned_get_overrides_response_headers(server, s3, module_bucket):
     assert caught.value.code == 403
 
 
+@pytest.mark.over_https
 def test_presigned_put_then_get(server, module_bucket):
     client = s3_client(server, signature_version="s3v4")
     where = {"Bucket": module_bucket, "Key": "presigned-put"}
@@ -622,6 +628,7 @@ def composite(parts):
     return f'"{digest}-{len(parts)}"'
 
 
+@pytest.mark.over_https
 @pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
 def test_transfer_manager_uploads_in_parts(server, module_bucket, checksums):
     client = s3_client(server, request_checksum_calculation=checksums, response_checksum_validation=checksums)
@@ -771,6 +778,7 @@ def test_tags_over_a_limit_are_refused_and_change_nothing(s3, module_bucket):
     refused(lambda: s3.put_object_tagging(Bucket=module_bucket, Key="none", Tagging=tag_set(a="b")), 404, "NoSuchKey")
 
 
+@pytest.mark.over_https
 @pytest.mark.parametrize("algorithm", [None, "CRC32", "SHA256"])
 def test_the_transfer_manager_copies_a_large_object_in_parts(s3, module_bucket, bucket, algorithm):
     """`client.copy` and `aws s3 cp` between buckets do this by themselves from 8 MiB on."""

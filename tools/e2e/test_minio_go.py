@@ -23,11 +23,13 @@ def program():
     return path
 
 
+@pytest.mark.over_https
 def test_minio_go(server, program):
     env = basalt.clean_env(
         E2E_ENDPOINT=f"{server.host}:{server.port}",
         E2E_ACCESS_KEY=basalt.ACCESS_KEY,
         E2E_SECRET_KEY=basalt.SECRET_KEY,
+        E2E_SECURE="true" if server.secure else "false",
     )
     done = subprocess.run([program], env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -23,7 +23,7 @@ def minio(server):
         endpoint=f"{server.host}:{server.port}",
         access_key=basalt.ACCESS_KEY,
         secret_key=basalt.SECRET_KEY,
-        secure=False,
+        secure=server.secure,
     )
 
 
@@ -46,6 +46,7 @@ def test_buckets(minio):
     assert not minio.bucket_exists("minio-py-bucket")
 
 
+@pytest.mark.over_https
 def test_put_get_and_stat(minio, module_bucket):
     for size in (0, 1000, 11 * MIB):
         body = noise(size, size)
@@ -57,6 +58,7 @@ def test_put_get_and_stat(minio, module_bucket):
         assert (stat.size, stat.content_type, stat.metadata["x-amz-meta-k"]) == (size, "text/x", "v")
 
 
+@pytest.mark.over_https
 def test_put_of_unknown_length_goes_in_parts(minio, module_bucket):
     body = noise(11 * MIB, 1)
     minio.put_object(module_bucket, "unknown", io.BytesIO(body), -1, part_size=5 * MIB)
@@ -64,6 +66,7 @@ def test_put_of_unknown_length_goes_in_parts(minio, module_bucket):
     assert minio.stat_object(module_bucket, "unknown").etag.endswith("-3")
 
 
+@pytest.mark.over_https
 def test_files_and_ranges(minio, module_bucket, tmp_path):
     path = tmp_path / "f"
     path.write_bytes(noise(300_000))
@@ -98,6 +101,7 @@ def test_copy(minio, module_bucket):
     assert minio.stat_object(module_bucket, "copy-to").metadata["x-amz-meta-new"] == "1"
 
 
+@pytest.mark.over_https
 def test_presigned(minio, module_bucket):
     hour = datetime.timedelta(hours=1)
     url = minio.presigned_put_object(module_bucket, "pre signed", expires=hour)

@@ -49,6 +49,7 @@ def test_mkdir_lsd_and_rmdir(rclone):
     assert "rclone-mkdir" not in rclone("lsd", "e2e:").stdout
 
 
+@pytest.mark.over_https
 def test_sync_up_check_and_sync_down(rclone, module_bucket, tmp_path):
     tree = small_tree(tmp_path / "tree", files=300)
     where = f"e2e:{module_bucket}/tree"
@@ -89,6 +90,7 @@ def test_copyto_moveto_and_lsjson(rclone, module_bucket, tmp_path):
     assert rclone("cat", "--offset", "100", "--count", "50", f"{where}/moved", text=False).stdout == path.read_bytes()[100:150]
 
 
+@pytest.mark.over_https
 def test_rcat_streams_without_a_length(rclone, module_bucket):
     body = noise(6 * MIB, 2)
     rclone("--streaming-upload-cutoff", "1M", "rcat", f"e2e:{module_bucket}/rcat", input=body, text=False)

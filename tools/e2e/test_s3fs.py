@@ -21,6 +21,7 @@ def fs(server):
     )
 
 
+@pytest.mark.over_https
 def test_open_write_and_read(fs, module_bucket):
     for size in (0, 100, 12 * MIB):
         path, body = f"{module_bucket}/files/{size}", noise(size, size)
@@ -32,6 +33,7 @@ def test_open_write_and_read(fs, module_bucket):
         assert fs.cat_file(path) == body
 
 
+@pytest.mark.over_https
 def test_seek_and_read_ranges(fs, module_bucket):
     body, path = noise(4 * MIB, 4), f"{module_bucket}/seek"
     fs.pipe_file(path, body)

@@ -48,6 +48,7 @@ def test_make_bucket_and_remove_bucket(s5cmd):
     assert "s5cmd-mb-rb" not in s5cmd("ls").stdout
 
 
+@pytest.mark.over_https
 def test_cp_in_parts_both_ways(s5cmd, module_bucket, tmp_path):
     path = tmp_path / "large"
     path.write_bytes(noise(33 * MIB + 5))
@@ -79,6 +80,7 @@ def test_sync_uploads_only_what_changed_and_deletes(s5cmd, module_bucket, tmp_pa
     assert compare(tree, tmp_path / "back") == 59
 
 
+@pytest.mark.over_https
 def test_pipe_cat_head_and_du(s5cmd, module_bucket):
     body = noise(7 * MIB, 3)
     where = f"s3://{module_bucket}/piped key+%"

@@ -57,6 +57,7 @@ def in_transfer_chunks(body, size=10_000):
     return b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in pieces(body, size)) + b"0\r\n\r\n"
 
 
+@pytest.mark.over_https
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [0, 1, 8192, 65536, 65537, 200_000, 5 * MIB + 1])
 def test_a_body_is_decoded(connect, module_bucket, kind, size):
@@ -195,6 +196,7 @@ def test_the_decoded_length_must_be_true(connect, module_bucket, declared):
     absent(connect, path)
 
 
+@pytest.mark.over_https
 @pytest.mark.differs("minio", "it wants a length")
 def test_curl_uploads_a_pipe_by_presigned_url(server, s3, module_bucket):
     """As WebDataset writes: `curl -X PUT -T -`, chunked, no length, long-lived presigned URL."""
@@ -207,6 +209,7 @@ def test_curl_uploads_a_pipe_by_presigned_url(server, s3, module_bucket):
     assert subprocess.run(["curl", "-fsSL", url], capture_output=True, check=True).stdout == body
 
 
+@pytest.mark.over_https
 def test_curl_uploads_and_reads_a_file_by_presigned_url(server, module_bucket, tmp_path):
     path = tmp_path / "f"
     path.write_bytes(noise(3 * MIB))

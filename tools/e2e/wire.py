@@ -6,6 +6,7 @@ Libraries hide what these tests are about (100-continue, pipelining, broken fram
 import hashlib
 import re
 import socket
+import ssl
 import struct
 
 import sigv4
@@ -36,6 +37,8 @@ class Wire:
         self.signer = signer
         self.socket = socket.create_connection((server.host, server.port), timeout=timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if server.secure:
+            self.socket = ssl.create_default_context().wrap_socket(self.socket, server_hostname="localhost")
         self.buffer = b""
 
     def __enter__(self):

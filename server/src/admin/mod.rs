@@ -156,6 +156,7 @@ impl<E: Executor> Service<E> for AdminService<E> {
             Arrival::BadHead(error) => text(error.status(), "bad request\n"),
             Arrival::SlowHead => text(408, "request timeout\n"),
             Arrival::TooManyConnections => text(503, "too many connections\n"),
+            Arrival::PlainHttp => text(400, "plain HTTP was sent to an HTTPS port\n"),
             Arrival::PayloadFailed => text(500, "internal error\n"),
         }
     }

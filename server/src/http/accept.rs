@@ -1,18 +1,21 @@
 //! The accept loop of one core.
-//! Invariants: a core has at most `connections_max` connections and a few more being told so; an error of one
-//! accept does not end the loop; after the stop signal nothing is accepted and what is in flight finishes.
-//! Not here: the connection (`connection`).
+//! Invariants: a core has at most `connections_max` connections and a few more being told so, `handshakes_max` of them
+//! in a TLS handshake; an error of one accept does not end the loop; after the stop signal nothing is accepted and what
+//! is in flight finishes.
+//! Not here: the connection (`connection`), what it runs over (`transport`).
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use shardstore_reactor::{Executor, Listener};
+use shardstore_reactor::{Executor, Listener, Stream};
 
-use super::connection::{CoreContext, Service, refuse_connection, serve_connection};
+use super::connection::{Arrival, CoreContext, Service, refuse_connection, serve_connection};
+use super::transport::{Opened, Protection, count_handshake};
 
 /// Limits of accepting.
 #[derive(Clone, Copy, Debug)]
@@ -21,11 +24,14 @@ pub struct AcceptLimits {
     pub connections_max: usize,
     /// Connections being refused at once; past them a connection is dropped without a word.
     pub refusals_max: usize,
+    /// TLS handshakes at once, each about half a millisecond of the core and 20 KiB: half a second of work is far from
+    /// the deadline of a handshake. Past them a connection is dropped without a word.
+    pub handshakes_max: usize,
 }
 
 impl Default for AcceptLimits {
     fn default() -> AcceptLimits {
-        AcceptLimits { connections_max: 10_000, refusals_max: 64 }
+        AcceptLimits { connections_max: 10_000, refusals_max: 64, handshakes_max: 1_000 }
     }
 }
 
@@ -35,11 +41,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepts until `context.deadlines.stop()`, then returns once every connection has ended.
 pub async fn serve_listener<L: Listener, E: Executor, V: Service<E>>(
     listener: L,
+    protection: Protection,
     context: Rc<CoreContext<E>>,
     service: Rc<V>,
 ) {
-    let live = Rc::new(LiveCount::default());
-    let refusing = Rc::new(LiveCount::default());
+    let AcceptCounts { live, refusing, shaking } = &context.counts;
     while !context.deadlines.is_stopping() {
         let accept = std::pin::pin!(listener.accept());
         let stopped = std::pin::pin!(context.deadlines.stopped());
@@ -52,31 +58,68 @@ pub async fn serve_listener<L: Listener, E: Executor, V: Service<E>>(
                 continue;
             }
         };
-        if live.count() < context.accept.connections_max {
-            let place = live.enter();
-            let serve = serve_connection(stream, peer, Rc::clone(&context), Rc::clone(&service));
-            context.executor.spawn(async move {
-                serve.await;
-                drop(place);
-            });
-        } else if refusing.count() < context.accept.refusals_max {
-            let place = refusing.enter();
-            let refuse = refuse_connection(stream, peer, Rc::clone(&context), Rc::clone(&service));
-            context.executor.spawn(async move {
-                refuse.await;
-                drop(place);
-            });
+        if protection.is_tls() && shaking.count() >= context.accept.handshakes_max {
+            count_handshake("too_many");
+            continue;
         }
+        let (place, why) = if live.count() < context.accept.connections_max {
+            (live.enter(), None)
+        } else if refusing.count() < context.accept.refusals_max {
+            (refusing.enter(), Some(Arrival::TooManyConnections))
+        } else {
+            continue;
+        };
+        let shake = protection.is_tls().then(|| shaking.enter());
+        let protection = protection.clone();
+        let connection =
+            serve_accepted(stream, peer, protection, shake, Rc::clone(&context), Rc::clone(&service), why);
+        context.executor.spawn(async move {
+            connection.await;
+            drop(place);
+        });
     }
     drop(listener);
     live.emptied().await;
+}
+
+/// One connection from its handshake to its end; `why` it is refused, if it is.
+async fn serve_accepted<S: Stream, E: Executor, V: Service<E>>(
+    stream: S,
+    peer: SocketAddr,
+    protection: Protection,
+    shake: Option<Place>,
+    context: Rc<CoreContext<E>>,
+    service: Rc<V>,
+    why: Option<Arrival>,
+) {
+    // Boxed: a handshake holds far more than the idle connection that it becomes.
+    let opened = Box::pin(protection.open(stream, &context)).await;
+    drop(shake);
+    match (opened, why) {
+        (Opened::Ready(stream), None) => serve_connection(stream, peer, context, service).await,
+        (Opened::Ready(stream), Some(why)) => {
+            refuse_connection(stream, peer, context, service, why).await;
+        }
+        (Opened::PlainHttp(stream), _) => {
+            refuse_connection(stream, peer, context, service, Arrival::PlainHttp).await;
+        }
+        (Opened::Gone, _) => {}
+    }
+}
+
+/// The connections of a core, whichever listener they came by.
+#[derive(Default)]
+pub(super) struct AcceptCounts {
+    live: Rc<LiveCount>,
+    refusing: Rc<LiveCount>,
+    shaking: Rc<LiveCount>,
 }
 
 /// How many connections there are, and who waits for there to be none.
 #[derive(Default)]
 struct LiveCount {
     count: Cell<usize>,
-    waker: RefCell<Option<Waker>>,
+    wakers: RefCell<Vec<Waker>>,
 }
 
 impl LiveCount {
@@ -94,7 +137,7 @@ impl LiveCount {
             if self.count.get() == 0 {
                 return Poll::Ready(());
             }
-            *self.waker.borrow_mut() = Some(cx.waker().clone());
+            self.wakers.borrow_mut().push(cx.waker().clone());
             Poll::Pending
         })
         .await;
@@ -110,10 +153,8 @@ impl Drop for Place {
         let count = self.of.count.get();
         assert!(count > 0);
         self.of.count.set(count - 1);
-        if count == 1
-            && let Some(waker) = self.of.waker.borrow_mut().take()
-        {
-            waker.wake();
+        if count == 1 {
+            self.of.wakers.take().into_iter().for_each(Waker::wake);
         }
     }
 }

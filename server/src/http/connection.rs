@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::join;
 use shardstore_reactor::{Executor, Stream};
 
-use super::accept::AcceptLimits;
+use super::accept::{AcceptCounts, AcceptLimits};
 use super::arena::{HttpDate, IdSource, OutputArena, RequestIds};
 use super::body::{BodyError, FrameDecoder, Framed};
 use super::deadline::{DeadlineSlot, Deadlines, Interrupt};
@@ -37,6 +37,8 @@ pub struct ConnectionLimits {
     pub head: HeadLimits,
     /// Without a request: longer than the 90 s after which Go clients drop idle connections themselves.
     pub idle: Duration,
+    /// From accepting to the end of a TLS handshake, which is two round trips: a slow link has 5 s for each.
+    pub handshake: Duration,
     /// From a head's first byte to its last.
     pub head_time: Duration,
     /// A body must bring `body_progress_bytes` in each such time spent waiting for it.
@@ -54,6 +56,7 @@ impl Default for ConnectionLimits {
         ConnectionLimits {
             head: HeadLimits::default(),
             idle: Duration::from_secs(180),
+            handshake: Duration::from_secs(10),
             head_time: Duration::from_secs(20),
             body_window: Duration::from_secs(30),
             body_progress_bytes: 4096,
@@ -72,6 +75,8 @@ pub enum Arrival {
     SlowHead,
     /// The core has as many connections as it may.
     TooManyConnections,
+    /// Plain HTTP where TLS was due.
+    PlainHttp,
     /// The payload failed before its first byte.
     PayloadFailed,
 }
@@ -103,6 +108,7 @@ pub struct CoreContext<E> {
     pub accept: AcceptLimits,
     /// Time limits, and the signal to stop.
     pub deadlines: Deadlines,
+    pub(super) counts: AcceptCounts,
     ids: IdSource,
     arena: OutputArena,
     date: HttpDate,
@@ -117,6 +123,7 @@ impl<E: Executor> CoreContext<E> {
             limits,
             accept,
             deadlines: Deadlines::new(),
+            counts: AcceptCounts::default(),
             ids,
             arena: OutputArena::default(),
             date: HttpDate::default(),
@@ -124,8 +131,8 @@ impl<E: Executor> CoreContext<E> {
     }
 
     /// Ids of a request of `peer`.
-    pub fn new_ids(&self, peer: SocketAddr) -> RequestIds {
-        self.ids.next(peer)
+    pub fn new_ids(&self, peer: SocketAddr, is_secure: bool) -> RequestIds {
+        self.ids.next(peer, is_secure)
     }
 
     fn format_head<P>(&self, ids: &RequestIds, response: &Response<P>, ending: Ending) -> Bytes {
@@ -215,16 +222,17 @@ pub async fn serve_connection<S: Stream, E: Executor, V: Service<E>>(
     drop(wire.slot.within(wire.context.limits.linger, false, wire.stream.shutdown()).await);
 }
 
-/// A connection refused for load: one response, then the end.
+/// A connection that is refused before its first request: one response, then the end.
 pub(super) async fn refuse_connection<S: Stream, E: Executor, V: Service<E>>(
     stream: S,
     peer: SocketAddr,
     context: Rc<CoreContext<E>>,
     service: Rc<V>,
+    why: Arrival,
 ) {
     let slot = context.deadlines.slot(&context.executor);
     let mut wire = Wire { stream, buf: BytesMut::new(), slot, context };
-    wire.refuse(peer, &*service, Arrival::TooManyConnections).await;
+    wire.refuse(peer, &*service, why).await;
 }
 
 enum AfterRequest {
@@ -240,7 +248,7 @@ async fn serve_request<S: Stream, E: Executor, V: Service<E>>(
     service: &V,
     head: RequestHead,
 ) -> AfterRequest {
-    let ids = wire.context.new_ids(peer);
+    let ids = wire.context.new_ids(peer, wire.stream.is_secure());
     let mut body = RequestBody {
         frames: FrameDecoder::new(head.framing()),
         owes_continue: head.expects_continue(),
@@ -412,7 +420,7 @@ impl<S: Stream, E: Executor> Wire<S, E> {
 
     /// Answers in place of a request and ends the connection.
     async fn refuse<V: Service<E>>(&mut self, peer: SocketAddr, service: &V, why: Arrival) {
-        let ids = self.context.new_ids(peer);
+        let ids = self.context.new_ids(peer, self.stream.is_secure());
         let response = service.refuse(&ids, why);
         if self.respond(&ids, service, response, Ending::Close, false).await.is_ok() {
             self.linger().await;

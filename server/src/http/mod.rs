@@ -12,6 +12,8 @@ mod head;
 mod response;
 #[cfg(test)]
 pub(crate) mod test_wire;
+mod tls;
+mod transport;
 
 pub use accept::{AcceptLimits, serve_listener};
 pub(crate) use arena::format_http_date;
@@ -22,3 +24,5 @@ pub use deadline::{Deadlines, Interrupt};
 pub use head::{BodyFraming, HeadError, HeadLimits, HeadParse, Method, RequestHead, parse_head};
 pub(crate) use response::DecimalText;
 pub use response::{HeaderText, Payload, PayloadSource, Response, StreamFailed};
+pub use tls::TlsAcceptor;
+pub use transport::Protection;

@@ -161,6 +161,14 @@ impl Client {
         pipe.wake();
     }
 
+    /// The next bytes as they come; empty at the end.
+    pub(crate) async fn raw(&mut self) -> Vec<u8> {
+        if self.received.is_empty() {
+            self.fill().await;
+        }
+        self.received.split().to_vec()
+    }
+
     /// Waits for more bytes; false at the end.
     async fn fill(&mut self) -> bool {
         let piece = poll_fn(|cx| {

@@ -416,6 +416,10 @@ impl From<Arrival> for S3Error {
             }
             Arrival::SlowHead => Code::RequestTimeout.into(),
             Arrival::TooManyConnections => Code::SlowDown.into(),
+            Arrival::PlainHttp => S3Error::with_message(
+                Code::BadRequest,
+                "The plain HTTP request was sent to an HTTPS port; write https:// in the endpoint.",
+            ),
             Arrival::PayloadFailed => Code::InternalError.into(),
         }
     }

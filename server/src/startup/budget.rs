@@ -22,6 +22,8 @@ const MEMTABLE_MAX_BYTES: u64 = 192 * 1024 * 1024;
 const REQUESTS_MAX: u32 = 16_384;
 /// A connection that is idle holds about 4 KiB; at most a sixteenth of the memory goes there.
 const CONNECTION_BYTES: u64 = 4 * 1024;
+/// An idle connection over TLS: rustls keeps 4 KiB of input buffer and about 5 KiB of session and keys.
+const TLS_CONNECTION_BYTES: u64 = 4 * CONNECTION_BYTES;
 
 /// The division of one process's memory.
 #[derive(Clone)]
@@ -71,9 +73,11 @@ impl Budget {
         AdmissionLimits { requests_max: REQUESTS_MAX, memory_bytes: self.requests_bytes_per_core }
     }
 
-    /// For one core's listener.
-    pub(super) fn accept(&self) -> AcceptLimits {
-        AcceptLimits { connections_max: in_memory(self.connections_per_core), ..AcceptLimits::default() }
+    /// For one core's listeners: a connection of TLS is four times one without.
+    pub(super) fn accept(&self, is_tls: bool) -> AcceptLimits {
+        let parts = if is_tls { TLS_CONNECTION_BYTES / CONNECTION_BYTES } else { 1 };
+        let connections_max = in_memory((self.connections_per_core / parts).max(16));
+        AcceptLimits { connections_max, ..AcceptLimits::default() }
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn support_facts(config: &Config, booted: &Booted) -> Value {
         "erasure_kernel": shardstore_erasure::Kernel::detect().name(),
         "ring": flags_in_use().to_string(),
         "configuration": {
-            "listen": config.listen.to_string(),
+            "listen": config.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "admin_listen": config.admin_listen.to_string(),
             "cores": config.cpus,
             "redundancy": config.redundancy.map(|profile| profile.to_string()),

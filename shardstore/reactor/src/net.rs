@@ -39,6 +39,10 @@ pub trait Stream: 'static {
     }
     /// Writes every part in order (vectored where possible).
     fn write_all(&mut self, parts: Vec<Bytes>) -> impl Future<Output = std::io::Result<()>>;
+    /// Whether nobody on the way can read or change what it carries. The default is for streams of plain bytes.
+    fn is_secure(&self) -> bool {
+        false
+    }
     /// Closes the sending side.
     fn shutdown(&mut self) -> impl Future<Output = std::io::Result<()>>;
 }

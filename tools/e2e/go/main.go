@@ -3,7 +3,7 @@
 // Over plain http this SDK signs every part of a body (STREAMING-AWS4-HMAC-SHA256-PAYLOAD), so a server
 // that passes here has decoded aws-chunked bodies and their signatures. It prints one line a check and
 // ends with a non-zero code at the first failure. Its server is told by E2E_ENDPOINT (host:port),
-// E2E_ACCESS_KEY and E2E_SECRET_KEY.
+// E2E_ACCESS_KEY and E2E_SECRET_KEY; E2E_SECURE=true is https.
 package main
 
 import (
@@ -35,11 +35,12 @@ type run struct {
 
 func main() {
 	keys := credentials.NewStaticV4(os.Getenv("E2E_ACCESS_KEY"), os.Getenv("E2E_SECRET_KEY"), "")
-	client, err := minio.New(os.Getenv("E2E_ENDPOINT"), &minio.Options{Creds: keys})
+	secure := os.Getenv("E2E_SECURE") == "true"
+	client, err := minio.New(os.Getenv("E2E_ENDPOINT"), &minio.Options{Creds: keys, Secure: secure})
 	if err != nil {
 		fail("client", err)
 	}
-	trailer, err := minio.New(os.Getenv("E2E_ENDPOINT"), &minio.Options{Creds: keys, TrailingHeaders: true})
+	trailer, err := minio.New(os.Getenv("E2E_ENDPOINT"), &minio.Options{Creds: keys, Secure: secure, TrailingHeaders: true})
 	if err != nil {
 		fail("client with trailing headers", err)
 	}

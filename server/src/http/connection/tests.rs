@@ -8,7 +8,7 @@ use shardstore_sim::{Sim, SimExecutor};
 
 use super::super::test_wire::{Client, TestListener, duplex};
 use super::*;
-use crate::http::{StreamFailed, serve_listener};
+use crate::http::{Protection, StreamFailed, serve_listener};
 
 /// `/echo` answers the body, `/ignore` does not read it, `/stream/N` streams N pieces of 1,000 bytes and
 /// `/broken/N` fails after N of N+1.
@@ -76,6 +76,7 @@ impl<E: Executor> Service<E> for EchoService {
             Arrival::BadHead(error) => error.status(),
             Arrival::SlowHead => 408,
             Arrival::TooManyConnections => 503,
+            Arrival::PlainHttp => 400,
             Arrival::PayloadFailed => 500,
         };
         Response::new(status).with_bytes("text/plain", "refused")
@@ -91,7 +92,7 @@ struct World {
 impl World {
     fn new() -> World {
         let sim = Sim::new(fastrand::u64(..));
-        let accept = AcceptLimits { connections_max: 2, refusals_max: 1 };
+        let accept = AcceptLimits { connections_max: 2, refusals_max: 1, handshakes_max: 1 };
         let context = CoreContext::new(sim.executor(), ConnectionLimits::default(), accept);
         World { sim, context, service: Rc::default() }
     }
@@ -107,6 +108,14 @@ impl World {
     fn connect(&self) -> Client {
         self.connect_with(1 << 20)
     }
+}
+
+async fn serve_plain(
+    listener: TestListener,
+    context: Rc<CoreContext<SimExecutor>>,
+    service: Rc<EchoService>,
+) {
+    serve_listener(listener, Protection::Plain, context, service).await;
 }
 
 const GET: &str = "GET /echo HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -360,7 +369,7 @@ fn a_client_that_vanishes_leaves_nothing_behind() {
 fn connections_over_the_limit_are_told_to_slow_down() {
     let world = World::new();
     let listener = TestListener::default();
-    let serve = serve_listener(listener.clone(), Rc::clone(&world.context), Rc::clone(&world.service));
+    let serve = serve_plain(listener.clone(), Rc::clone(&world.context), Rc::clone(&world.service));
     world.context.executor.spawn(serve);
     world.sim.block_on(async move {
         let mut first = listener.connect();
@@ -384,7 +393,7 @@ fn stopping_ends_idle_connections_and_finishes_what_is_in_flight() {
     let world = World::new();
     let listener = TestListener::default();
     let context = Rc::clone(&world.context);
-    let serve = serve_listener(listener.clone(), Rc::clone(&context), Rc::clone(&world.service));
+    let serve = serve_plain(listener.clone(), Rc::clone(&context), Rc::clone(&world.service));
     let drained = Rc::new(std::cell::Cell::new(false));
     let flag = Rc::clone(&drained);
     context.executor.spawn(async move {

@@ -47,9 +47,12 @@ def until(condition, deadline_s, what):
         time.sleep(0.05)
 
 
-# Trusted by every client, through the variables below: Go, minio-py and curl read the first, botocore the second.
+# Trusted by every client: Go, minio-py and OpenSSL read the first of these variables, botocore the second, curl the
+# third, requests the last.
+# The environment before that, for programs that reach further than the tests do.
+HOST_ENV = dict(os.environ)
 CA_PATH = SCRATCH / "ca.pem"
-TRUST = {"SSL_CERT_FILE": str(CA_PATH), "AWS_CA_BUNDLE": str(CA_PATH)}
+TRUST = dict.fromkeys(("SSL_CERT_FILE", "AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"), str(CA_PATH))
 
 
 def clean_env(**more):

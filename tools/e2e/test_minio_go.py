@@ -16,7 +16,7 @@ def program():
         return os.environ["E2E_GO"]
     assert shutil.which("go"), "Go is needed to build tools/e2e/go"
     path = basalt.TARGET / "e2e-go"
-    env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+    env = {**basalt.HOST_ENV, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false"}
     subprocess.run(
         ["go", "build", "-trimpath", "-o", str(path), "."], cwd=Path(__file__).parent / "go", env=env, check=True
     )

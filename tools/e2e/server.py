@@ -19,7 +19,8 @@ REPO = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPO / "target"))
 BINARY = pathlib.Path(os.environ.get("E2E_BASALT", TARGET / "release" / "basalt"))
 # Drives need a file system with O_DIRECT, which a tmpfs /tmp may lack; target/ is on the disk of the tree.
-SCRATCH = pathlib.Path(os.environ.get("E2E_SCRATCH", TARGET / "e2e"))
+# Tests that run beside each other have a folder each.
+SCRATCH = pathlib.Path(os.environ.get("E2E_SCRATCH", TARGET / "e2e")) / os.environ.get("PYTEST_XDIST_WORKER", "")
 
 ACCESS_KEY = os.environ.get("E2E_ACCESS_KEY", "e2eroot")
 SECRET_KEY = os.environ.get("E2E_SECRET_KEY", "e2e-secret-of-the-tests")

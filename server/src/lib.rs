@@ -12,6 +12,7 @@ pub mod http;
 pub mod keys;
 pub mod logs;
 pub mod ops;
+pub mod policy;
 pub mod s3;
 pub mod startup;
 pub mod tls;

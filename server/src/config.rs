@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 use shardstore_format::Profile;
 
+use crate::policy::Network;
+use crate::s3::bucket_access::Ownership;
+
 /// Memory when nobody says otherwise: 1 GiB, or a quarter of the machine's if that is less.
 const MEMORY_DEFAULT_BYTES: u64 = 1 << 30;
 /// Below this the write buffers of one core do not fit (see `ops::admit`).
@@ -75,6 +78,13 @@ pub struct Options {
     /// Domain of virtual-host style: BUCKET.NAME.
     #[arg(long, env = "BASALT_DOMAIN", value_name = "NAME")]
     pub domain: Option<String>,
+    /// Proxies whose X-Forwarded-For is believed, as networks such as 10.0.0.0/8,192.0.2.7 [default: none].
+    #[arg(long, env = "BASALT_TRUSTED_PROXIES", value_name = "NETWORKS")]
+    pub trusted_proxies: Option<String>,
+    /// Object ownership of buckets that are made without naming one; all but BucketOwnerEnforced let ACLs count
+    /// [default: BucketOwnerEnforced].
+    #[arg(long, env = "BASALT_DEFAULT_OBJECT_OWNERSHIP", value_name = "NAME")]
+    pub default_object_ownership: Option<String>,
     /// Memory for buffers, page cache and memtables, such as 4GiB [default: 1GiB].
     #[arg(long, env = "BASALT_MEMORY", value_name = "BYTES")]
     pub memory: Option<String>,
@@ -130,6 +140,8 @@ struct FileOptions {
     redundancy: Option<String>,
     region: Option<String>,
     domain: Option<String>,
+    trusted_proxies: Option<String>,
+    default_object_ownership: Option<String>,
     memory: Option<toml::Value>,
     metadata: Option<String>,
     drives: Vec<String>,
@@ -219,6 +231,10 @@ pub struct Config {
     pub region: String,
     /// Domain of virtual-host style.
     pub domain: Option<String>,
+    /// Proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<Network>,
+    /// Object ownership of buckets that are made without naming one.
+    pub object_ownership: Ownership,
     /// Memory budget of the process in bytes.
     pub memory_bytes: u64,
     /// Drive directories, in the order given.
@@ -287,6 +303,12 @@ impl Config {
                 .transpose()?,
             region: parse_region(pick(&options.region, &file.region, "us-east-1"))?,
             domain: domain.map(|name| parse_domain(&name)).transpose()?,
+            trusted_proxies: parse_networks(&pick(&options.trusted_proxies, &file.trusted_proxies, ""))?,
+            object_ownership: parse_ownership(&pick(
+                &options.default_object_ownership,
+                &file.default_object_ownership,
+                Ownership::default().name(),
+            ))?,
             memory_bytes: memory.map_or(Ok(default_memory_bytes()), |text| parse_memory(&text))?,
             drives: expand_drives(patterns)?,
             root: root_credentials(environment, file.root_access_key, file.root_secret_key)?,
@@ -407,6 +429,34 @@ fn parse_domain(name: &str) -> Result<String, ConfigError> {
     } else {
         refuse(format!("--domain {name} is not a host name; write one such as s3.example.com"))
     }
+}
+
+fn parse_networks(text: &str) -> Result<Vec<Network>, ConfigError> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| {
+            Network::parse(entry).map_or_else(
+                || {
+                    refuse(format!(
+                        "--trusted-proxies {entry} is not a network; write addresses or networks such as 10.0.0.0/8"
+                    ))
+                },
+                Ok,
+            )
+        })
+        .collect()
+}
+
+fn parse_ownership(name: &str) -> Result<Ownership, ConfigError> {
+    Ownership::of_name(name).map_or_else(
+        || {
+            refuse(format!(
+                "--default-object-ownership {name} is not known; write BucketOwnerEnforced, BucketOwnerPreferred or \
+                 ObjectWriter"
+            ))
+        },
+        Ok,
+    )
 }
 
 /// `4+2` as a profile.
@@ -702,6 +752,22 @@ mod tests {
         let half = |name: &str| (name == "BASALT_ROOT_ACCESS_KEY").then(|| "admin".to_owned());
         let refusal = Config::load(&options(&["x"]), &half).unwrap_err().0;
         assert!(refusal.contains("BASALT_ROOT_SECRET_KEY"), "{refusal}");
+    }
+
+    #[test]
+    fn proxies_and_ownership_are_checked_by_name() {
+        let flags = Options {
+            trusted_proxies: Some("10.0.0.0/8, ::1".to_owned()),
+            default_object_ownership: Some("ObjectWriter".to_owned()),
+            ..options(&["x"])
+        };
+        let config = Config::load(&flags, &nothing).unwrap();
+        assert_eq!(config.trusted_proxies.len(), 2);
+        assert_eq!(config.object_ownership, Ownership::Writer);
+        let flags = Options { trusted_proxies: Some("proxy".to_owned()), ..options(&["x"]) };
+        assert!(Config::load(&flags, &nothing).unwrap_err().0.contains("--trusted-proxies proxy"));
+        let flags = Options { default_object_ownership: Some("mine".to_owned()), ..options(&["x"]) };
+        assert!(Config::load(&flags, &nothing).unwrap_err().0.contains("BucketOwnerEnforced"));
     }
 
     #[test]

@@ -539,6 +539,8 @@ async fn serve_core(
     let s3 = S3Config {
         region: plan.config.region.clone(),
         domains: plan.config.domain.iter().cloned().collect(),
+        trusted_proxies: plan.config.trusted_proxies.clone(),
+        object_ownership: plan.config.object_ownership,
     };
     let service = Rc::new(S3Service::new(ops.clone(), accounts.on_core(), s3));
     let context = CoreContext::new(

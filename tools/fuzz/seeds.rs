@@ -41,6 +41,7 @@ fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("sigv4_header", signed_heads()),
         ("sigv4_query", texts(SIGNED_QUERIES)),
         ("xml", texts(DOCUMENTS)),
+        ("policy", texts(POLICIES)),
         ("range_copy_source", range_copy_sources()),
         ("page", pages()),
         ("volume", volumes()),
@@ -200,3 +201,10 @@ fn extents() -> Vec<Vec<u8>> {
     };
     vec![extent(0, 1, 1), extent(70_000, 900_000, 16), extent(3, 1 << 40, 7)]
 }
+
+const POLICIES: &[&str] = &[
+    r#"{"Version":"2012-10-17","Id":"a","Statement":[{"Sid":"1","Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::bkt/*"}]}"#,
+    r#"{"Version":"2012-10-17","Statement":{"Effect":"Deny","NotPrincipal":{"AWS":["arn:aws:iam::a1:user/anna","a1"]},"NotAction":["s3:Get*","s3:List?ucket"],"NotResource":"arn:aws:s3:::bkt/${aws:username}/*","Condition":{"ForAnyValue:StringLikeIfExists":{"s3:prefix":["${aws:userid, 'x'}/*"]},"DateLessThan":{"aws:CurrentTime":"2026-11-28T00:00:00Z"},"IpAddress":{"aws:SourceIp":["10.0.0.0/8","::1"]},"NumericEquals":{"s3:max-keys":10},"Bool":{"aws:SecureTransport":false},"Null":{"aws:Referer":"true"},"ArnLike":{"aws:PrincipalArn":"arn:aws:iam::*:user/*"},"BinaryEquals":{"aws:UserAgent":"YWI="}}}}"#,
+    "10.0.0.0/8",
+    "[2001:db8::1]:80",
+];

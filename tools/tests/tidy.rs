@@ -297,7 +297,7 @@ fn of_others(identifier: &str) -> bool {
     const STARTS: &[&str] = &["chunks_", "rchunks", "as_chunks", "as_rchunks", "array_chunks"];
     const ENDS: &[&str] = &["first_chunk", "first_chunk_mut", "last_chunk", "last_chunk_mut"];
     NAMES.contains(&identifier)
-        || identifier.contains("PublicAccessBlock")
+        || ["PublicAccessBlock", "public_access_block"].iter().any(|s| identifier.contains(s))
         || STARTS.iter().any(|s| identifier.starts_with(s))
         || ENDS.iter().any(|e| identifier.ends_with(e))
 }

@@ -53,5 +53,5 @@ pub use rename::Rename;
 pub use restore::{Restore, RestoreTarget, volume_of_row};
 pub use retry::{Metadata, Outcomes};
 pub use upload::{Completed, Composed, NewPart, NewUpload, UploadPath};
-pub use value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum, TAGGING_HEADER};
+pub use value::{ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum, TAGGING_HEADER};
 pub use volume::{LiveVolume, Owner};

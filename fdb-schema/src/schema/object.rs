@@ -13,7 +13,7 @@ use super::error::{Failure, Refusal, damaged};
 use super::keyspace::{self, BucketId};
 use super::record::{HINT_EXTENTS_MAX, INLINE_MAX_BYTES, ListedRecord, ObjectRecord, Place};
 use super::retry::Metadata;
-use super::value::{ETag, Header, StoredChecksum, TAGGING_HEADER};
+use super::value::{ACL_HEADER, ETag, Header, StoredChecksum, TAGGING_HEADER};
 use crate::{Engine, Isolation, Transaction};
 
 /// Keys of one transaction of a bulk delete: 100 x (object, header, garbage, usage) rows stay far below 10 MB, and a
@@ -360,6 +360,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             let old = object(txn, target_bucket, copy.key, Isolation::Serializable).await?;
             copy.condition.check(old.as_ref())?;
             let mut target = source.clone();
+            // Who may read the source says nothing of who may read the target.
+            target.headers.retain(|header| header.name != ACL_HEADER);
             target.listed.modified_ms = now_ms;
             target.listed.storage_class.clone_from(&copy.storage_class);
             if let Some(headers) = &copy.replace_headers {

@@ -137,6 +137,9 @@ pub struct StoredChecksum {
 /// The header under which an object keeps its tag set, URL-encoded: set with the object or by itself, copied by a rule of
 /// its own, never returned as it is.
 pub const TAGGING_HEADER: &str = "x-amz-tagging";
+/// The access list of an object that is not its bucket's owner's alone; never one of a client's headers, and never
+/// taken along by a copy.
+pub const ACL_HEADER: &str = "x-basalt-acl";
 
 /// A header that comes back as it was sent: `content-type`, `x-amz-meta-*` and the like.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 pub use fdb_schema::schema::{
-    ChecksumAlgorithm, ChecksumKind, ConfigKind, DOCUMENT_MAX_BYTES, DeleteCondition, ETag, Header,
-    NewBucket, PartOfData as ObjectPart, PartsOfData as ObjectParts, StoredChecksum, TAGGING_HEADER,
+    ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ConfigKind, DOCUMENT_MAX_BYTES, DeleteCondition, ETag,
+    Header, NewBucket, PartOfData as ObjectPart, PartsOfData as ObjectParts, StoredChecksum, TAGGING_HEADER,
     Versioning, WriteCondition,
 };
 

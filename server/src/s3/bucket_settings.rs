@@ -10,6 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::ops::api::{BucketConfigs, BucketInfo, BucketName, ConfigKind, Operations};
+use crate::s3::bucket_access::BucketAccess;
 use crate::s3::error::S3Error;
 
 /// A bucket's parsed configuration. Each part of the protocol adds the field that it needs.
@@ -17,14 +18,17 @@ use crate::s3::error::S3Error;
 pub struct BucketSettings {
     /// The bucket itself.
     pub info: BucketInfo,
+    /// Who may do what in it.
+    pub access: BucketAccess,
     documents: BTreeMap<ConfigKind, Bytes>,
 }
 
 impl BucketSettings {
     /// Parses all documents. They were checked when they were put, so an error means damage: the caller must refuse
     /// the request rather than go on without a rule.
-    fn parse(configs: BucketConfigs) -> Result<BucketSettings, S3Error> {
-        Ok(BucketSettings { info: configs.info, documents: configs.documents })
+    pub(super) fn parse(configs: BucketConfigs) -> Result<BucketSettings, S3Error> {
+        let access = BucketAccess::parse(configs.info.name.as_str(), &configs.documents)?;
+        Ok(BucketSettings { info: configs.info, access, documents: configs.documents })
     }
 
     /// A document as it is kept.
@@ -71,7 +75,11 @@ impl SettingsCache {
     ) -> Result<Rc<BucketSettings>, S3Error> {
         let info = ops.head_bucket(bucket.clone()).await?;
         if info.config_generation == 0 {
-            return Ok(Rc::new(BucketSettings { info, documents: BTreeMap::new() }));
+            return Ok(Rc::new(BucketSettings {
+                info,
+                access: BucketAccess::unset(),
+                documents: BTreeMap::new(),
+            }));
         }
         if let Some(found) = self.halves.borrow_mut().find(bucket, &info) {
             return Ok(found);
@@ -125,7 +133,7 @@ mod tests {
             config_generation,
         };
         let documents = BTreeMap::from([(ConfigKind::Cors, Bytes::from(vec![b'x'; len]))]);
-        Rc::new(BucketSettings { info, documents })
+        Rc::new(BucketSettings { info, access: BucketAccess::unset(), documents })
     }
 
     #[test]

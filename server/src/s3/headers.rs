@@ -104,16 +104,11 @@ pub fn refuse_unbuilt(head: &RequestHead) -> Result<(), S3Error> {
         }
         let rest = name[6..].to_ascii_lowercase();
         let unbuilt = match rest.as_str() {
-            "acl" => {
-                !value.eq_ignore_ascii_case(b"private")
-                    && !value.eq_ignore_ascii_case(b"bucket-owner-full-control")
-            }
             "object-lock-legal-hold" => !value.eq_ignore_ascii_case(b"OFF"),
             "bucket-object-lock-enabled" => value.eq_ignore_ascii_case(b"true"),
             _ => {
                 rest.starts_with("server-side-encryption")
                     || rest.starts_with("copy-source-server-side-encryption")
-                    || rest.starts_with("grant-")
                     || rest.starts_with("object-lock-")
             }
         };
@@ -228,7 +223,6 @@ mod tests {
     fn what_is_not_built_is_refused_and_defaults_are_not() {
         let refused = |fields: &str| refuse_unbuilt(&head("PUT /b/k", fields)).is_err();
         assert!(refused("x-amz-server-side-encryption: AES256\r\n"));
-        assert!(refused("x-amz-acl: public-read\r\n"));
         assert!(refused("x-amz-object-lock-mode: GOVERNANCE\r\n"));
         assert!(!refused(
             "x-amz-acl: private\r\nx-amz-meta-a: b\r\nx-amz-bucket-object-lock-enabled: false\r\n"

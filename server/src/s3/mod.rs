@@ -2,8 +2,11 @@
 //! Invariants: what is parsed once is a type of its own; errors leave through one table (`error`).
 //! Not here: sockets (`http`), signatures (`auth`), what operations do (`ops`).
 
+pub mod acl;
 pub mod address;
+pub mod authorize;
 pub mod body;
+pub mod bucket_access;
 pub mod bucket_settings;
 pub mod checksum;
 pub mod conditions;

@@ -30,6 +30,13 @@ pub fn http_date(unix_ms: u64) -> [u8; 29] {
     crate::http::format_http_date(unix_ms / 1000)
 }
 
+/// Seconds since 1970 of `20130524T000000Z`, the date of a signature.
+pub fn parse_amz_date_s(text: &str) -> Option<u64> {
+    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+    let at = time::PrimitiveDateTime::parse(text, &format).ok()?.assume_utc();
+    u64::try_from(at.unix_timestamp()).ok()
+}
+
 /// Seconds since 1970 of an HTTP or ISO 8601 date.
 pub fn parse_date_s(text: &str) -> Option<u64> {
     let text = text.trim();

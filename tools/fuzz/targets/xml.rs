@@ -2,8 +2,12 @@
 //! Invariants: what is accepted is within S3's limits and no longer than what was sent.
 #![no_main]
 
+use server::s3::acl::{Acl, GRANTS_MAX};
 use server::s3::tagging::TagSet;
-use server::s3::xml::{parse_complete_upload, parse_create_bucket, parse_delete, parse_tagging};
+use server::s3::xml::{
+    parse_acl, parse_complete_upload, parse_create_bucket, parse_delete, parse_ownership,
+    parse_public_access_block, parse_tagging, public_access_block,
+};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(delete) = parse_delete(bytes) {
@@ -19,6 +23,16 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             let kept = set.to_kept().unwrap_or_default();
             assert_eq!(TagSet::of_header(&kept).ok(), Some(set));
         }
+    }
+    if let Ok(list) = parse_acl(bytes) {
+        assert!(list.grants.len() <= GRANTS_MAX);
+    }
+    if let Ok(switches) = parse_public_access_block(bytes) {
+        assert_eq!(parse_public_access_block(&public_access_block(&switches)), Ok(switches));
+    }
+    parse_ownership(bytes).ok();
+    if let Some(acl) = Acl::of_kept(bytes) {
+        assert_eq!(Acl::of_kept(&acl.to_kept()), Some(acl));
     }
     if let Ok(Some(location)) = parse_create_bucket(bytes) {
         assert!(!location.is_empty());

@@ -28,12 +28,13 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     ) -> Result<Reply<O>, S3Error> {
         refuse_unbuilt(request.head)?;
         let bucket = request.bucket()?;
+        let new = NewBucket { configs: self.new_bucket_configs(request)?, ..NewBucket::default() };
         let _permit = self.ops.admit(body.len_bytes())?;
         let document = body.collect(CONFIGURATION_BYTES_MAX).await?;
         xml::parse_create_bucket(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
         let location = format!("/{}", bucket.as_str());
         let account = request.account()?;
-        match self.ops.create_bucket(bucket.clone(), account.id.to_string(), NewBucket::default()).await {
+        match self.ops.create_bucket(bucket.clone(), account.id.to_string(), new).await {
             // Its owner may be written as before there were accounts.
             Err(OpError::BucketAlreadyExists) if account.owns(&self.ops.head_bucket(bucket).await?.owner) => {
                 return Err(OpError::BucketAlreadyOwnedByYou.into());

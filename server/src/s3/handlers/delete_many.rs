@@ -9,6 +9,7 @@ use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
 use crate::ops::api::{DeleteCondition, DeleteEntry, ObjectKey, Operations};
+use crate::policy::Action;
 use crate::s3::body::S3Body;
 use crate::s3::conditions::unquote;
 use crate::s3::error::{Code, S3Error};
@@ -38,7 +39,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let mut entries = Vec::with_capacity(parsed.keys.len());
         let mut refused: Vec<Option<S3Error>> = Vec::with_capacity(parsed.keys.len());
         for key in &parsed.keys {
-            match entry(key) {
+            match entry(request, key) {
                 Ok(entry) => {
                     entries.push(entry);
                     refused.push(None);
@@ -67,11 +68,15 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 }
 
-fn entry(key: &DeleteKey) -> Result<DeleteEntry, S3Error> {
+fn entry(request: &Request<'_>, key: &DeleteKey) -> Result<DeleteEntry, S3Error> {
     match key.version_id.as_deref() {
         None | Some("null" | "") => {}
         Some(_) => return Err(Code::NoSuchVersion.into()),
     }
+    let object_key = ObjectKey::parse(key.key.clone())?;
+    let version = key.version_id.as_deref().filter(|version| !version.is_empty());
+    let action = if version.is_some() { Action::DeleteObjectVersion } else { Action::DeleteObject };
+    request.access.also(action, &object_key, version)?;
     let invalid = |message: &'static str| S3Error::with_message(Code::InvalidArgument, message);
     let size_bytes = key.size.as_deref().map(str::parse).transpose();
     let modified_s = key
@@ -80,7 +85,7 @@ fn entry(key: &DeleteKey) -> Result<DeleteEntry, S3Error> {
         .map(|text| parse_date_s(text).ok_or_else(|| invalid("LastModifiedTime is not a date")))
         .transpose()?;
     Ok(DeleteEntry {
-        key: ObjectKey::parse(key.key.clone())?,
+        key: object_key,
         condition: DeleteCondition {
             if_match: key.etag.as_deref().map(|tag| unquote(tag).to_owned()),
             size_bytes: size_bytes.map_err(|_| invalid("Size is not a number"))?,

@@ -3,6 +3,7 @@
 //! `s3::error`; an operation that is not built answers 501.
 //! Not here: what operations do (`ops`), sockets (`http`).
 
+mod access;
 mod append;
 mod attributes;
 mod bucket_tagging;
@@ -29,9 +30,12 @@ use self::objects::ObjectSource;
 use self::observe::Observer;
 use crate::auth::{Account, BodySignature, Credentials, Identity, Person, Verifier};
 use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Response, Service};
-use crate::ops::api::{BucketName, ObjectKey, OpenedObject, Operations};
+use crate::ops::api::{BucketName, ConfigKind, ObjectKey, OpenedObject, Operations};
+use crate::policy::Network;
 use crate::s3::address::Address;
+use crate::s3::authorize::{self, Asker, Authorized, Authorizer, Named, client_address, client_is_secure};
 use crate::s3::body::S3Body;
+use crate::s3::bucket_access::Ownership;
 use crate::s3::bucket_settings::{BucketSettings, SettingsCache};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::query::Query;
@@ -44,6 +48,10 @@ pub struct S3Config {
     pub region: String,
     /// Domains below which a host names a bucket.
     pub domains: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<Network>,
+    /// Who owns the objects of a bucket that is made without saying so.
+    pub object_ownership: Ownership,
 }
 
 /// The S3 service of one core.
@@ -52,6 +60,7 @@ pub struct S3Service<O, C> {
     verifier: Verifier<C>,
     config: S3Config,
     settings: SettingsCache,
+    authorizer: Authorizer,
     observer: Observer,
 }
 
@@ -64,7 +73,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     /// For one core. Metrics register here: install the recorder first.
     pub fn new(ops: O, credentials: C, config: S3Config) -> S3Service<O, C> {
         let verifier = Verifier::new(credentials, &config.region);
-        S3Service { ops, verifier, config, settings: SettingsCache::default(), observer: Observer::new() }
+        S3Service {
+            ops,
+            verifier,
+            config,
+            settings: SettingsCache::default(),
+            authorizer: Authorizer::default(),
+            observer: Observer::new(),
+        }
     }
 }
 
@@ -75,6 +91,8 @@ struct Request<'r> {
     bucket: Option<BucketName>,
     key: Option<ObjectKey>,
     identity: Identity,
+    /// Proof that it may be dispatched, and what its handler may ask further.
+    access: Authorized<'r>,
 }
 
 impl Request<'_> {
@@ -110,7 +128,7 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
         body: &mut RequestBody<'_, S, E>,
     ) -> Reply<O> {
         let started = body.executor().now();
-        let (operation, result) = self.answer(head, body).await;
+        let (operation, result) = self.answer(ids, head, body).await;
         let is_head = head.method() == Method::Head;
         let response = match result {
             Ok(response) => response,
@@ -150,6 +168,7 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
 impl<O: Operations, C: Credentials> S3Service<O, C> {
     async fn answer<S: Stream, E: Executor>(
         &self,
+        ids: &RequestIds,
         head: &RequestHead,
         body: &mut RequestBody<'_, S, E>,
     ) -> (Operation, Result<Reply<O>, S3Error>) {
@@ -172,33 +191,39 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Err(error) => return (operation, Err(error.into())),
         };
         let (identity, signature) = authenticated.into_parts();
-        let request = match named(head, address, identity) {
+        let request = match self.permitted(operation, head, address, identity, ids, now_ms).await {
             Ok(request) => request,
             Err(error) => return (operation, Err(error)),
         };
-        if let Err(error) = self.check_owner(operation, &request).await {
-            return (operation, Err(error));
-        }
-        (operation, self.dispatch(operation, request, signature, body).await)
+        let may_know = self.authorizer.may_know(operation, &request.access, request.key.as_ref());
+        let result = self.dispatch(operation, request, signature, body).await;
+        (operation, if may_know { result } else { self.authorizer.hide_missing(result) })
     }
 
-    /// Root may do everything, an account everything with its own buckets, nobody else anything.
-    async fn check_owner(&self, operation: Operation, request: &Request<'_>) -> Result<(), S3Error> {
-        let account = request.account()?;
-        if account.is_root || matches!(operation, Operation::ListBuckets | Operation::CreateBucket) {
-            return Ok(());
-        }
-        let source = match request.head.header("x-amz-copy-source") {
-            Some(source) => Some(copy::copy_source(source)?.0),
-            None => None,
+    /// The request, once it is known that its caller may do what it asks.
+    async fn permitted<'r>(
+        &self,
+        operation: Operation,
+        head: &'r RequestHead,
+        address: Address,
+        identity: Identity,
+        ids: &RequestIds,
+        now_ms: u64,
+    ) -> Result<Request<'r>, S3Error> {
+        let bucket = address.bucket.map(|name| BucketName::parse(&name)).transpose()?;
+        let key = address.key.map(ObjectKey::parse).transpose()?;
+        let source = source_of(operation, head, bucket.as_ref())?;
+        let proxies = &self.config.trusted_proxies;
+        let asker = Asker {
+            head,
+            identity: identity.clone(),
+            address: client_address(head, ids.peer.ip(), proxies),
+            is_secure: client_is_secure(head, ids.peer.ip(), ids.is_secure, proxies),
+            now_ms,
         };
-        for bucket in request.bucket.clone().into_iter().chain(source) {
-            let _permit = self.ops.admit(Some(0))?;
-            if !account.owns(&self.ops.head_bucket(bucket).await?.owner) {
-                return Err(Code::AccessDenied.into());
-            }
-        }
-        Ok(())
+        let named = Named { bucket: bucket.as_ref(), key: key.as_ref(), source };
+        let access = self.authorizer.authorize(&self.ops, &self.settings, operation, asker, named).await?;
+        Ok(Request { head, query: Query::new(head.raw_query()), bucket, key, identity, access })
     }
 
     /// The owner of a bucket, and so of what is in it, as S3 shows it.
@@ -249,6 +274,32 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 self.put_bucket_tagging(&request, S3Body::new(head, signature, body)?).await
             }
             Operation::DeleteBucketTagging => self.delete_bucket_tagging(&request).await,
+            Operation::GetBucketPolicy => self.get_bucket_policy(&request),
+            Operation::PutBucketPolicy => {
+                self.put_bucket_policy(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::DeleteBucketPolicy => self.delete_config(&request, ConfigKind::Policy).await,
+            Operation::GetBucketPolicyStatus => self.get_bucket_policy_status(&request),
+            Operation::GetPublicAccessBlock => self.get_public_access_block(&request),
+            Operation::PutPublicAccessBlock => {
+                self.put_public_access_block(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::DeletePublicAccessBlock => {
+                self.delete_config(&request, ConfigKind::PublicAccessBlock).await
+            }
+            Operation::GetBucketOwnershipControls => self.get_ownership_controls(&request),
+            Operation::PutBucketOwnershipControls => {
+                self.put_ownership_controls(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::DeleteBucketOwnershipControls => self.delete_ownership_controls(&request).await,
+            Operation::GetBucketAcl => self.get_bucket_acl(&request),
+            Operation::PutBucketAcl => {
+                self.put_bucket_acl(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::GetObjectAcl => self.get_object_acl(&request).await,
+            Operation::PutObjectAcl => {
+                self.put_object_acl(&request, S3Body::new(head, signature, body)?).await
+            }
             Operation::ListObjects => self.list_objects(&request).await,
             Operation::ListObjectsV2 => self.list_objects_v2(&request).await,
             Operation::ListObjectVersions => self.list_object_versions(&request).await,
@@ -267,10 +318,20 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 }
 
-fn named(head: &RequestHead, address: Address, identity: Identity) -> Result<Request<'_>, S3Error> {
-    let bucket = address.bucket.map(|name| BucketName::parse(&name)).transpose()?;
-    let key = address.key.map(ObjectKey::parse).transpose()?;
-    Ok(Request { head, query: Query::new(head.raw_query()), bucket, key, identity })
+/// What a copy or a rename reads.
+fn source_of(
+    operation: Operation,
+    head: &RequestHead,
+    bucket: Option<&BucketName>,
+) -> Result<Option<authorize::Source>, S3Error> {
+    let (bucket, key) = match (operation, bucket) {
+        (Operation::CopyObject | Operation::UploadPartCopy, _) => {
+            copy::copy_source(head.header("x-amz-copy-source").unwrap_or_default())?
+        }
+        (Operation::RenameObject, Some(bucket)) => (bucket.clone(), rename::rename_source(head, bucket)?),
+        _ => return Ok(None),
+    };
+    Ok(Some(authorize::Source { bucket, key, version: None }))
 }
 
 #[cfg(test)]

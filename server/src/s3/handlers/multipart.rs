@@ -41,7 +41,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let create = CreateUpload {
             bucket: request.bucket()?,
             key: request.key()?,
-            headers: kept_headers(head)?.into_iter().chain(kept_tagging(head)?).collect(),
+            headers: kept_headers(head)?
+                .into_iter()
+                .chain(kept_tagging(head)?)
+                .chain(self.new_object_acl(request)?)
+                .collect(),
             checksum: algorithm.map(|algorithm| (algorithm, kind)),
             storage_class: storage_class(head)?,
             initiator: request.identity.canonical_id().to_owned(),

@@ -75,7 +75,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let put = PutObject {
             bucket: request.bucket()?,
             key: request.key()?,
-            headers: kept_headers(head)?.into_iter().chain(kept_tagging(head)?).collect(),
+            headers: kept_headers(head)?
+                .into_iter()
+                .chain(kept_tagging(head)?)
+                .chain(self.new_object_acl(request)?)
+                .collect(),
             condition: write_condition(head)?,
             len_bytes: body.len_bytes(),
             storage_class: storage_class(head)?,

@@ -59,7 +59,7 @@ fn token(head: &RequestHead) -> Result<Option<String>, S3Error> {
 
 /// The key of the source, percent-encoded; with a slash in front it may be preceded by the bucket's name, as some
 /// clients send it.
-fn rename_source(head: &RequestHead, bucket: &BucketName) -> Result<ObjectKey, S3Error> {
+pub(super) fn rename_source(head: &RequestHead, bucket: &BucketName) -> Result<ObjectKey, S3Error> {
     let value = head.header("x-amz-rename-source").unwrap_or_default();
     let mut decoded = Vec::with_capacity(value.len());
     let is_decoded = decode_escapes(value, &mut decoded).is_ok();

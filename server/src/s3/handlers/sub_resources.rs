@@ -10,14 +10,11 @@ use crate::auth::Credentials;
 use crate::http::Response;
 use crate::ops::api::Operations;
 use crate::s3::error::{Code, S3Error};
-use crate::s3::headers::refuse_unbuilt;
 use crate::s3::route::Operation;
 use crate::s3::xml;
 
 /// How things are where nothing was ever set.
 enum Unset {
-    /// The access list of an owner alone.
-    PrivateAcl,
     /// There is a document for that.
     Document(Bytes),
     /// S3 has an error for that.
@@ -38,11 +35,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             request.only_null_version()?;
             self.ops.head_object(request.bucket()?, request.key()?).await?;
         }
-        let owner = self.owner_of(request.bucket()?).await?;
         match unset {
-            Unset::PrivateAcl => {
-                Ok(Response::new(200).with_bytes("application/xml", xml::private_acl(&owner)))
-            }
             Unset::Document(document) => Ok(Response::new(200).with_bytes("application/xml", document)),
             Unset::Absent(code) => {
                 Err(S3Error::from(code).and("BucketName", request.bucket()?.as_str().to_owned()))
@@ -63,12 +56,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         Ok(match operation {
             Operation::GetBucketLocation => Unset::Document(xml::bucket_location(&self.config.region)),
             Operation::GetBucketVersioning => Unset::Document(xml::unset("VersioningConfiguration")),
-            Operation::GetBucketAcl | Operation::GetObjectAcl => Unset::PrivateAcl,
-            Operation::PutBucketAcl | Operation::PutObjectAcl => {
-                // Everything is its owner's alone; a document or a grant would have to be obeyed.
-                refuse_unbuilt(request.head)?;
-                request.head.header("x-amz-acl").map(|_| Unset::AsAsked(200)).ok_or_else(not_implemented)?
-            }
             Operation::GetBucketLogging => Unset::Document(xml::unset("BucketLoggingStatus")),
             Operation::GetBucketNotificationConfiguration => {
                 Unset::Document(xml::unset("NotificationConfiguration"))
@@ -83,9 +70,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::GetBucketIntelligentTieringConfiguration => {
                 listed("ListBucketIntelligentTieringConfigurationsOutput")?
             }
-            Operation::GetBucketPolicy | Operation::GetBucketPolicyStatus => {
-                Unset::Absent(Code::NoSuchBucketPolicy)
-            }
             Operation::GetBucketLifecycleConfiguration => Unset::Absent(Code::NoSuchLifecycleConfiguration),
             Operation::GetBucketCors => Unset::Absent(Code::NoSuchCORSConfiguration),
             Operation::GetBucketEncryption => {
@@ -93,19 +77,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             }
             Operation::GetBucketReplication => Unset::Absent(Code::ReplicationConfigurationNotFoundError),
             Operation::GetBucketWebsite => Unset::Absent(Code::NoSuchWebsiteConfiguration),
-            Operation::GetBucketOwnershipControls => Unset::Absent(Code::OwnershipControlsNotFoundError),
-            Operation::GetPublicAccessBlock => Unset::Absent(Code::NoSuchPublicAccessBlockConfiguration),
             Operation::GetObjectLockConfiguration => {
                 Unset::Absent(Code::ObjectLockConfigurationNotFoundError)
             }
             Operation::DeleteBucketCors
             | Operation::DeleteBucketEncryption
             | Operation::DeleteBucketLifecycle
-            | Operation::DeleteBucketOwnershipControls
-            | Operation::DeleteBucketPolicy
             | Operation::DeleteBucketReplication
-            | Operation::DeleteBucketWebsite
-            | Operation::DeletePublicAccessBlock => Unset::AsAsked(204),
+            | Operation::DeleteBucketWebsite => Unset::AsAsked(204),
             _ => return Err(not_implemented()),
         })
     }

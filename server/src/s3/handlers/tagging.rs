@@ -35,8 +35,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let document = body.collect(DOCUMENT_BYTES_MAX).await?;
         let tags =
             xml::parse_tagging(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
-        let kept = TagSet::new(tags)?.to_kept();
-        self.ops.put_tagging(request.bucket()?, request.key()?, kept).await?;
+        let (tags, key) = (TagSet::new(tags)?, request.key()?);
+        self.authorizer.authorize_tags(&self.ops, &request.access, &key, &tags).await?;
+        self.ops.put_tagging(request.bucket()?, key, tags.to_kept()).await?;
         Ok(Response::new(200))
     }
 

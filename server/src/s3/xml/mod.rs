@@ -3,18 +3,23 @@
 //! text that is written is one that an XML parser takes.
 //! Not here: what the documents mean (`handlers`).
 
+mod acl;
 mod attributes;
 mod reader;
 mod replies;
 mod requests;
 mod writer;
 
+pub use acl::{
+    AccessControlPolicy, NamedGrantee, acl, ownership, parse_acl, parse_ownership, parse_public_access_block,
+    policy_status, public_access_block,
+};
 pub use attributes::{AskedAttributes, PartsEcho, object_attributes};
 pub use reader::{MalformedXml, XmlEvent, walk};
 pub use replies::{
     DeletedKey, Encoding, ListingEcho, VersionsEcho, bucket_location, complete_upload, copy_object,
     copy_part, delete_result, initiate_upload, list_buckets, list_objects_v1, list_objects_v2, list_parts,
-    list_uploads, list_versions, no_configurations, owner_pays, private_acl, tagging, unset,
+    list_uploads, list_versions, no_configurations, owner_pays, tagging, unset,
 };
 pub use requests::{
     CompletePart, CompleteParts, DeleteKey, DeleteKeys, parse_complete_upload, parse_create_bucket,

@@ -123,26 +123,6 @@ pub fn owner_pays() -> Bytes {
     xml.finish()
 }
 
-/// The access list `private`: its owner may do everything, nobody else anything.
-pub fn private_acl(owner: &Person) -> Bytes {
-    let mut xml = XmlWriter::s3_document("AccessControlPolicy", 512);
-    push_person(&mut xml, "Owner", owner);
-    xml.open("AccessControlList");
-    xml.open("Grant");
-    xml.open_with(
-        "Grantee",
-        "xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\" xsi:type=\"CanonicalUser\"",
-    );
-    xml.leaf("ID", &owner.id);
-    xml.leaf("DisplayName", &owner.name);
-    xml.close("Grantee");
-    xml.leaf("Permission", "FULL_CONTROL");
-    xml.close("Grant");
-    xml.close("AccessControlList");
-    xml.close("AccessControlPolicy");
-    xml.finish()
-}
-
 /// `GetObjectTagging`.
 pub fn tagging(tags: &[Tag]) -> Bytes {
     let mut xml = XmlWriter::s3_document("Tagging", 128 * tags.len());

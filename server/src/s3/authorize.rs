@@ -1,0 +1,555 @@
+//! The one place that decides whether a request may do what it asks.
+//! Invariants: an explicit deny of the bucket's policy holds for everyone, root too, save that root and the owner may
+//! always reach the policy itself; what nobody allowed is refused; a bucket that opens itself to no one is decided
+//! without allocation.
+//! Not here: the policy language (`policy`), lists (`acl`), what a bucket is configured to (`bucket_access`).
+
+mod actions;
+mod facts;
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+
+use metrics::{Counter, counter};
+
+use self::facts::Asked;
+use crate::ops::api::{BucketName, ObjectInfo, ObjectKey, OpError, Operations, UploadId};
+use crate::policy::{Action, Question, Target, Verdict};
+use crate::s3::acl::{Acl, Permission, bucket_permission, object_permission};
+use crate::s3::bucket_access::BucketAccess;
+use crate::s3::bucket_settings::{BucketSettings, SettingsCache};
+use crate::s3::error::{Code, S3Error};
+use crate::s3::query::Query;
+use crate::s3::route::Operation;
+use crate::s3::tagging::TagSet;
+
+pub use actions::{Need, need_of, tells_of_object};
+pub use facts::{Asker, client_address, client_is_secure};
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// No one said who asks, and nothing is open to everyone.
+    Anonymous,
+    /// Nothing allows it.
+    NotAllowed,
+    /// A policy denies it.
+    Explicit,
+    /// Only a public policy allows it, and the bucket restricts those.
+    PublicBlocked,
+}
+
+/// A request that may be dispatched, and what its handler may ask further.
+pub struct Authorized<'r> {
+    asker: Asker<'r>,
+    /// Of the request's bucket, if it names one that must exist.
+    settings: Option<Rc<BucketSettings>>,
+}
+
+/// What is known of the object that an action is on.
+enum Object {
+    /// Nothing that counts.
+    NotAsked,
+    /// There is none.
+    Missing,
+    /// Its list, unless it is its bucket owner's alone, and its tags.
+    Present(Option<Acl>, TagSet),
+}
+
+/// What a request names.
+#[derive(Clone, Debug)]
+pub struct Named<'n> {
+    /// The bucket.
+    pub bucket: Option<&'n BucketName>,
+    /// The key.
+    pub key: Option<&'n ObjectKey>,
+    /// What it copies from.
+    pub source: Option<Source>,
+}
+
+/// The source of a copy.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its bucket.
+    pub bucket: BucketName,
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its version, if one is named.
+    pub version: Option<String>,
+}
+
+/// Decides for one core.
+pub struct Authorizer {
+    denied: [Counter; 4],
+}
+
+impl Default for Authorizer {
+    fn default() -> Authorizer {
+        let denied = |reason: &'static str| counter!("basalt_s3_denied_total", "reason" => reason);
+        let reasons = ["anonymous", "not_allowed", "explicit_deny", "public_access_block"];
+        Authorizer { denied: reasons.map(denied) }
+    }
+}
+
+impl Authorizer {
+    /// Decides. Cost: one read of the bucket's row; of the object's too where its list or its tags count.
+    ///
+    /// # Errors
+    /// `AccessDenied`; `NoSuchBucket`; `NoSuchKey` where the caller could not read the object but may know that there
+    /// is none; or why metadata cannot be read.
+    pub async fn authorize<'r, O: Operations>(
+        &self,
+        ops: &O,
+        cache: &SettingsCache,
+        operation: Operation,
+        asker: Asker<'r>,
+        named: Named<'_>,
+    ) -> Result<Authorized<'r>, S3Error> {
+        let (need, key) = (need_of(operation), named.key);
+        let Some(bucket) = named.bucket.filter(|_| !matches!(need, Need::Nothing | Need::Account)) else {
+            if need != Need::Nothing && asker.identity.account().is_none() {
+                return Err(self.refuse(Denial::Anonymous));
+            }
+            return Ok(Authorized { asker, settings: None });
+        };
+        let settings = cache.get(ops, bucket).await?;
+        let authorized = Authorized { asker, settings: Some(Rc::clone(&settings)) };
+        let head = authorized.asker.head;
+        let query = Query::new(head.raw_query());
+        let has_version =
+            query.may_hold("versionId") && query.get("versionId").is_some_and(|id| !id.is_empty());
+        let version = |plain, versioned| if has_version { versioned } else { plain };
+        match need {
+            Need::Nothing | Need::Account | Need::EachKey => {}
+            Need::Owner if authorized.owns(&settings) => {}
+            Need::Owner => return Err(self.refuse(authorized.lacking())),
+            // The tags that its body gives are not read yet: its handler asks.
+            Need::Action(..) if operation == Operation::PutObjectTagging => {}
+            Need::Action(plain, versioned) => {
+                let action = version(plain, versioned);
+                self.require(ops, &authorized, &settings, action, key, None).await?;
+            }
+            Need::Attributes => {
+                for (plain, versioned) in [
+                    (Action::GetObject, Action::GetObjectVersion),
+                    (Action::GetObjectAttributes, Action::GetObjectVersionAttributes),
+                ] {
+                    self.require(ops, &authorized, &settings, version(plain, versioned), key, None).await?;
+                }
+            }
+        }
+        self.require_for_headers(operation, &authorized, &settings, key)?;
+        if let Some(source) = &named.source {
+            self.require_source(ops, cache, &authorized, source, operation).await?;
+        }
+        Ok(authorized)
+    }
+
+    /// Asks for the tags that a body gives an object; the handler of PutObjectTagging calls it.
+    ///
+    /// # Errors
+    /// As [`Authorizer::authorize`].
+    pub async fn authorize_tags<O: Operations>(
+        &self,
+        ops: &O,
+        authorized: &Authorized<'_>,
+        key: &ObjectKey,
+        tags: &TagSet,
+    ) -> Result<(), S3Error> {
+        let settings = authorized.settings()?;
+        let has_version = Query::new(authorized.asker.head.raw_query()).may_hold("versionId");
+        let action = if has_version { Action::PutObjectVersionTagging } else { Action::PutObjectTagging };
+        self.require(ops, authorized, settings, action, Some(key), Some(tags)).await
+    }
+
+    /// One action on the request's bucket or on a key of it.
+    async fn require<O: Operations>(
+        &self,
+        ops: &O,
+        authorized: &Authorized<'_>,
+        settings: &BucketSettings,
+        action: Action,
+        key: Option<&ObjectKey>,
+        given: Option<&TagSet>,
+    ) -> Result<(), S3Error> {
+        if authorized.is_plain_owner(settings) {
+            return Ok(());
+        }
+        let mut object = Object::NotAsked;
+        if let Some(key) = key.filter(|_| authorized.needs_object(settings, action)) {
+            object = find_object(ops, authorized, settings, key).await?;
+        }
+        let Err(denial) = authorized.decide(settings, action, key, &object, given) else { return Ok(()) };
+        if let Some(key) = key.filter(|_| denial != Denial::Explicit) {
+            if is_upload_action(action) && is_initiator(ops, authorized, settings, key).await? {
+                return Ok(());
+            }
+            // Who may list the bucket may know that there is no such key.
+            if actions::is_on_existing_object(action) && authorized.may_list(settings, key) {
+                if matches!(object, Object::NotAsked) {
+                    object = find_object(ops, authorized, settings, key).await?;
+                }
+                if matches!(object, Object::Missing) {
+                    return Err(Code::NoSuchKey.into());
+                }
+            }
+        }
+        Err(self.refuse(denial))
+    }
+
+    /// What the headers of a write ask for besides the object.
+    fn require_for_headers(
+        &self,
+        operation: Operation,
+        authorized: &Authorized<'_>,
+        settings: &BucketSettings,
+        key: Option<&ObjectKey>,
+    ) -> Result<(), S3Error> {
+        use Operation as O;
+        if !matches!(operation, O::PutObject | O::CopyObject | O::CreateMultipartUpload)
+            || authorized.is_plain_owner(settings)
+        {
+            return Ok(());
+        }
+        let has = |name| authorized.asker.head.header(name).is_some();
+        let needs = [
+            (has("x-amz-tagging"), Action::PutObjectTagging),
+            (has("x-amz-object-lock-mode"), Action::PutObjectRetention),
+            (has("x-amz-object-lock-legal-hold"), Action::PutObjectLegalHold),
+        ];
+        for (_, action) in needs.into_iter().filter(|(needed, _)| *needed) {
+            self.require_now(authorized, settings, action, key)?;
+        }
+        // Who may write an object may say who else gets it, unless a policy denies that.
+        let grants = authorized.asker.head.headers().any(|(name, _)| is_acl_header(name));
+        let denied = |action| {
+            authorized.decide(settings, action, key, &Object::NotAsked, None) == Err(Denial::Explicit)
+        };
+        if grants && denied(Action::PutObjectAcl) {
+            return Err(self.refuse(Denial::Explicit));
+        }
+        Ok(())
+    }
+
+    fn require_now(
+        &self,
+        authorized: &Authorized<'_>,
+        settings: &BucketSettings,
+        action: Action,
+        key: Option<&ObjectKey>,
+    ) -> Result<(), S3Error> {
+        authorized
+            .decide(settings, action, key, &Object::NotAsked, None)
+            .map_err(|denial| self.refuse(denial))
+    }
+
+    /// A copy reads its source, and the source's tags if it takes them along; a rename takes the source away.
+    async fn require_source<O: Operations>(
+        &self,
+        ops: &O,
+        cache: &SettingsCache,
+        target: &Authorized<'_>,
+        source: &Source,
+        operation: Operation,
+    ) -> Result<(), S3Error> {
+        let head = target.asker.head;
+        let settings = cache.get(ops, &source.bucket).await?;
+        let authorized = Authorized { asker: target.asker.clone(), settings: Some(Rc::clone(&settings)) };
+        if authorized.is_plain_owner(&settings) {
+            return Ok(());
+        }
+        let object = find_version(ops, &settings, &source.key, source.version.as_deref()).await?;
+        let has_version = source.version.is_some();
+        let action = if has_version { Action::GetObjectVersion } else { Action::GetObject };
+        let asked = |action| {
+            let known = Known { object: &object, given: None, version: source.version.as_deref() };
+            authorized.decide_with(&settings, action, Some(&source.key), &known)
+        };
+        if let Err(denial) = asked(action) {
+            let may_know = denial != Denial::Explicit && authorized.may_list(&settings, &source.key);
+            if may_know && matches!(object, Object::Missing) {
+                return Err(Code::NoSuchKey.into());
+            }
+            return Err(self.refuse(denial));
+        }
+        if matches!(object, Object::Missing) && !authorized.may_list(&settings, &source.key) {
+            return Err(self.refuse(Denial::NotAllowed));
+        }
+        if operation == Operation::RenameObject {
+            return asked(Action::DeleteObject).map_err(|denial| self.refuse(denial));
+        }
+        let replaces_tags = head
+            .header_str("x-amz-tagging-directive")
+            .is_some_and(|directive| directive.eq_ignore_ascii_case("REPLACE"));
+        let takes_tags = operation == Operation::CopyObject && !replaces_tags;
+        if matches!(&object, Object::Present(_, tags) if takes_tags && !tags.tags().is_empty()) {
+            let action = if has_version { Action::GetObjectVersionTagging } else { Action::GetObjectTagging };
+            asked(action).map_err(|denial| self.refuse(denial))?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, denial: Denial) -> S3Error {
+        self.denied[denial as usize].increment(1);
+        Code::AccessDenied.into()
+    }
+
+    /// Whether the caller may know that there is no such object: who may list the bucket may.
+    pub fn may_know(
+        &self,
+        operation: Operation,
+        authorized: &Authorized<'_>,
+        key: Option<&ObjectKey>,
+    ) -> bool {
+        match (&authorized.settings, key) {
+            (Some(settings), Some(key)) if tells_of_object(operation) => authorized.may_list(settings, key),
+            _ => true,
+        }
+    }
+
+    /// The same answer without what its caller may not know.
+    ///
+    /// # Errors
+    /// Those of the answer, but `AccessDenied` where it says that there is no such object.
+    pub fn hide_missing<T>(&self, result: Result<T, S3Error>) -> Result<T, S3Error> {
+        result.map_err(|error| match error.code {
+            Code::NoSuchKey | Code::NoSuchVersion | Code::MethodNotAllowed => self.refuse(Denial::NotAllowed),
+            _ => error,
+        })
+    }
+}
+
+impl<'r> Authorized<'r> {
+    /// Who asks.
+    pub fn asker(&self) -> &Asker<'r> {
+        &self.asker
+    }
+
+    /// The settings of the request's bucket.
+    ///
+    /// # Errors
+    /// `InvalidBucketName` where the request names none.
+    pub fn settings(&self) -> Result<&Rc<BucketSettings>, S3Error> {
+        self.settings.as_ref().ok_or(Code::InvalidBucketName.into())
+    }
+
+    /// Whether an action on another key of the same bucket is allowed; `version` is the one that is named for it.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub fn also(&self, action: Action, key: &ObjectKey, version: Option<&str>) -> Result<(), S3Error> {
+        let settings = self.settings()?;
+        if self.is_plain_owner(settings) {
+            return Ok(());
+        }
+        let known = Known { object: &Object::NotAsked, given: None, version };
+        self.decide_with(settings, action, Some(key), &known).map_err(|_| Code::AccessDenied.into())
+    }
+
+    /// Whether the caller is root or owns the bucket.
+    fn owns(&self, settings: &BucketSettings) -> bool {
+        self.asker
+            .identity
+            .account()
+            .is_some_and(|account| account.is_root || account.owns(&settings.info.owner))
+    }
+
+    /// The owner of a bucket in which nothing else counts.
+    fn is_plain_owner(&self, settings: &BucketSettings) -> bool {
+        let is_root = || self.asker.identity.account().is_some_and(|account| account.is_root);
+        settings.access.policy.is_none() && self.owns(settings) && (!settings.access.has_acls() || is_root())
+    }
+
+    fn lacking(&self) -> Denial {
+        if self.asker.identity.account().is_none() { Denial::Anonymous } else { Denial::NotAllowed }
+    }
+
+    fn needs_object(&self, settings: &BucketSettings, action: Action) -> bool {
+        let access = &settings.access;
+        let by_tags = access.policy.as_ref().is_some_and(|(policy, _)| policy.asks_for_existing_tags());
+        actions::is_on_existing_object(action) && (access.has_acls() || by_tags)
+    }
+
+    /// Whether the caller could find a key by listing.
+    fn may_list(&self, settings: &BucketSettings, key: &ObjectKey) -> bool {
+        if self.is_plain_owner(settings) {
+            return true;
+        }
+        let prefix = text_of(key);
+        let asked =
+            Asked { asker: &self.asker, prefix: Some(prefix), existing: None, given: None, version: None };
+        self.decide_asked(settings, Action::ListBucket, None, &Object::NotAsked, &asked).is_ok()
+    }
+
+    fn decide(
+        &self,
+        settings: &BucketSettings,
+        action: Action,
+        key: Option<&ObjectKey>,
+        object: &Object,
+        given: Option<&TagSet>,
+    ) -> Result<(), Denial> {
+        self.decide_with(settings, action, key, &Known { object, given, version: None })
+    }
+
+    fn decide_with(
+        &self,
+        settings: &BucketSettings,
+        action: Action,
+        key: Option<&ObjectKey>,
+        known: &Known<'_>,
+    ) -> Result<(), Denial> {
+        let existing = match known.object {
+            Object::Present(_, tags) => Some(tags),
+            Object::NotAsked | Object::Missing => None,
+        };
+        let asked =
+            Asked { asker: &self.asker, prefix: None, existing, given: known.given, version: known.version };
+        self.decide_asked(settings, action, key, known.object, &asked)
+    }
+
+    /// The decision itself.
+    fn decide_asked(
+        &self,
+        settings: &BucketSettings,
+        action: Action,
+        key: Option<&ObjectKey>,
+        object: &Object,
+        asked: &Asked<'_>,
+    ) -> Result<(), Denial> {
+        let access = &settings.access;
+        let owns = self.owns(settings);
+        let verdict = self.verdict(settings, action, key, asked);
+        if verdict == Verdict::Deny && !(owns && is_on_policy(action)) {
+            return Err(Denial::Explicit);
+        }
+        if self.asker.identity.account().is_some_and(|account| account.is_root) {
+            return Ok(());
+        }
+        let is_others = access.has_acls()
+            && actions::is_on_existing_object(action)
+            && matches!(object, Object::Present(Some(acl), _) if acl.owner != settings.info.owner);
+        if owns && !is_others {
+            return Ok(());
+        }
+        let is_restricted = access.switches().restrict_buckets
+            && access.policy.as_ref().is_some_and(|(_, is_public)| *is_public);
+        if verdict == Verdict::Allow && !is_others && !is_restricted {
+            return Ok(());
+        }
+        if access.has_acls() && self.is_granted(access, action, object) {
+            return Ok(());
+        }
+        Err(if verdict == Verdict::Allow && is_restricted { Denial::PublicBlocked } else { self.lacking() })
+    }
+
+    fn verdict(
+        &self,
+        settings: &BucketSettings,
+        action: Action,
+        key: Option<&ObjectKey>,
+        asked: &Asked<'_>,
+    ) -> Verdict {
+        let Some((policy, _)) = &settings.access.policy else { return Verdict::Silent };
+        let bucket = settings.info.name.as_str();
+        let on_object;
+        let resource = match key {
+            Some(key) if action.target() == Target::Object => {
+                on_object = format!("{bucket}/{}", text_of(key));
+                &on_object
+            }
+            _ => bucket,
+        };
+        policy.ask(&Question { caller: self.asker.caller(), action, resource, facts: asked })
+    }
+
+    /// Whether a list grants it: the bucket's or the object's.
+    fn is_granted(&self, access: &BucketAccess, action: Action, object: &Object) -> bool {
+        let (caller, ignore_public) = (self.asker.caller(), access.switches().ignore_acls);
+        if let (Some(acl), Some(needed)) = (&access.acl, bucket_permission(action))
+            && acl.grants(caller, needed, ignore_public)
+        {
+            return true;
+        }
+        let (Object::Present(Some(acl), _), Some(needed)) = (object, object_permission(action)) else {
+            return false;
+        };
+        // An owner who granted nothing to itself can still repair the list.
+        let is_own = self.asker.identity.account().is_some_and(|account| *account.id == *acl.owner);
+        let repairs = is_own && matches!(needed, Permission::ReadAcp | Permission::WriteAcp);
+        repairs || acl.grants(caller, needed, ignore_public)
+    }
+}
+
+/// What a question knows besides the request.
+struct Known<'a> {
+    object: &'a Object,
+    given: Option<&'a TagSet>,
+    version: Option<&'a str>,
+}
+
+/// Keys are UTF-8: they were checked when they were parsed.
+fn text_of(key: &ObjectKey) -> &str {
+    std::str::from_utf8(key.as_bytes()).unwrap_or_default()
+}
+
+fn is_on_policy(action: Action) -> bool {
+    matches!(action, Action::GetBucketPolicy | Action::PutBucketPolicy | Action::DeleteBucketPolicy)
+}
+
+fn is_upload_action(action: Action) -> bool {
+    matches!(action, Action::AbortMultipartUpload | Action::ListMultipartUploadParts)
+}
+
+fn is_acl_header(name: &str) -> bool {
+    name.eq_ignore_ascii_case("x-amz-acl")
+        || name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("x-amz-grant-"))
+}
+
+async fn find_object<O: Operations>(
+    ops: &O,
+    authorized: &Authorized<'_>,
+    settings: &BucketSettings,
+    key: &ObjectKey,
+) -> Result<Object, S3Error> {
+    let version = Query::new(authorized.asker.head.raw_query()).get("versionId");
+    find_version(ops, settings, key, version.as_deref()).await
+}
+
+async fn find_version<O: Operations>(
+    ops: &O,
+    settings: &BucketSettings,
+    key: &ObjectKey,
+    _version: Option<&str>,
+) -> Result<Object, S3Error> {
+    match ops.head_object(settings.info.name.clone(), key.clone()).await {
+        Ok(info) => present(&info),
+        Err(OpError::NoSuchKey) => Ok(Object::Missing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn present(info: &ObjectInfo) -> Result<Object, S3Error> {
+    Ok(Object::Present(Acl::of_object(info)?, TagSet::of_object(info)?))
+}
+
+/// Whether the caller began the upload that the query names: then it may list and abort it.
+async fn is_initiator<O: Operations>(
+    ops: &O,
+    authorized: &Authorized<'_>,
+    settings: &BucketSettings,
+    key: &ObjectKey,
+) -> Result<bool, S3Error> {
+    let Some(account) = authorized.asker.identity.account() else { return Ok(false) };
+    let query = Query::new(authorized.asker.head.raw_query());
+    let Some(upload) = query.get("uploadId").and_then(|id| UploadId::parse(&id).ok()) else {
+        return Ok(false);
+    };
+    let bucket = settings.info.name.clone();
+    match ops.list_parts(bucket, key.clone(), upload, 0, 1).await {
+        Ok(page) => Ok(*page.upload.initiator == *account.id),
+        Err(OpError::NoSuchUpload) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,288 @@
+//! The condition keys of a request.
+//! Invariants: a key is made only when a condition asks for it; an address counts as forwarded only behind proxies that
+//! the operator trusts, and then it is the last one that none of them is.
+//! Not here: what conditions make of them (`policy`).
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use smallvec::smallvec;
+
+use crate::auth::Identity;
+use crate::http::RequestHead;
+use crate::policy::{Caller, Facts, Network, Values, address_of};
+use crate::s3::query::Query;
+use crate::s3::tagging::TagSet;
+use crate::s3::time_text::{iso_8601, parse_amz_date_s, parse_date_s};
+
+/// Who asks, and by which way.
+#[derive(Clone, Debug)]
+pub struct Asker<'r> {
+    /// The request.
+    pub head: &'r RequestHead,
+    /// Who.
+    pub identity: Identity,
+    /// From where.
+    pub address: IpAddr,
+    /// Whether by TLS.
+    pub is_secure: bool,
+    /// When, in milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+impl Asker<'_> {
+    /// As policies see them.
+    pub fn caller(&self) -> Caller<'_> {
+        match &self.identity {
+            Identity::Anonymous => Caller::Anonymous,
+            Identity::Account(account) => {
+                Caller::Account { id: &account.id, name: &account.name, is_root: account.is_root }
+            }
+        }
+    }
+}
+
+/// The client's address: the peer's, or behind trusted proxies the last entry of `X-Forwarded-For` that is none.
+pub fn client_address(head: &RequestHead, peer: IpAddr, proxies: &[Network]) -> IpAddr {
+    let is_proxy = |address: IpAddr| proxies.iter().any(|network| network.holds(address));
+    if proxies.is_empty() || !is_proxy(peer) {
+        return peer.to_canonical();
+    }
+    let forwarded = head.header_str("x-forwarded-for").unwrap_or_default();
+    let mut address = peer;
+    for entry in forwarded.rsplit(',') {
+        let Some(next) = address_of(entry) else { break };
+        address = next;
+        if !is_proxy(next) {
+            break;
+        }
+    }
+    address.to_canonical()
+}
+
+/// Whether the client came by TLS, to us or to a trusted proxy.
+pub fn client_is_secure(head: &RequestHead, peer: IpAddr, is_tls: bool, proxies: &[Network]) -> bool {
+    let by_proxy = || {
+        proxies.iter().any(|network| network.holds(peer))
+            && head.header_str("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    };
+    is_tls || by_proxy()
+}
+
+/// One question about a request: what its head does not say.
+pub(super) struct Asked<'a> {
+    pub(super) asker: &'a Asker<'a>,
+    /// Instead of the query's: a key, where the question is whether it could be listed.
+    pub(super) prefix: Option<&'a str>,
+    /// The tags that the object has.
+    pub(super) existing: Option<&'a TagSet>,
+    /// The tags that the body gives it.
+    pub(super) given: Option<&'a TagSet>,
+    /// Instead of the query's.
+    pub(super) version: Option<&'a str>,
+}
+
+impl Facts for Asked<'_> {
+    fn values(&self, key: &str) -> Option<Values<'_>> {
+        match key.split_once('/') {
+            Some(("s3:existingobjecttag", tag)) => {
+                return self.existing.and_then(|tags| tag_value(tags, tag));
+            }
+            Some(("s3:requestobjecttag", tag)) => {
+                let tags = self.request_tags()?;
+                return tag_value(&tags, tag).map(own);
+            }
+            Some(_) => return None,
+            None => {}
+        }
+        if key == "s3:requestobjecttagkeys" {
+            let tags = self.request_tags()?;
+            return Some(tags.tags().iter().map(|tag| Cow::Owned(tag.key.clone())).collect());
+        }
+        let one = if key.starts_with("aws:") { self.global(key) } else { self.of_s3(key) };
+        one.map(|value| smallvec![value])
+    }
+}
+
+impl Asked<'_> {
+    fn global(&self, key: &str) -> Option<Cow<'_, str>> {
+        let account = self.asker.identity.account();
+        Some(match key {
+            "aws:sourceip" => self.asker.address.to_string().into(),
+            "aws:securetransport" => truth(self.asker.is_secure),
+            "aws:currenttime" => iso_8601(self.asker.now_ms).into(),
+            "aws:epochtime" => (self.asker.now_ms / 1000).to_string().into(),
+            "aws:referer" => self.header("referer")?,
+            "aws:useragent" => self.header("user-agent")?,
+            "aws:username" => {
+                account.filter(|account| !account.is_root).map(|account| (&*account.name).into())?
+            }
+            "aws:userid" | "aws:principalaccount" => (&*account?.id).into(),
+            "aws:principaltype" => match account {
+                None => "Anonymous".into(),
+                Some(account) if account.is_root => "Account".into(),
+                Some(_) => "User".into(),
+            },
+            "aws:principalarn" => match account? {
+                account if account.is_root => format!("arn:aws:iam::{}:root", account.id).into(),
+                account => format!("arn:aws:iam::{}:user/{}", account.id, account.name).into(),
+            },
+            "aws:principalisawsservice" | "aws:viaawsservice" => truth(false),
+            _ => return None,
+        })
+    }
+
+    fn of_s3(&self, key: &str) -> Option<Cow<'_, str>> {
+        match key {
+            "s3:prefix" => self.prefix.map(Cow::Borrowed).or_else(|| self.query("prefix")),
+            "s3:delimiter" => self.query("delimiter"),
+            "s3:max-keys" => self.query("max-keys"),
+            "s3:versionid" => self.version.map(Cow::Borrowed).or_else(|| self.query("versionId")),
+            "s3:signatureversion" => self.signature().map(|(version, _)| version.into()),
+            "s3:authtype" => self.signature().map(|(_, place)| place.into()),
+            "s3:signatureage" => self.signature_age_ms().map(|age_ms| age_ms.to_string().into()),
+            "s3:x-amz-copy-source" => {
+                let source = self.asker.head.header_str("x-amz-copy-source")?;
+                Some(source.strip_prefix('/').unwrap_or(source).into())
+            }
+            "s3:object-lock-mode" => self.header("x-amz-object-lock-mode"),
+            "s3:object-lock-legal-hold" => self.header("x-amz-object-lock-legal-hold"),
+            "s3:object-lock-retain-until-date" => self.header("x-amz-object-lock-retain-until-date"),
+            "s3:object-lock-remaining-retention-days" => {
+                let until_s =
+                    parse_date_s(self.asker.head.header_str("x-amz-object-lock-retain-until-date")?)?;
+                let days = until_s.saturating_sub(self.asker.now_ms / 1000).div_ceil(24 * 60 * 60);
+                Some(days.to_string().into())
+            }
+            "s3:if-match" | "s3:if-none-match" => self.header(&key[3..]),
+            _ if key.starts_with("s3:x-amz-") => self.header(&key[3..]),
+            _ => None,
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.asker.head.header_str(name).map(Cow::Borrowed)
+    }
+
+    fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        Query::new(self.asker.head.raw_query()).get(name)
+    }
+
+    /// The tags that the request gives an object, by its body or its header.
+    fn request_tags(&self) -> Option<Cow<'_, TagSet>> {
+        match self.given {
+            Some(tags) => Some(Cow::Borrowed(tags)),
+            None => TagSet::of_header(self.asker.head.header("x-amz-tagging")?).ok().map(Cow::Owned),
+        }
+    }
+
+    /// The version of the signature and where it stands.
+    fn signature(&self) -> Option<(&'static str, &'static str)> {
+        self.asker.identity.account()?;
+        let head = self.asker.head;
+        if let Some(text) = head.header_str("authorization") {
+            let version = if text.starts_with("AWS ") { "AWS" } else { "AWS4-HMAC-SHA256" };
+            return Some((version, "REST-HEADER"));
+        }
+        if self.query("X-Amz-Signature").is_some() {
+            return Some(("AWS4-HMAC-SHA256", "REST-QUERY-STRING"));
+        }
+        if self.query("AWSAccessKeyId").is_some() {
+            return Some(("AWS", "REST-QUERY-STRING"));
+        }
+        Some(("AWS4-HMAC-SHA256", "POST"))
+    }
+
+    fn signature_age_ms(&self) -> Option<u64> {
+        let text = self.query("X-Amz-Date").or_else(|| self.header("x-amz-date"))?;
+        let signed_s = parse_amz_date_s(&text).or_else(|| parse_date_s(&text))?;
+        Some(self.asker.now_ms.saturating_sub(signed_s.saturating_mul(1000)))
+    }
+}
+
+fn truth(value: bool) -> Cow<'static, str> {
+    if value { "true".into() } else { "false".into() }
+}
+
+fn tag_value<'t>(tags: &'t TagSet, key: &str) -> Option<Values<'t>> {
+    let tag = tags.tags().iter().find(|tag| tag.key == key)?;
+    Some(smallvec![Cow::Borrowed(tag.value.as_str())])
+}
+
+fn own<'a>(values: Values<'_>) -> Values<'a> {
+    values.into_iter().map(|value| Cow::Owned(value.into_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::auth::Account;
+    use crate::s3::test_heads::head;
+
+    fn value(line: &str, fields: &str, key: &str) -> Option<String> {
+        let head = head(line, fields);
+        let account = Account::new("a1", "anna", "AK", false);
+        let asker = Asker {
+            head: &head,
+            identity: Identity::Account(Arc::new(account)),
+            address: "10.0.0.1".parse().unwrap(),
+            is_secure: false,
+            now_ms: 1_369_353_600_000,
+        };
+        let asked = Asked { asker: &asker, prefix: None, existing: None, given: None, version: None };
+        let values = asked.values(key)?;
+        Some(values.join("|"))
+    }
+
+    #[test]
+    fn keys_are_what_the_request_says() {
+        let fields = "Referer: https://a/\r\nx-amz-acl: public-read\r\nx-amz-tagging: a=1&b=2\r\n\
+             x-amz-copy-source: /src/k\r\nx-amz-date: 20130523T235900Z\r\nAuthorization: AWS4-HMAC-SHA256 x\r\n\
+             x-amz-object-lock-retain-until-date: 2013-05-26T00:00:00Z\r\n";
+        for (key, expected) in [
+            ("aws:referer", Some("https://a/")),
+            ("aws:sourceip", Some("10.0.0.1")),
+            ("aws:securetransport", Some("false")),
+            ("aws:currenttime", Some("2013-05-24T00:00:00.000Z")),
+            ("aws:epochtime", Some("1369353600")),
+            ("aws:username", Some("anna")),
+            ("aws:principalarn", Some("arn:aws:iam::a1:user/anna")),
+            ("aws:principaltype", Some("User")),
+            ("s3:prefix", Some("p/")),
+            ("s3:max-keys", Some("7")),
+            ("s3:x-amz-acl", Some("public-read")),
+            ("s3:x-amz-copy-source", Some("src/k")),
+            ("s3:requestobjecttag/b", Some("2")),
+            ("s3:requestobjecttag/c", None),
+            ("s3:requestobjecttagkeys", Some("a|b")),
+            ("s3:signatureversion", Some("AWS4-HMAC-SHA256")),
+            ("s3:authtype", Some("REST-HEADER")),
+            ("s3:signatureage", Some("60000")),
+            ("s3:object-lock-remaining-retention-days", Some("2")),
+            ("s3:delimiter", None),
+            ("s3:existingobjecttag/a", None),
+            ("aws:useragent", None),
+        ] {
+            assert_eq!(value("PUT /b/k?prefix=p%2F&max-keys=7", fields, key).as_deref(), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn forwarded_addresses_count_only_behind_trusted_proxies() {
+        let forwarded =
+            head("GET /", "X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.0.0.2\r\nX-Forwarded-Proto: https\r\n");
+        let of = |peer: &str, networks: &[&str]| {
+            let networks: Vec<Network> = networks.iter().map(|text| Network::parse(text).unwrap()).collect();
+            let secure = client_is_secure(&forwarded, peer.parse().unwrap(), false, &networks);
+            (client_address(&forwarded, peer.parse().unwrap(), &networks).to_string(), secure)
+        };
+        assert_eq!(of("10.0.0.1", &[]), ("10.0.0.1".to_owned(), false));
+        assert_eq!(of("9.9.9.9", &["10.0.0.0/8"]), ("9.9.9.9".to_owned(), false));
+        assert_eq!(of("10.0.0.1", &["10.0.0.0/8"]), ("2.2.2.2".to_owned(), true));
+        assert_eq!(of("10.0.0.1", &["10.0.0.1"]), ("10.0.0.2".to_owned(), true));
+        assert_eq!(of("::ffff:9.9.9.9", &["10.0.0.0/8"]).0, "9.9.9.9");
+    }
+}

@@ -37,7 +37,10 @@ use self::budget::Budget;
 use self::drives::{LockedDrives, lock_drives};
 use self::gauges::Gauges;
 use self::support::support_facts;
-use crate::admin::{AdminApi, AdminService, InspectorHandle, Phase, Status, inspector, keep_metrics};
+use crate::admin::{
+    AdminApi, AdminService, IdentityHandle, IdentityParts, InspectorHandle, Phase, Status, identities,
+    inspector, keep_metrics,
+};
 use crate::auth::Accounts;
 use crate::banner::{Screen, facts_from_text, facts_to_text};
 use crate::config::{CertificateSource, Config, ListenAddress, RootCredentials};
@@ -137,16 +140,17 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
     let plan = CorePlan { index: 0, config: config.clone(), budget, booted: booted.clone(), tls };
     let first = spawn_first_core(plan.clone(), &mut running)?;
     for index in 1..config.cpus.len() {
-        spawn_other_core(CorePlan { index, ..plan.clone() }, &first.accounts, &mut running)?;
+        spawn_other_core(CorePlan { index, ..plan.clone() }, &first.identities.accounts, &mut running)?;
     }
-    let (drives, inspector) = spawn_keeper(plan, locked.take_locks())?;
+    let (drives, inspector, identities) = spawn_keeper(plan, first.identities.clone(), locked.take_locks())?;
     status.set_api(AdminApi {
-        accounts: Arc::clone(&first.accounts),
+        accounts: Arc::clone(&first.identities.accounts),
         region: config.region.clone(),
         drives,
         store: Arc::clone(&booted.shared),
         inspector,
         gc: first.gc.clone(),
+        identities,
         facts: support_facts(&config, &booted),
     });
     status.enter(Phase::Ready);
@@ -302,13 +306,14 @@ fn boot(
 /// Starts the thread that keeps the drives; the locks on their directories are its own from now on.
 fn spawn_keeper(
     plan: CorePlan,
+    identities: IdentityParts,
     locks: Vec<(PathBuf, FileLock)>,
-) -> Result<(DriveHandle, InspectorHandle), StartError> {
+) -> Result<(DriveHandle, InspectorHandle, IdentityHandle), StartError> {
     let (sender, receiver) = mpsc::channel();
     let thread = spawn_core(CoreConfig::new(None, "drives"), move |executor| async move {
-        match keeper(&plan, locks, &executor).await {
-            Ok((keeper, handle, inspector)) => {
-                drop(sender.send(Ok((handle, inspector))));
+        match keeper(&plan, identities, locks, &executor).await {
+            Ok((keeper, handle, inspector, identities)) => {
+                drop(sender.send(Ok((handle, inspector, identities))));
                 keeper.run().await;
             }
             Err(error) => drop(sender.send(Err(error))),
@@ -320,9 +325,10 @@ fn spawn_keeper(
 
 async fn keeper(
     plan: &CorePlan,
+    parts: IdentityParts,
     locks: Vec<(PathBuf, FileLock)>,
     executor: &CoreExecutor,
-) -> Result<(Keeper<Engine>, DriveHandle, InspectorHandle), StartError> {
+) -> Result<(Keeper<Engine>, DriveHandle, InspectorHandle, IdentityHandle), StartError> {
     let booted = &plan.booted;
     let pool = booted.pool.with_drives(|factory| Some(factory.on_core()));
     let index = plan.config.cpus.len() + 1;
@@ -336,6 +342,8 @@ async fn keeper(
     let exports = Exports::new(metadata.clone(), executor.clone(), pool_id, profile);
     let (inspector, answering) = inspector(metadata.clone(), media.clone(), runs, exports, executor.clone());
     executor.spawn(answering);
+    let (identities, answering) = identities(parts, metadata.clone(), executor.clone());
+    executor.spawn(answering);
     let (keeper, handle) = Keeper::new(KeeperParts {
         shared: Arc::clone(&booted.shared),
         drives: Arc::clone(&booted.drives),
@@ -347,7 +355,7 @@ async fn keeper(
         log: booted.log.clone(),
         executor: executor.clone(),
     });
-    Ok((keeper, handle, inspector))
+    Ok((keeper, handle, inspector, identities))
 }
 
 async fn open_metadata(
@@ -411,7 +419,7 @@ async fn facts_of_last_start(pool: &Pool<RealDrive>) -> Vec<(String, String)> {
 struct First {
     credentials: RootCredentials,
     made_credentials: bool,
-    accounts: Arc<Accounts>,
+    identities: IdentityParts,
     notes: Vec<String>,
     gc: GcHandle,
 }
@@ -423,7 +431,7 @@ fn spawn_first_core(plan: CorePlan, running: &mut Running) -> Result<First, Star
     let handle = spawn_core(config, move |executor| async move {
         match first_start(&plan, &executor).await {
             Ok((ops, first)) => {
-                let accounts = Arc::clone(&first.accounts);
+                let accounts = Arc::clone(&first.identities.accounts);
                 serve_core(&plan, ops, &accounts, stopped, executor, |listening| {
                     drop(sender.send(listening.map(|()| first)));
                 })
@@ -483,10 +491,9 @@ async fn first_start(plan: &CorePlan, executor: &CoreExecutor) -> Result<(CoreOp
         return Err(StartError(what.to_owned()));
     }
     let pool = plan.booted.pool.with_drives(|factory| Some(factory.on_core()));
-    let (credentials, made_credentials) =
-        credentials::settle(&pool, ops.metadata(), plan.config.root.as_ref()).await?;
+    let settled = credentials::settle(&pool, ops.metadata(), plan.config.root.as_ref()).await?;
+    let identities = credentials::identity_parts(pool.id(), ops.metadata(), &settled).await?;
     let runs: Vec<_> = plan.booted.metadata.run_volumes().into_iter().map(|run| run.record).collect();
-    let accounts = Accounts::new(credentials::root_table(pool.id(), &credentials));
     let report = ops.store().recover(&runs).await.map_err(refused)?;
     tracing::info!(
         volumes = report.volumes,
@@ -503,7 +510,7 @@ async fn first_start(plan: &CorePlan, executor: &CoreExecutor) -> Result<(CoreOp
     let before = &plan.booted.before;
     let (gc, collecting) = collector(ops.clone());
     executor.spawn(collecting);
-    let first = First { credentials, made_credentials, accounts, notes, gc };
+    let first = First { credentials: settled.root, made_credentials: settled.is_new, identities, notes, gc };
     let screen = screen(&plan.config, &plan.booted, &first);
     remember(&pool, &screen, before).await;
     Ok((ops, first))

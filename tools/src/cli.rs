@@ -51,11 +51,12 @@ struct Connection {
     /// The region of the server [default: us-east-1].
     #[arg(long, global = true, env = "BASALT_REGION")]
     region: Option<String>,
-    /// The root account's access key.
-    #[arg(long, global = true, env = "BASALT_ROOT_ACCESS_KEY", hide_env_values = true)]
+    /// The root account's access key; before the command.
+    #[arg(long, env = "BASALT_ROOT_ACCESS_KEY", hide_env_values = true)]
     access_key: Option<String>,
-    /// The root account's secret key; from the environment or a profile, so that it is in no list of processes.
-    #[arg(long, global = true, env = "BASALT_ROOT_SECRET_KEY", hide_env_values = true)]
+    /// The root account's secret key, before the command; better from the environment or a profile, so that it is in no
+    /// list of processes.
+    #[arg(long, env = "BASALT_ROOT_SECRET_KEY", hide_env_values = true)]
     secret_key: Option<String>,
 }
 
@@ -111,6 +112,12 @@ enum Command {
         /// A new file, such as basalt.tar.
         file: PathBuf,
     },
+    /// Users: each has a canonical id, buckets of its own and any number of access keys.
+    #[command(subcommand)]
+    User(User),
+    /// The access keys of users.
+    #[command(subcommand)]
+    Key(Key),
     /// How one object is stored.
     Inspect {
         /// BUCKET/KEY, also with s3:// before it.
@@ -187,6 +194,79 @@ enum Repair {
         #[arg(long)]
         wait: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum User {
+    /// A new user with a first access key, whose secret is shown this once.
+    Add {
+        /// Its name: 1 to 64 letters, digits and + = , . @ _ -
+        name: String,
+        #[command(flatten)]
+        key: WantedKey,
+    },
+    /// All users.
+    List,
+    /// Remove a user that owns no bucket, with its access keys.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+enum Key {
+    /// One more access key of a user; its secret is shown this once.
+    Add {
+        /// The user's name.
+        user: String,
+        #[command(flatten)]
+        key: WantedKey,
+    },
+    /// All access keys, or those of one user.
+    List {
+        /// The user's name.
+        user: Option<String>,
+    },
+    /// Give an access key another secret; the old one is worth nothing from then on.
+    Rotate {
+        /// The access key.
+        access_key: String,
+        /// The secret, if it is not to be made.
+        #[arg(long, env = "BASALT_NEW_SECRET_KEY", hide_env_values = true)]
+        secret_key: Option<String>,
+    },
+    /// Let an access key open nothing until it is enabled.
+    Disable {
+        /// The access key.
+        access_key: String,
+    },
+    /// Let an access key open again what its user may.
+    Enable {
+        /// The access key.
+        access_key: String,
+    },
+    /// Remove an access key.
+    Remove {
+        /// The access key.
+        access_key: String,
+    },
+}
+
+#[derive(Args)]
+struct WantedKey {
+    /// The access key, if it is not to be made: 3 to 128 letters, digits and . _ -
+    #[arg(id = "new_access_key", long = "access-key", value_name = "KEY")]
+    access_key: Option<String>,
+    /// The secret, if it is not to be made: 8 to 128 visible ASCII characters.
+    #[arg(
+        id = "new_secret_key",
+        long = "secret-key",
+        value_name = "SECRET",
+        env = "BASALT_NEW_SECRET_KEY",
+        hide_env_values = true
+    )]
+    secret_key: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -279,6 +359,8 @@ fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
             show(cli.json, &answer, render::gc);
             Ok(ExitCode::SUCCESS)
         }
+        Command::User(user) => users(cli, &client, user),
+        Command::Key(key) => keys(cli, &client, key),
         Command::Inspect { object } => inspect(cli, &client, object),
     }
 }
@@ -412,6 +494,55 @@ fn wait_for_drives(client: &Client, id: &str, done: impl Fn(&Value) -> bool) -> 
 
 fn wait_until_left(client: &Client, id: &str) -> Result<Value, Failure> {
     wait_for_drives(client, id, |_| false)
+}
+
+fn users(cli: &Cli, client: &Client, command: &User) -> Result<ExitCode, Failure> {
+    let answer = match command {
+        User::List => client.ask("GET", "/v1/users", &[])?,
+        User::Add { name, key } => add_key(client, "/v1/users/add", name, key)?,
+        User::Remove { name } => {
+            confirm(cli, &format!("the user {name} and its access keys are removed"))?;
+            client.ask("POST", "/v1/users/remove", &[("user", name)])?
+        }
+    };
+    show(cli.json, &answer, render::users);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn keys(cli: &Cli, client: &Client, command: &Key) -> Result<ExitCode, Failure> {
+    let post = |path: &str, key: &str| client.ask("POST", path, &[("access_key", key)]);
+    let answer = match command {
+        Key::List { user } => {
+            let mut answer = client.ask("GET", "/v1/users", &[])?;
+            if let (Some(name), Some(users)) = (user, answer.get_mut("users").and_then(Value::as_array_mut)) {
+                users.retain(|user| field(user, "name") == name);
+                if users.is_empty() {
+                    return Err(Failure::Said(format!("there is no user {name}")));
+                }
+            }
+            answer
+        }
+        Key::Add { user, key } => add_key(client, "/v1/keys/add", user, key)?,
+        Key::Rotate { access_key, secret_key } => {
+            confirm(cli, &format!("the present secret of {access_key} opens nothing any more"))?;
+            let parameters = [("access_key", access_key.as_str())];
+            client.ask_with_secret("/v1/keys/rotate", &parameters, secret_key.as_deref())?
+        }
+        Key::Disable { access_key } => post("/v1/keys/disable", access_key)?,
+        Key::Enable { access_key } => post("/v1/keys/enable", access_key)?,
+        Key::Remove { access_key } => {
+            confirm(cli, &format!("the access key {access_key} is removed"))?;
+            post("/v1/keys/remove", access_key)?
+        }
+    };
+    show(cli.json, &answer, render::keys);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn add_key(client: &Client, path: &str, user: &str, key: &WantedKey) -> Result<Value, Failure> {
+    let mut parameters = vec![("user", user)];
+    parameters.extend(key.access_key.as_deref().map(|access_key| ("access_key", access_key)));
+    Ok(client.ask_with_secret(path, &parameters, key.secret_key.as_deref())?)
 }
 
 fn scrubbing(cli: &Cli, client: &Client, command: &Scrub) -> Result<ExitCode, Failure> {

@@ -13,6 +13,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+/// Carries the secret of a user's key: a header, so that it is in no list of targets.
+const SECRET_HEADER: &str = "x-amz-basalt-secret-key";
 /// Everything but the unreserved characters of RFC 3986 is escaped, as SigV4 wants it.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// A server that answers nothing for so long is not there; carrying out a request takes seconds at most.
@@ -67,6 +69,22 @@ impl Client {
         serde_json::from_slice(&answer.body).map_err(|_| garbled())
     }
 
+    /// As `ask`, with a secret for a user's access key.
+    pub(crate) fn ask_with_secret(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        secret: Option<&str>,
+    ) -> Result<Value, ClientError> {
+        let is_field = |secret: &str| secret.bytes().all(|byte| byte.is_ascii_graphic());
+        if !secret.is_none_or(is_field) {
+            let what = "a secret key is 8 to 128 visible ASCII characters";
+            return Err(ClientError::Refused(what.to_owned()));
+        }
+        let answer = self.exchange_signed("POST", path, parameters, secret)?;
+        serde_json::from_slice(&answer.body).map_err(|_| garbled())
+    }
+
     /// Sends one request and returns the answer as it came, if that is no refusal.
     pub(crate) fn ask_for_bytes(
         &self,
@@ -74,16 +92,27 @@ impl Client {
         path: &str,
         parameters: &[(&str, &str)],
     ) -> Result<Answer, ClientError> {
+        self.exchange_signed(method, path, parameters, None)
+    }
+
+    fn exchange_signed(
+        &self,
+        method: &str,
+        path: &str,
+        parameters: &[(&str, &str)],
+        secret: Option<&str>,
+    ) -> Result<Answer, ClientError> {
         let escape = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
         let mut pairs: Vec<String> =
             parameters.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
         pairs.sort();
         let query = pairs.join("&");
         let now = now();
-        let authorization = self.authorization(method, path, &query, now);
+        let authorization = self.authorization(method, path, &query, secret, now);
         let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+        let secret = secret.map(|secret| format!("{SECRET_HEADER}: {secret}\r\n")).unwrap_or_default();
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: {}\r\nX-Amz-Date: {}\r\nX-Amz-Content-Sha256: {}\r\n\
+            "{method} {target} HTTP/1.1\r\nHost: {}\r\n{secret}X-Amz-Date: {}\r\nX-Amz-Content-Sha256: {}\r\n\
              Authorization: {authorization}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
             self.authority,
             stamp(now),
@@ -107,12 +136,23 @@ impl Client {
         Ok(answer)
     }
 
-    fn authorization(&self, method: &str, path: &str, query: &str, now: OffsetDateTime) -> String {
+    fn authorization(
+        &self,
+        method: &str,
+        path: &str,
+        query: &str,
+        secret: Option<&str>,
+        now: OffsetDateTime,
+    ) -> String {
         let empty = hex::encode(digest::digest(&digest::SHA256, b""));
         let stamp = stamp(now);
-        let signed_headers = "host;x-amz-content-sha256;x-amz-date";
+        let (name, line) = match secret {
+            Some(secret) => (format!("{SECRET_HEADER};"), format!("{SECRET_HEADER}:{secret}\n")),
+            None => (String::new(), String::new()),
+        };
+        let signed_headers = format!("host;{name}x-amz-content-sha256;x-amz-date");
         let canonical = format!(
-            "{method}\n{path}\n{query}\nhost:{}\nx-amz-content-sha256:{empty}\nx-amz-date:{stamp}\n\n\
+            "{method}\n{path}\n{query}\nhost:{}\n{line}x-amz-content-sha256:{empty}\nx-amz-date:{stamp}\n\n\
              {signed_headers}\n{empty}",
             self.authority
         );

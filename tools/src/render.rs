@@ -71,6 +71,52 @@ pub(crate) fn drives(answer: &Value) -> String {
     table(&["DRIVE", "STATE", "PLAN", "SHARDS", "FREE", "SIZE", "ID"], &rows)
 }
 
+/// A key with its secret, if the request made one.
+fn new_key(answer: &Value) -> Option<String> {
+    let key = answer.get("key")?;
+    let mut out = String::new();
+    let lines = [
+        ("user", text(key, "user")),
+        ("access key", text(key, "access_key")),
+        ("secret key", text(key, "secret_key")),
+    ];
+    push_lines(&mut out, &lines);
+    out.push_str("The secret is not shown again.\n");
+    Some(out)
+}
+
+/// All users, or the key that was made with one.
+pub(crate) fn users(answer: &Value) -> String {
+    let row = |user: &Value| {
+        vec![
+            text(user, "name"),
+            items(user, "keys").len().to_string(),
+            moment(number(user, "created_ms")),
+            text(user, "id"),
+        ]
+    };
+    let rows: Vec<Vec<String>> = items(answer, "users").iter().map(row).collect();
+    new_key(answer).unwrap_or_else(|| table(&["USER", "KEYS", "CREATED", "ID"], &rows))
+}
+
+/// The access keys of all users, or the one that was made.
+pub(crate) fn keys(answer: &Value) -> String {
+    let rows = items(answer, "users").iter().flat_map(|user| {
+        items(user, "keys").iter().map(|key| {
+            let is_enabled = key.get("enabled").and_then(Value::as_bool) == Some(true);
+            vec![
+                text(key, "access_key"),
+                text(user, "name"),
+                if is_enabled { "enabled" } else { "disabled" }.to_owned(),
+                moment(number(key, "created_ms")),
+                moment(number(key, "last_used_ms")),
+            ]
+        })
+    });
+    let heading = ["ACCESS KEY", "USER", "STATE", "CREATED", "LAST USED"];
+    new_key(answer).unwrap_or_else(|| table(&heading, &rows.collect::<Vec<_>>()))
+}
+
 /// How scrub stands.
 pub(crate) fn scrub(answer: &Value) -> String {
     let mut out = String::new();

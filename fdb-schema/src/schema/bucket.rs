@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use shardstore_reactor::Executor;
 
+use super::accounts::{self, AccountId};
 use super::bucket_config::{ConfigKind, write_document};
 use super::error::{Failure, Refusal};
 use super::keyspace::{self, BucketId, Counter, KeyRange, UsageKind};
@@ -44,10 +45,10 @@ pub struct Usage {
 }
 
 impl<E: Engine, X: Executor> Metadata<E, X> {
-    /// Creates a bucket.
+    /// Creates a bucket. An owner that is no [`AccountId`] needs no account.
     ///
     /// # Errors
-    /// [`Refusal::BucketExists`], [`Failure::Engine`].
+    /// [`Refusal::BucketExists`], [`Refusal::NoSuchAccount`], [`Failure::Engine`].
     pub async fn create_bucket(
         &self,
         name: &str,
@@ -72,6 +73,10 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 record.config_generation = 1;
             }
             txn.set(&row_key, &record.encode());
+            if let Some(account) = AccountId::parse(owner) {
+                accounts::account(txn, account).await?;
+                txn.set(&keyspace::owned_bucket(account, name.as_bytes()), b"");
+            }
             Ok(record)
         })
         .await
@@ -96,6 +101,9 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         after: &str,
         limit: usize,
     ) -> Result<Vec<NamedBucket>, Failure> {
+        if let Some(account) = owner.and_then(AccountId::parse) {
+            return self.owned_buckets(account, prefix, after, limit).await;
+        }
         self.read(async |txn| {
             let mut range = keyspace::buckets(prefix.as_bytes());
             if !after.is_empty() {
@@ -111,6 +119,40 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                         let name = String::from_utf8_lossy(&row.key[1..]).into_owned();
                         found.push(NamedBucket { name, record });
                     }
+                    range.begin = successor(row.key.to_vec());
+                }
+                if is_last {
+                    break;
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// As `list_buckets`, by the index of an account's buckets.
+    async fn owned_buckets(
+        &self,
+        account: AccountId,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<NamedBucket>, Failure> {
+        self.read(async |txn| {
+            let mut range = keyspace::owned_buckets(account, prefix.as_bytes());
+            if !after.is_empty() {
+                range.begin = range.begin.max(successor(keyspace::owned_bucket(account, after.as_bytes())));
+            }
+            let mut found = Vec::new();
+            while found.len() < limit && range.begin < range.end {
+                let asked = PAGE_ROWS.min(limit - found.len());
+                let page = rows(txn, &range, asked, Isolation::Snapshot).await?;
+                let is_last = page.len() < asked;
+                for row in page {
+                    let name = keyspace::owned_bucket_of(&row.key).unwrap_or_default();
+                    let name = String::from_utf8_lossy(name).into_owned();
+                    let record = bucket(txn, &name, Isolation::Snapshot).await?;
+                    found.push(NamedBucket { name, record });
                     range.begin = successor(row.key.to_vec());
                 }
                 if is_last {
@@ -140,6 +182,9 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 }
             }
             txn.clear(&keyspace::bucket(name.as_bytes()));
+            if let Some(account) = AccountId::parse(&record.owner) {
+                txn.clear(&keyspace::owned_bucket(account, name.as_bytes()));
+            }
             for range in [keyspace::usages(record.id), keyspace::bucket_configs(record.id)] {
                 txn.clear_range(&range.begin, &range.end);
             }

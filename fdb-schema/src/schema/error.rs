@@ -21,6 +21,18 @@ pub enum Refusal {
         /// By this account.
         owner: String,
     },
+    /// There is no such account.
+    NoSuchAccount,
+    /// The account's name is taken.
+    AccountExists,
+    /// The account owns buckets still.
+    AccountOwnsBuckets,
+    /// There is no such access key.
+    NoSuchAccessKey,
+    /// The access key is taken.
+    AccessKeyExists,
+    /// The account has as many access keys as it may.
+    TooManyAccessKeys,
     /// Objects, versions or uploads are left in the bucket.
     BucketNotEmpty,
     /// Versioning of a bucket whose versions can be locked must stay enabled.

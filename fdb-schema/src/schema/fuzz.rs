@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use shardstore_format::{DataId, DriveId, Extent, Member, MemberPlan, Membership, VolumeId, WriterId};
 
+use super::accounts::{AccessKeyRecord, AccountRecord};
 use super::bucket_config;
 use super::keyspace::{self, BucketId, UploadKey};
 use super::record::{
@@ -37,7 +38,7 @@ pub fn key(bytes: &[u8]) {
 pub fn value(bytes: &[u8]) {
     let Some((kind, value)) = bytes.split_first() else { return };
     let value = Bytes::copy_from_slice(value);
-    match kind % 11 {
+    match kind % 13 {
         0 => again(&value, BucketRecord::decode, BucketRecord::encode),
         1 => {
             again(&value, ObjectRecord::decode, ObjectRecord::encode);
@@ -53,9 +54,11 @@ pub fn value(bytes: &[u8]) {
         7 => again(&value, decode_owner, |(extent, data)| encode_owner(extent, *data)),
         8 => again(&value, |value| Membership::decode(value), encode_members),
         9 => again(&value, bucket_config::decode, |document| bucket_config::encode(document)),
-        _ => {
+        10 => {
             again(&value, |value| decode_counter("counter", Some(value)), |sum| sum.to_le_bytes().to_vec());
         }
+        11 => again(&value, AccountRecord::decode, AccountRecord::encode),
+        _ => again(&value, AccessKeyRecord::decode, AccessKeyRecord::encode),
     }
 }
 
@@ -95,7 +98,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// One of each kind, in the order of `value`.
-fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 11] {
+fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 13] {
     let headers = vec![Header { name: "content-type".into(), value: Bytes::from_static(b"text/plain") }];
     let checksum = StoredChecksum {
         algorithm: ChecksumAlgorithm::Crc32c,
@@ -151,6 +154,14 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 11] {
         encode_members(&Membership { revision: 3, members: vec![member] }),
         bucket_config::encode(b"<CORSConfiguration/>"),
         7u64.to_le_bytes().to_vec(),
+        AccountRecord { name: "ann".into(), created_ms: 4 }.encode(),
+        AccessKeyRecord {
+            sealed: Bytes::from_static(b"sealed"),
+            created_ms: 4,
+            is_enabled: true,
+            last_used_ms: 9,
+        }
+        .encode(),
     ]
 }
 
@@ -182,7 +193,9 @@ mod tests {
                 7 => decode_owner(&value).is_ok(),
                 8 => Membership::decode(&value).is_ok(),
                 9 => bucket_config::decode(&value).is_ok(),
-                _ => decode_counter("counter", Some(&value)).is_ok(),
+                10 => decode_counter("counter", Some(&value)).is_ok(),
+                11 => AccountRecord::decode(&value).is_ok(),
+                _ => AccessKeyRecord::decode(&value).is_ok(),
             };
             assert!(decodes, "kind {kind}");
         }

@@ -6,6 +6,8 @@
 use bytes::Bytes;
 use shardstore_format::{DataId, Extent, VolumeId, WriterId};
 
+use super::accounts::AccountId;
+
 /// The first byte of every key. Numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -16,6 +18,14 @@ pub(crate) enum Prefix {
     Identity = 0x02,
     /// (writer, sequence) -> attempt that committed.
     Done = 0x03,
+    /// (account) -> account.
+    Account = 0x04,
+    /// (name) -> account id.
+    AccountName = 0x05,
+    /// (account, access key) -> sealed secret and state.
+    AccessKey = 0x06,
+    /// (access key) -> account id.
+    AccessKeyOwner = 0x07,
     /// (name) -> bucket.
     Bucket = 0x10,
     /// (bucket, key) -> current version.
@@ -26,6 +36,8 @@ pub(crate) enum Prefix {
     Usage = 0x13,
     /// (bucket, kind, part) -> a configuration document.
     BucketConfig = 0x14,
+    /// (account, bucket name) -> nothing: the buckets that an account owns.
+    OwnedBucket = 0x16,
     /// (data id, n) -> header and items of a byte sequence.
     Data = 0x20,
     /// (data id) -> bytes.
@@ -126,6 +138,62 @@ pub fn volume_counter_key() -> Vec<u8> {
 
 pub(crate) fn identity(name: &[u8]) -> Vec<u8> {
     key(Prefix::Identity, &[name])
+}
+
+pub(crate) fn account(id: AccountId) -> Vec<u8> {
+    key(Prefix::Account, &[&id.0])
+}
+
+/// Every account.
+pub(crate) fn accounts() -> KeyRange {
+    starting_with(vec![Prefix::Account as u8])
+}
+
+/// The account in an account row's key.
+pub(crate) fn account_of(row_key: &[u8]) -> Option<AccountId> {
+    row_key.get(1..)?.try_into().ok().map(AccountId)
+}
+
+pub(crate) fn account_name(name: &[u8]) -> Vec<u8> {
+    key(Prefix::AccountName, &[name])
+}
+
+pub(crate) fn access_key(id: AccountId, access_key: &[u8]) -> Vec<u8> {
+    key(Prefix::AccessKey, &[&id.0, access_key])
+}
+
+/// The access keys of one account.
+pub(crate) fn access_keys_of(id: AccountId) -> KeyRange {
+    starting_with(access_key(id, b""))
+}
+
+/// Every access key.
+pub(crate) fn all_access_keys() -> KeyRange {
+    starting_with(vec![Prefix::AccessKey as u8])
+}
+
+/// The account and the access key in an access key row's key.
+pub(crate) fn access_key_of(row_key: &[u8]) -> Option<(AccountId, Vec<u8>)> {
+    let (id, access_key) = row_key.get(1..)?.split_first_chunk::<32>()?;
+    Some((AccountId(*id), access_key.to_vec()))
+}
+
+pub(crate) fn access_key_owner(access_key: &[u8]) -> Vec<u8> {
+    key(Prefix::AccessKeyOwner, &[access_key])
+}
+
+pub(crate) fn owned_bucket(id: AccountId, name: &[u8]) -> Vec<u8> {
+    key(Prefix::OwnedBucket, &[&id.0, name])
+}
+
+/// The buckets that an account owns whose names begin with `prefix`.
+pub(crate) fn owned_buckets(id: AccountId, prefix: &[u8]) -> KeyRange {
+    starting_with(owned_bucket(id, prefix))
+}
+
+/// The bucket in the key of an owned bucket's row.
+pub(crate) fn owned_bucket_of(row_key: &[u8]) -> Option<&[u8]> {
+    row_key.get(33..)
 }
 
 /// The one row of the pool's members.

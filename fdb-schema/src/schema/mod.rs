@@ -3,6 +3,7 @@
 //! points at bytes that are not durable.
 //! Not here: engines (`engine`), what moves bytes (`shardstore`), S3's rules of requests (`server`).
 
+mod accounts;
 mod append;
 mod audit;
 mod bucket;
@@ -32,6 +33,9 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+pub use accounts::{
+    ACCESS_KEYS_MAX, AccessKeyChange, AccessKeyRecord, AccountId, AccountRecord, NamedAccessKey,
+};
 pub use append::{Append, OBJECT_PARTS_MAX, StoredBytes};
 pub use audit::{
     Audit, DataProblem, LostName, NameProblem, NameRow, OwnerAudit, OwnerProblem, Reference, VolumeRecount,

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 use shardstore::{ScrubPhase, StoreShared};
 
+use super::identities::{IdentityError, IdentityHandle, IdentityRequest, WantedKey};
 use super::inspector::{InspectError, InspectorHandle};
 use crate::auth::{Accounts, AuthError, BodySignature, CoreAccounts, Verifier};
 use crate::drives::{DriveHandle, DriveRequest, RequestError};
@@ -68,8 +69,26 @@ pub enum Route {
     Log,
     /// One object.
     Inspect,
+    /// All users and their keys.
+    Users,
+    /// A new user.
+    UserAdd,
+    /// A user goes.
+    UserRemove,
+    /// One more key.
+    KeyAdd,
+    /// Another secret.
+    KeyRotate,
+    /// A key opens what it may again.
+    KeyEnable,
+    /// A key opens nothing.
+    KeyDisable,
+    /// A key goes.
+    KeyRemove,
 }
 
+/// A secret that the operator chose, so that it is in no log of targets; signed, as every `x-amz-` field must be.
+const SECRET_HEADER: &str = "x-amz-basalt-secret-key";
 /// Says whether a part of a dump is its last.
 const LAST_PART_HEADER: &str = "X-Basalt-Last";
 
@@ -97,6 +116,14 @@ pub const ROUTES: &[(Method, &str, Route)] = &[
     (Method::Get, "/v1/support", Route::Support),
     (Method::Get, "/v1/log", Route::Log),
     (Method::Get, "/v1/inspect", Route::Inspect),
+    (Method::Get, "/v1/users", Route::Users),
+    (Method::Post, "/v1/users/add", Route::UserAdd),
+    (Method::Post, "/v1/users/remove", Route::UserRemove),
+    (Method::Post, "/v1/keys/add", Route::KeyAdd),
+    (Method::Post, "/v1/keys/rotate", Route::KeyRotate),
+    (Method::Post, "/v1/keys/enable", Route::KeyEnable),
+    (Method::Post, "/v1/keys/disable", Route::KeyDisable),
+    (Method::Post, "/v1/keys/remove", Route::KeyRemove),
 ];
 
 /// What the API answers from, once the process serves.
@@ -113,6 +140,8 @@ pub struct AdminApi {
     pub inspector: InspectorHandle,
     /// Gives space back at once.
     pub gc: GcHandle,
+    /// Users and their keys.
+    pub identities: IdentityHandle,
     /// Of this start: version, machine, configuration, pool; no secret.
     pub facts: serde_json::Value,
 }
@@ -274,6 +303,14 @@ async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
             let answer = Response::new(200).with_bytes("application/octet-stream", part.bytes);
             Ok(answer.with_header(LAST_PART_HEADER, is_last))
         }
+        Route::Users
+        | Route::UserAdd
+        | Route::UserRemove
+        | Route::KeyAdd
+        | Route::KeyRotate
+        | Route::KeyEnable
+        | Route::KeyDisable
+        | Route::KeyRemove => identity(api, identity_request(route, head)?).await,
         Route::Support => Ok(json_answer(200, &api.facts)),
         Route::Log => Ok(Response::new(200).with_bytes("application/x-ndjson", logs::last_lines())),
         Route::Inspect => {
@@ -284,6 +321,39 @@ async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
                 Err(InspectError::Failed(what)) => Err(refusal(500, "Failed", what)),
             }
         }
+    }
+}
+
+fn identity_request(route: Route, head: &RequestHead) -> Result<IdentityRequest, Refusal> {
+    let chosen = |name| parameter(head, name).ok();
+    let secret_key = head.header_str(SECRET_HEADER).map(str::to_owned);
+    Ok(match route {
+        Route::UserAdd => {
+            let (user, access_key) = (parameter(head, "user")?, chosen("access_key"));
+            IdentityRequest::AddUser(user, WantedKey { access_key, secret_key })
+        }
+        Route::UserRemove => IdentityRequest::RemoveUser(parameter(head, "user")?),
+        Route::KeyAdd => {
+            let (user, access_key) = (parameter(head, "user")?, chosen("access_key"));
+            IdentityRequest::AddKey(user, WantedKey { access_key, secret_key })
+        }
+        Route::KeyRotate => IdentityRequest::RotateKey(parameter(head, "access_key")?, secret_key),
+        Route::KeyEnable | Route::KeyDisable => {
+            let is_enabled = route == Route::KeyEnable;
+            IdentityRequest::EnableKey(parameter(head, "access_key")?, is_enabled)
+        }
+        Route::KeyRemove => IdentityRequest::RemoveKey(parameter(head, "access_key")?),
+        _ => IdentityRequest::List,
+    })
+}
+
+async fn identity(api: &AdminApi, request: IdentityRequest) -> Answer {
+    match api.identities.ask(request).await {
+        Ok(identities) => Ok(json_answer(200, &identities)),
+        Err(IdentityError::Invalid(what)) => Err(refusal(400, "InvalidParameter", what)),
+        Err(IdentityError::NotFound(what)) => Err(refusal(404, "NotFound", what)),
+        Err(IdentityError::Refused(what)) => Err(refusal(409, "Refused", what)),
+        Err(IdentityError::Failed(what)) => Err(refusal(500, "Failed", what)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Not here: what is measured (beside what it measures).
 
 mod api;
+mod identities;
 mod inspector;
 
 use std::cell::OnceCell;
@@ -19,6 +20,10 @@ use crate::auth::{CoreAccounts, Verifier};
 use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Response, Service};
 
 pub use api::{AdminApi, ROUTES, Route};
+pub use identities::{
+    Identities, IdentityError, IdentityHandle, IdentityParts, IdentityRequest, NewKey, ROOT_NAME, ShownKey,
+    ShownUser, WantedKey, account_table, identities,
+};
 pub use inspector::{InspectError, InspectedExtent, InspectedShard, Inspection, InspectorHandle, inspector};
 
 /// Where the process is in its life.

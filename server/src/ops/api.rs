@@ -128,6 +128,8 @@ pub enum OpError {
     BucketAlreadyExists,
     /// Objects or uploads are left in it: 409 `BucketNotEmpty`.
     BucketNotEmpty,
+    /// The account was removed meanwhile: 403 `InvalidAccessKeyId`.
+    NoSuchAccount,
     /// The account owns as many buckets as it may: 400 `TooManyBuckets`.
     TooManyBuckets,
     /// Versioning of a bucket with object lock must stay enabled: 409 `InvalidBucketState`.

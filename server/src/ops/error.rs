@@ -40,6 +40,7 @@ pub(crate) fn of_refusal(refusal: Refusal) -> OpError {
         Refusal::NoSuchBucket => OpError::NoSuchBucket,
         Refusal::NoSuchKey => OpError::NoSuchKey,
         Refusal::NoSuchUpload => OpError::NoSuchUpload,
+        Refusal::NoSuchAccount => OpError::NoSuchAccount,
         Refusal::BucketExists { .. } => OpError::BucketAlreadyExists,
         Refusal::BucketNotEmpty => OpError::BucketNotEmpty,
         Refusal::ObjectLockNeedsVersioning => OpError::ObjectLockNeedsVersioning,
@@ -52,6 +53,12 @@ pub(crate) fn of_refusal(refusal: Refusal) -> OpError {
         Refusal::TooManyParts => OpError::TooManyParts,
         Refusal::TooManySharedParts => OpError::TooManySharedParts,
         Refusal::InvalidPart { part_number } => OpError::InvalidPart { part_number },
+        // Only the admin API asks for these.
+        Refusal::AccountExists
+        | Refusal::AccountOwnsBuckets
+        | Refusal::NoSuchAccessKey
+        | Refusal::AccessKeyExists
+        | Refusal::TooManyAccessKeys => OpError::Internal(format!("{refusal:?}")),
         Refusal::VolumeGone(volume) | Refusal::VolumeExists(volume) | Refusal::NoSuchVolume(volume) => {
             OpError::Internal(format!("volume {} is not as its writer left it", volume.0))
         }

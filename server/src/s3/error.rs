@@ -200,6 +200,7 @@ impl From<OpError> for S3Error {
             OpError::BucketAlreadyOwnedByYou => Code::BucketAlreadyOwnedByYou.into(),
             OpError::BucketAlreadyExists => Code::BucketAlreadyExists.into(),
             OpError::BucketNotEmpty => Code::BucketNotEmpty.into(),
+            OpError::NoSuchAccount => Code::InvalidAccessKeyId.into(),
             OpError::TooManyBuckets => Code::TooManyBuckets.into(),
             OpError::ObjectLockNeedsVersioning => S3Error::with_message(
                 Code::InvalidBucketState,

@@ -5,31 +5,40 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use fdb_schema::EngineError;
-use fdb_schema::schema::{Failure, Metadata};
+use fdb_schema::schema::{AccountId, Failure, Metadata, Refusal};
 use shardstore::{Pool, read_master_key, write_master_key};
 use shardstore_format::PoolId;
 use shardstore_reactor::{Drive, Executor};
 
 use super::{MasterKey, StartError, refused};
-use crate::auth::AccountTable;
+use crate::admin::{IdentityParts, ROOT_NAME, account_table};
+use crate::auth::Accounts;
 use crate::config::RootCredentials;
 use crate::keys::random_name;
 
 /// What the sealed form is bound to.
 const ROOT_PURPOSE: &str = "root credentials";
-/// Root's display name.
-const ROOT_NAME: &str = "root";
 /// 20 signs of 5 bits: as long as AWS's access keys.
 const ACCESS_KEY_CHARS: usize = 20;
 /// 40 signs of 5 bits: 200 bits.
 const SECRET_KEY_CHARS: usize = 40;
 
-/// The root credentials that count from now on, and whether they were made just now.
+/// What a start finds or makes.
+pub(super) struct Settled {
+    /// The root credentials that count from now on.
+    pub(super) root: RootCredentials,
+    /// Whether they were made just now.
+    pub(super) is_new: bool,
+    /// The key that secrets are sealed under.
+    pub(super) key: MasterKey,
+}
+
+/// Finds or makes the root credentials.
 pub(super) async fn settle<D: Drive, E: fdb_schema::Engine, X: Executor>(
     pool: &Pool<D>,
     metadata: &Metadata<E, X>,
     chosen: Option<&RootCredentials>,
-) -> Result<(RootCredentials, bool), StartError> {
+) -> Result<Settled, StartError> {
     let unreadable = |source: &dyn std::fmt::Display| {
         StartError(format!("the root credentials cannot be read from metadata: {source}"))
     };
@@ -49,10 +58,10 @@ pub(super) async fn settle<D: Drive, E: fdb_schema::Engine, X: Executor>(
                 Err(source) => return Err(unreadable(&source)),
             }
         }
-        return Ok((chosen.clone(), false));
+        return Ok(Settled { root: chosen.clone(), is_new: false, key });
     }
     if let Some(stored) = opened? {
-        return Ok((stored, false));
+        return Ok(Settled { root: stored, is_new: false, key });
     }
     let made = RootCredentials {
         access_key: random_name(ACCESS_KEY_CHARS),
@@ -60,21 +69,31 @@ pub(super) async fn settle<D: Drive, E: fdb_schema::Engine, X: Executor>(
     };
     let sealed = seal(&key, &made);
     metadata.set_root_credentials(sealed.into()).await.map_err(|source| unreadable(&source))?;
-    Ok((made, true))
+    Ok(Settled { root: made, is_new: true, key })
 }
 
 /// Root's canonical id: the same for as long as the pool lives, whatever its access key is.
-fn root_id(pool: PoolId) -> String {
+fn root_id(pool: PoolId) -> AccountId {
     let text = format!("basalt root account of pool {:032x}", pool.0);
-    hex::encode(digest(&SHA256, text.as_bytes()))
+    AccountId(digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("SHA-256 is 32 bytes"))
 }
 
-/// The table with root's credentials only.
-pub(super) fn root_table(pool: PoolId, root: &RootCredentials) -> AccountTable {
-    let id = root_id(pool);
-    let mut table = AccountTable::new(&id, ROOT_NAME);
-    table.add_key(&id, &root.access_key, &root.secret_key);
-    table
+/// Root's account, which every pool has, and the table of all accounts.
+pub(super) async fn identity_parts<E: fdb_schema::Engine, X: Executor>(
+    pool: PoolId,
+    metadata: &Metadata<E, X>,
+    settled: &Settled,
+) -> Result<IdentityParts, StartError> {
+    let unreadable =
+        |source: Failure| StartError(format!("the accounts cannot be read from metadata: {source}"));
+    let (root_id, root, key) = (root_id(pool), settled.root.clone(), settled.key.clone());
+    match metadata.add_account(root_id, ROOT_NAME).await {
+        // Without it nothing could be created, and nothing can be where metadata is read-only.
+        Ok(_) | Err(Failure::Refused(Refusal::AccountExists) | Failure::Engine(EngineError::ReadOnly)) => {}
+        Err(source) => return Err(unreadable(source)),
+    }
+    let table = account_table(metadata, &key, root_id, &root).await.map_err(unreadable)?;
+    Ok(IdentityParts { key, root, root_id, accounts: Accounts::new(table) })
 }
 
 fn seal(key: &MasterKey, credentials: &RootCredentials) -> Vec<u8> {

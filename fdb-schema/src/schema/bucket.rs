@@ -167,18 +167,18 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     /// Deletes an empty bucket.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchBucket`], [`Refusal::BucketNotEmpty`], [`Failure::Engine`].
+    /// [`Refusal::NoSuchBucket`], [`Refusal::BucketNotEmpty`], [`Refusal::BucketHasUploads`], [`Failure::Engine`].
     pub async fn delete_bucket(&self, name: &str) -> Result<(), Failure> {
         self.write(async |txn| {
             let record = bucket(txn, name, Isolation::Serializable).await?;
             let contents = [
-                keyspace::objects(record.id, b""),
-                keyspace::versions(record.id),
-                keyspace::uploads(record.id, b""),
+                (keyspace::objects(record.id, b""), Refusal::BucketNotEmpty),
+                (keyspace::versions(record.id), Refusal::BucketNotEmpty),
+                (keyspace::uploads(record.id, b""), Refusal::BucketHasUploads),
             ];
-            for range in &contents {
-                if !rows(txn, range, 1, Isolation::Serializable).await?.is_empty() {
-                    return Err(Refusal::BucketNotEmpty.into());
+            for (range, refusal) in contents {
+                if !rows(txn, &range, 1, Isolation::Serializable).await?.is_empty() {
+                    return Err(refusal.into());
                 }
             }
             txn.clear(&keyspace::bucket(name.as_bytes()));

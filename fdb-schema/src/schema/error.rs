@@ -33,8 +33,10 @@ pub enum Refusal {
     AccessKeyExists,
     /// The account has as many access keys as it may.
     TooManyAccessKeys,
-    /// Objects, versions or uploads are left in the bucket.
+    /// Objects or versions are left in the bucket.
     BucketNotEmpty,
+    /// Nothing but unfinished uploads is left in the bucket: abort them and try again.
+    BucketHasUploads,
     /// Versioning of a bucket whose versions can be locked must stay enabled.
     ObjectLockNeedsVersioning,
     /// A condition of the request did not hold.

@@ -126,7 +126,7 @@ pub enum OpError {
     BucketAlreadyOwnedByYou,
     /// Another owns such a bucket: 409 `BucketAlreadyExists`.
     BucketAlreadyExists,
-    /// Objects or uploads are left in it: 409 `BucketNotEmpty`.
+    /// Objects are left in it: 409 `BucketNotEmpty`.
     BucketNotEmpty,
     /// The account was removed meanwhile: 403 `InvalidAccessKeyId`.
     NoSuchAccount,
@@ -699,7 +699,7 @@ pub trait Operations: Clone + 'static {
     /// # Errors
     /// None of its own.
     fn list_buckets(&self, list: ListBuckets) -> impl Future<Output = Result<BucketPage, OpError>>;
-    /// Deletes an empty bucket.
+    /// Deletes a bucket without objects; unfinished uploads, at most [`PAGE_MAX`], are aborted.
     ///
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::BucketNotEmpty`].

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fdb_schema::Engine;
 use fdb_schema::schema::{
     BucketRecord, Copy, Failure, ListQuery, ListedRecord, Metadata, NamedBucket, ObjectRecord, Page, Refusal,
-    Rename,
+    Rename, UploadPath,
 };
 use shardstore::Store;
 use shardstore_reactor::{Drive, Executor};
@@ -115,7 +115,22 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
     }
 
     async fn delete_bucket(&self, bucket: BucketName) -> Result<(), OpError> {
-        self.inner.metadata.delete_bucket(bucket.as_str()).await.map_err(of_failure)
+        let metadata = &self.inner.metadata;
+        let deleted = metadata.delete_bucket(bucket.as_str()).await;
+        if !matches!(deleted, Err(Failure::Refused(Refusal::BucketHasUploads))) {
+            return deleted.map_err(of_failure);
+        }
+        // As AWS does: an upload that was never completed is no reason to keep a bucket.
+        let all = ListQuery { prefix: b"", delimiter: None, limit: PAGE_MAX };
+        let page = metadata.list_uploads(bucket.as_str(), all, b"", None).await.map_err(of_failure)?;
+        for (key, (upload, _)) in page.items {
+            let path = UploadPath { bucket: bucket.as_str(), key: &key, upload };
+            match metadata.abort_upload(path).await {
+                Ok(()) | Err(Failure::Refused(Refusal::NoSuchUpload)) => {}
+                Err(failure) => return Err(of_failure(failure)),
+            }
+        }
+        metadata.delete_bucket(bucket.as_str()).await.map_err(of_failure)
     }
 
     async fn bucket_configs(&self, bucket: BucketName) -> Result<BucketConfigs, OpError> {

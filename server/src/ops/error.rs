@@ -42,7 +42,7 @@ pub(crate) fn of_refusal(refusal: Refusal) -> OpError {
         Refusal::NoSuchUpload => OpError::NoSuchUpload,
         Refusal::NoSuchAccount => OpError::NoSuchAccount,
         Refusal::BucketExists { .. } => OpError::BucketAlreadyExists,
-        Refusal::BucketNotEmpty => OpError::BucketNotEmpty,
+        Refusal::BucketNotEmpty | Refusal::BucketHasUploads => OpError::BucketNotEmpty,
         Refusal::ObjectLockNeedsVersioning => OpError::ObjectLockNeedsVersioning,
         Refusal::PreconditionFailed => OpError::PreconditionFailed,
         Refusal::CopyOntoItself => OpError::CopyOntoItself,

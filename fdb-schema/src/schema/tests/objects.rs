@@ -229,7 +229,7 @@ fn a_bucket_is_deleted_only_when_it_is_empty() {
         assert_eq!(refused(world.metadata.delete_bucket("b").await), Refusal::BucketNotEmpty);
         world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
         let upload = world.begin_upload(b"u").await;
-        assert_eq!(refused(world.metadata.delete_bucket("b").await), Refusal::BucketNotEmpty);
+        assert_eq!(refused(world.metadata.delete_bucket("b").await), Refusal::BucketHasUploads);
         world.metadata.abort_upload(path(b"u", upload)).await.unwrap();
         let id = world.metadata.bucket("b").await.unwrap().id;
         world.metadata.delete_bucket("b").await.unwrap();

@@ -144,6 +144,20 @@ fn an_empty_part_makes_an_empty_object() {
 }
 
 #[test]
+fn a_bucket_with_nothing_but_unfinished_uploads_is_deleted_and_their_space_comes_back() {
+    machine(9, 1, async |machine| {
+        for name in ["a", "a", "b"] {
+            let upload = begin(&machine, name).await;
+            put_part(&machine, name, upload, 1, &noise(9, 100_000)).await.unwrap();
+        }
+        machine.core.delete_bucket(bucket()).await.unwrap();
+        assert_eq!(machine.core.delete_bucket(bucket()).await, Err(OpError::NoSuchBucket));
+        machine.clean().await;
+        assert_eq!(machine.space().await, (0, 0));
+    });
+}
+
+#[test]
 fn aborted_uploads_vanish_from_the_listing_and_give_their_space_back() {
     machine(4, 1, async |machine| {
         let mut uploads = Vec::new();

@@ -14,15 +14,19 @@ use super::sigv4::{AuthError, SignedTime};
 use crate::http::RequestHead;
 
 /// Query parameters that belong to the signed resource.
-const SUB_RESOURCES: [&str; 28] = [
+const SUB_RESOURCES: [&str; 35] = [
     "accelerate",
     "acl",
+    "analytics",
     "cors",
     "delete",
+    "inventory",
     "lifecycle",
     "location",
     "logging",
+    "metrics",
     "notification",
+    "object-lock",
     "partNumber",
     "policy",
     "replication",
@@ -34,6 +38,9 @@ const SUB_RESOURCES: [&str; 28] = [
     "response-content-type",
     "response-expires",
     "restore",
+    "select",
+    "select-type",
+    "storageClass",
     "tagging",
     "torrent",
     "uploadId",
@@ -125,10 +132,12 @@ impl Claim {
         }
     }
 
+    /// What was signed; `end_of_path` follows the path as sent.
     pub(super) fn string_to_sign(
         &self,
         head: &RequestHead,
         host_bucket: Option<&str>,
+        end_of_path: &str,
     ) -> Result<Vec<u8>, AuthError> {
         let mut text = Vec::with_capacity(256);
         let mut line = |value: &[u8]| {
@@ -149,6 +158,7 @@ impl Claim {
             text.extend_from_slice(bucket.as_bytes());
         }
         text.extend_from_slice(head.raw_path().as_bytes());
+        text.extend_from_slice(end_of_path.as_bytes());
         push_sub_resources(head.raw_query().unwrap_or_default(), &mut text)?;
         Ok(text)
     }

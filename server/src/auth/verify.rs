@@ -192,8 +192,12 @@ impl<C: Credentials> Verifier<C> {
     ) -> Result<Authenticated, AuthError> {
         claim.check_time(now_ms, SKEW_MAX_S)?;
         let Credential { secret, account } = self.find(&claim.access_key)?;
-        let string_to_sign = claim.string_to_sign(head, host_bucket)?;
-        if !claim.matches(&secret, &string_to_sign) {
+        let string_to_sign = claim.string_to_sign(head, host_bucket, "")?;
+        // boto3 signs `/bucket/` where it sends `/bucket`, and AWS takes either.
+        let is_bucket_alone = host_bucket.is_none() && head.raw_path().rfind('/') == Some(0);
+        let is_signed = claim.matches(&secret, &string_to_sign)
+            || (is_bucket_alone && claim.matches(&secret, &claim.string_to_sign(head, None, "/")?));
+        if !is_signed {
             return Err(AuthError::Mismatch(Box::new(SignatureMismatch {
                 access_key: claim.access_key,
                 string_to_sign: String::from_utf8_lossy(&string_to_sign).into_owned(),

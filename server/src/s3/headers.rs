@@ -59,12 +59,16 @@ pub fn kept_headers(head: &RequestHead) -> Result<Vec<Header>, S3Error> {
     Ok(kept)
 }
 
-/// The codings other than `aws-chunked`, wherever that stands.
+/// The codings other than `aws-chunked`, wherever that stands, with the blanks between them as they were sent.
 fn without_aws_chunked(value: &[u8]) -> Vec<u8> {
-    let codings = value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
-    let kept: Vec<&[u8]> =
-        codings.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"aws-chunked")).collect();
-    kept.join(&b","[..])
+    let codings = value.split(|&byte| byte == b',');
+    let kept: Vec<&[u8]> = codings
+        .filter(|coding| {
+            let coding = coding.trim_ascii();
+            !coding.is_empty() && !coding.eq_ignore_ascii_case(b"aws-chunked")
+        })
+        .collect();
+    kept.join(&b","[..]).trim_ascii().to_vec()
 }
 
 /// The storage class of a write; `None` is STANDARD.
@@ -180,6 +184,9 @@ mod tests {
         assert_eq!(kept("Content-Encoding: gzip,aws-chunked\r\n"), [pair("content-encoding", "gzip")]);
         assert_eq!(kept("Content-Encoding: aws-chunked, gzip\r\n"), [pair("content-encoding", "gzip")]);
         assert_eq!(kept("Content-Encoding: AWS-Chunked\r\n"), []);
+        let both = [pair("content-encoding", "deflate, gzip")];
+        assert_eq!(kept("Content-Encoding: deflate, gzip\r\n"), both);
+        assert_eq!(kept("Content-Encoding: deflate, aws-chunked, gzip\r\n"), both);
     }
 
     #[test]

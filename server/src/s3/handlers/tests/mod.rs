@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_imports, reason = "the model names nearly every type of the operations")]
 
 mod access;
+mod compatibility;
 mod memory_ops;
 
 use std::net::SocketAddr;

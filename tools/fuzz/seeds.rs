@@ -42,6 +42,7 @@ fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("sigv4_query", texts(SIGNED_QUERIES)),
         ("xml", texts(DOCUMENTS)),
         ("policy", texts(POLICIES)),
+        ("post_form", post_forms()),
         ("range_copy_source", range_copy_sources()),
         ("page", pages()),
         ("volume", volumes()),
@@ -140,6 +141,15 @@ const DOCUMENTS: &[&str] = &[
     "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>",
     "<!DOCTYPE d [<!ENTITY a \"b\">]><Delete><!-- c --><![CDATA[d]]>&a;</Delete>",
 ];
+
+/// A piece's length and a form; and a policy.
+fn post_forms() -> Vec<Vec<u8>> {
+    let field = "--xyz\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nup/${filename}\r\n";
+    let file = "--xyz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a;b.txt\"\r\n\r\nhel\r\nlo\r\n--xyz--\r\n";
+    let policy = "{\"expiration\": \"2030-01-01T00:00:00Z\", \"conditions\": [{\"bucket\": \"b\"}, \
+                  [\"starts-with\", \"$key\", \"\\$a\"], [\"content-length-range\", 0, \"9\"], [\"eq\", \"$acl\", \"x\"]]}";
+    texts(&[&format!("\x03{field}{file}"), &format!("\x01{file}"), &format!("\x07{policy}")])
+}
 
 /// A copy source, a token, a key; and a size with a range.
 fn range_copy_sources() -> Vec<Vec<u8>> {

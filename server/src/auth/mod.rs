@@ -7,6 +7,7 @@
 mod accounts;
 mod canonical;
 mod chunk_signer;
+mod form;
 mod identity;
 mod sigv2;
 mod sigv4;

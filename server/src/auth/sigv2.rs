@@ -13,12 +13,13 @@ use super::identity::Secret;
 use super::sigv4::{AuthError, SignedTime};
 use crate::http::RequestHead;
 
-/// Query parameters that belong to the signed resource.
-const SUB_RESOURCES: [&str; 35] = [
+/// Query parameters that belong to the signed resource: those that AWS lists, and those that botocore signs besides.
+const SUB_RESOURCES: [&str; 36] = [
     "accelerate",
     "acl",
     "analytics",
     "cors",
+    "defaultObjectAcl",
     "delete",
     "inventory",
     "lifecycle",
@@ -67,10 +68,8 @@ pub(super) struct Claim {
 impl Claim {
     /// `AWS key:signature`.
     pub(super) fn from_header(head: &RequestHead, authorization: &str) -> Result<Claim, AuthError> {
-        let malformed =
-            AuthError::HeaderMalformed("AWS authentication requires a valid Authorization header.");
-        let fields = authorization.strip_prefix("AWS ").ok_or(malformed.clone())?;
-        let (access_key, signature) = fields.trim().rsplit_once(':').ok_or(malformed)?;
+        let fields = authorization.strip_prefix("AWS ").ok_or(AuthError::V2Malformed)?;
+        let (access_key, signature) = fields.trim().rsplit_once(':').ok_or(AuthError::V2Malformed)?;
         if head.header("x-amz-security-token").is_some() {
             return Err(AuthError::SessionToken);
         }

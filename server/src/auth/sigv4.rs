@@ -29,6 +29,10 @@ pub enum AuthError {
     QueryMalformed(&'static str),
     /// More than one way of signing in one request.
     Ambiguous,
+    /// A SigV2 header that is none.
+    V2Malformed,
+    /// A field of a browser's upload is missing.
+    MissingField(&'static str),
     /// A scheme that we do not know.
     UnsupportedScheme,
     /// The path or query has a broken escape.
@@ -364,7 +368,7 @@ impl<'h> Claim<'h> {
 
     /// As claimed.
     pub(super) fn access_key(&self) -> &str {
-        self.credential.get(..self.scope.key_end).unwrap_or_default()
+        self.scope.access_key(&self.credential)
     }
 
     /// `20130524`.
@@ -374,7 +378,7 @@ impl<'h> Claim<'h> {
 
     /// Of the scope.
     pub(super) fn region(&self) -> &str {
-        self.credential.get(self.scope.date_end + 1..self.scope.region_end).unwrap_or_default()
+        self.scope.region(&self.credential)
     }
 
     /// `20130524/us-east-1/s3/aws4_request`.
@@ -434,14 +438,14 @@ fn has_repeated_name(names: &str) -> bool {
 
 /// Where the parts of a credential end: `KEY/20130524/us-east-1/s3/aws4_request`; a key may hold slashes.
 #[derive(Clone, Copy, Debug)]
-struct ScopeSpans {
+pub(super) struct ScopeSpans {
     key_end: usize,
     date_end: usize,
     region_end: usize,
 }
 
 impl ScopeSpans {
-    fn parse(credential: &str) -> Result<ScopeSpans, &'static str> {
+    pub(super) fn parse(credential: &str) -> Result<ScopeSpans, &'static str> {
         const FORM: &str = "The credential is malformed; it needs the form \
              \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".";
         let (rest, terminal) = credential.rsplit_once('/').ok_or(FORM)?;
@@ -462,7 +466,15 @@ impl ScopeSpans {
         Ok(ScopeSpans { key_end: key.len(), date_end: date.len(), region_end: region.len() })
     }
 
-    fn date(self, credential: &str) -> &str {
+    pub(super) fn access_key(self, credential: &str) -> &str {
+        credential.get(..self.key_end).unwrap_or_default()
+    }
+
+    pub(super) fn region(self, credential: &str) -> &str {
+        credential.get(self.date_end + 1..self.region_end).unwrap_or_default()
+    }
+
+    pub(super) fn date(self, credential: &str) -> &str {
         credential.get(self.key_end + 1..self.date_end).unwrap_or_default()
     }
 }

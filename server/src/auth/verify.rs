@@ -94,7 +94,8 @@ impl<C: Credentials> Verifier<C> {
         now_ms: u64,
     ) -> Result<Authenticated, AuthError> {
         let query = head.raw_query().map(SignedQuery::read).unwrap_or_default();
-        let authorization = head.header("authorization");
+        // An empty field claims nothing.
+        let authorization = head.header("authorization").filter(|text| !text.trim_ascii().is_empty());
         let presigned_v4 = query.algorithm.is_some() || query.signature.is_some();
         let presigned_v2 = query.v2_access_key.is_some() && query.v2_signature.is_some();
         match (authorization, presigned_v4, presigned_v2) {
@@ -209,7 +210,7 @@ impl<C: Credentials> Verifier<C> {
         Ok(Authenticated { identity: Identity::Account(account), body: BodySignature::Unsigned })
     }
 
-    fn find(&self, access_key: &str) -> Result<Credential, AuthError> {
+    pub(super) fn find(&self, access_key: &str) -> Result<Credential, AuthError> {
         let found = self.credentials.find(access_key);
         found.ok_or_else(|| AuthError::UnknownAccessKey(access_key.to_owned()))
     }
@@ -249,7 +250,7 @@ fn check_time(claim: &Claim<'_>, now_ms: u64) -> Result<(), AuthError> {
     }
 }
 
-fn derive_key(secret: &Secret, date: &str, region: &str) -> hmac::Key {
+pub(super) fn derive_key(secret: &Secret, date: &str, region: &str) -> hmac::Key {
     let mut first = Vec::with_capacity(4 + secret.as_bytes().len());
     first.extend_from_slice(b"AWS4");
     first.extend_from_slice(secret.as_bytes());

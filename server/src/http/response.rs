@@ -71,6 +71,13 @@ impl HeaderText {
         self.push(name, digits.render(value));
     }
 
+    /// The value of a field, the first of that name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let text = std::str::from_utf8(&self.text).ok()?;
+        let mut fields = text.split("\r\n").filter_map(|line| line.split_once(": "));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
     /// The fields so far, each with its line end.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text

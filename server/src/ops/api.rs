@@ -255,6 +255,8 @@ pub enum BodyError {
     Incomplete,
     /// More bytes than [`BODY_MAX_BYTES`] or than promised: 400 `EntityTooLarge`.
     TooLarge,
+    /// Fewer bytes than the policy of a browser's upload asks for: 400 `EntityTooSmall`.
+    TooSmall,
     /// The client stopped sending: 400 `RequestTimeout`.
     TimedOut,
     /// The client closed the connection: there is no one to answer.

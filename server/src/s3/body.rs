@@ -11,6 +11,7 @@ use crate::http::{AwsChunkedDecoder, BodyError as WireError, BodyFraming, Framed
 use crate::ops::api::{BODY_MAX_BYTES, BodyError, BodyEvent, BodySource, BodySummary, ChecksumAlgorithm};
 use crate::s3::checksum::{Digests, Expected};
 use crate::s3::error::{Code, S3Error};
+use crate::s3::post::{FormDecoder, FormStep};
 
 /// A body on its way to an operation.
 pub struct S3Body<'b, 'c, S, E> {
@@ -23,7 +24,16 @@ pub struct S3Body<'b, 'c, S, E> {
 
 enum Coding {
     Plain,
-    Chunks { decoder: Box<AwsChunkedDecoder<ChunkSigner>>, pending: Bytes },
+    Chunks {
+        decoder: Box<AwsChunkedDecoder<ChunkSigner>>,
+        pending: Bytes,
+    },
+    /// The file of a form; how many bytes it may have.
+    Form {
+        decoder: Box<FormDecoder>,
+        pending: Bytes,
+        length_range: (u64, u64),
+    },
 }
 
 impl<'b, 'c, S: Stream, E: Executor> S3Body<'b, 'c, S, E> {
@@ -53,6 +63,23 @@ impl<'b, 'c, S: Stream, E: Executor> S3Body<'b, 'c, S, E> {
         }
         let digests = Some(Digests::new(Expected::of(head, sha256)?));
         Ok(S3Body { wire, coding, digests, len_bytes })
+    }
+
+    /// The file of a form that has begun: `put` is the head that the form stands for, `length_range` the least and
+    /// most bytes that its policy allows.
+    ///
+    /// # Errors
+    /// What is wrong with digests as stated.
+    pub fn of_form(
+        put: &RequestHead,
+        decoder: FormDecoder,
+        pending: Bytes,
+        length_range: (u64, u64),
+        wire: &'b mut RequestBody<'c, S, E>,
+    ) -> Result<S3Body<'b, 'c, S, E>, S3Error> {
+        let coding = Coding::Form { decoder: Box::new(decoder), pending, length_range };
+        let digests = Some(Digests::new(Expected::of(put, None)?));
+        Ok(S3Body { wire, coding, digests, len_bytes: None })
     }
 
     /// The decoded length, if the client said it.
@@ -90,28 +117,45 @@ impl<'b, 'c, S: Stream, E: Executor> S3Body<'b, 'c, S, E> {
     }
 
     async fn next_data(&mut self) -> Result<Option<Bytes>, BodyError> {
-        let Coding::Chunks { decoder, pending } = &mut self.coding else {
-            return self.wire.next().await.map_err(body_error);
-        };
-        loop {
-            match decoder.decode(pending).map_err(body_error)? {
-                Framed::Data(data) => return Ok(Some(data)),
-                // After the last chunk the decoder still refuses anything but line ends.
-                Framed::More | Framed::End => match self.wire.next().await.map_err(body_error)? {
-                    Some(more) => *pending = more,
-                    None => {
-                        decoder.finish().map_err(body_error)?;
-                        return Ok(None);
-                    }
-                },
-            }
+        match &mut self.coding {
+            Coding::Plain => self.wire.next().await.map_err(body_error),
+            Coding::Chunks { decoder, pending } => loop {
+                match decoder.decode(pending).map_err(body_error)? {
+                    Framed::Data(data) => return Ok(Some(data)),
+                    // After the last chunk the decoder still refuses anything but line ends.
+                    Framed::More | Framed::End => match self.wire.next().await.map_err(body_error)? {
+                        Some(more) => *pending = more,
+                        None => {
+                            decoder.finish().map_err(body_error)?;
+                            return Ok(None);
+                        }
+                    },
+                }
+            },
+            Coding::Form { decoder, pending, .. } => loop {
+                match decoder.decode(pending).map_err(|_| BodyError::MalformedFraming)? {
+                    FormStep::Data(data) => return Ok(Some(data)),
+                    // The file has begun, and there is one.
+                    FormStep::Field(..) | FormStep::File(_) => return Err(BodyError::MalformedFraming),
+                    FormStep::More => match self.wire.next().await.map_err(body_error)? {
+                        Some(more) => *pending = more,
+                        None => {
+                            decoder.finish().map_err(|_| BodyError::MalformedFraming)?;
+                            return Ok(None);
+                        }
+                    },
+                }
+            },
         }
     }
 
     fn finish(&mut self) -> Result<BodyEvent, BodyError> {
         let digests = self.digests.take().ok_or(BodyError::ClientGone)?;
         let trailers = match &self.coding {
-            Coding::Plain => None,
+            Coding::Form { length_range: (min, _), .. } if digests.len_bytes() < *min => {
+                return Err(BodyError::TooSmall);
+            }
+            Coding::Plain | Coding::Form { .. } => None,
             Coding::Chunks { decoder, .. } => Some(decoder.trailers()),
         };
         let digested = digests.finish(trailers)?;
@@ -141,7 +185,11 @@ impl<S: Stream, E: Executor> BodySource for S3Body<'_, '_, S, E> {
         let Some(data) = self.next_data().await? else { return self.finish() };
         let digests = self.digests.as_mut().ok_or(BodyError::ClientGone)?;
         digests.update(&data);
-        if digests.len_bytes() > BODY_MAX_BYTES {
+        let most = match &self.coding {
+            Coding::Form { length_range: (_, most), .. } => BODY_MAX_BYTES.min(*most),
+            _ => BODY_MAX_BYTES,
+        };
+        if digests.len_bytes() > most {
             return Err(BodyError::TooLarge);
         }
         Ok(BodyEvent::Data(data))
@@ -170,7 +218,7 @@ fn chunks(
     Ok((Coding::Chunks { decoder, pending: Bytes::new() }, len_bytes))
 }
 
-fn body_error(error: WireError) -> BodyError {
+pub(crate) fn body_error(error: WireError) -> BodyError {
     match error {
         WireError::Incomplete => BodyError::Incomplete,
         WireError::Malformed => BodyError::MalformedFraming,

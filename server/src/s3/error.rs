@@ -52,6 +52,7 @@ codes! {
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed size"
     IdempotencyParameterMismatch 400 "Parameters on this idempotent request are inconsistent with parameters used in previous request(s)."
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header"
+    IncorrectNumberOfFilesInPostRequest 400 "POST requires exactly one file upload per request."
     InsufficientStorage 507 "The drives have reached their reserve; nothing more can be stored."
     InternalError 500 "We encountered an internal error. Please try again."
     InvalidAccessKeyId 403 "The AWS Access Key Id you provided does not exist in our records."
@@ -64,6 +65,7 @@ codes! {
     InvalidPart 400 "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
     InvalidPartNumber 416 "The requested partnumber is not satisfiable"
     InvalidPartOrder 400 "The list of parts was not in ascending order. Parts must be ordered by part number."
+    InvalidPolicyDocument 400 "The content of the form does not meet the conditions specified in the policy document."
     InvalidRange 416 "The requested range is not satisfiable"
     InvalidRequest 400 "Invalid Request"
     InvalidStorageClass 400 "The storage class you specified is not valid"
@@ -74,8 +76,10 @@ codes! {
     KeyTooLongError 400 "Your key is too long"
     MalformedACLError 400 "The XML you provided was not well-formed or did not validate against our published schema"
     MalformedPolicy 400 "This policy contains invalid Json"
+    MalformedPOSTRequest 400 "The body of your POST request is not well-formed multipart/form-data."
     MalformedTrailerError 400 "The request contained trailing data that was not well-formed or did not conform to our published schema."
     MalformedXML 400 "The XML you provided was not well-formed or did not validate against our published schema"
+    MaxPostPreDataLengthExceededError 400 "Your POST request fields preceding the upload file were too large."
     MetadataTooLarge 400 "Your metadata headers exceed the maximum allowed metadata size"
     MethodNotAllowed 405 "The specified method is not allowed against this resource."
     MissingContentLength 411 "You must provide the Content-Length HTTP header."
@@ -325,6 +329,7 @@ impl From<BodyError> for S3Error {
             BodyError::MalformedTrailer => Code::MalformedTrailerError.into(),
             BodyError::Incomplete | BodyError::ClientGone => Code::IncompleteBody.into(),
             BodyError::TooLarge => Code::EntityTooLarge.into(),
+            BodyError::TooSmall => Code::EntityTooSmall.into(),
             BodyError::TimedOut => Code::RequestTimeout.into(),
         }
     }
@@ -344,6 +349,11 @@ impl From<AuthError> for S3Error {
                 "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string \
                  parameter or the Authorization header should be specified",
             ),
+            AuthError::V2Malformed => S3Error::with_message(
+                Code::InvalidArgument,
+                "AWS authorization header is invalid.  Expected AwsAccessKeyId:signature",
+            ),
+            AuthError::MissingField(name) => crate::s3::post::missing_field(name),
             AuthError::UnsupportedScheme => {
                 S3Error::with_message(Code::InvalidArgument, "Unsupported Authorization Type")
             }

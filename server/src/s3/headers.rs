@@ -123,16 +123,23 @@ pub fn refuse_unbuilt(head: &RequestHead) -> Result<(), S3Error> {
     Ok(())
 }
 
+/// Fields of an answer that a query may set: the parameter, the field as kept, the field as shown.
+const OVERRIDES: [(&str, &str, &str); 6] = [
+    ("response-content-type", "content-type", "Content-Type"),
+    ("response-content-language", "content-language", "Content-Language"),
+    ("response-expires", "expires", "Expires"),
+    ("response-cache-control", "cache-control", "Cache-Control"),
+    ("response-content-disposition", "content-disposition", "Content-Disposition"),
+    ("response-content-encoding", "content-encoding", "Content-Encoding"),
+];
+
+/// Whether a query sets fields of the answer.
+pub fn has_overrides(query: &Query<'_>) -> bool {
+    query.may_hold("response-") && OVERRIDES.iter().any(|(parameter, ..)| query.get(parameter).is_some())
+}
+
 /// Adds what GET and HEAD return of an object, with the `response-*` overrides of the query.
 pub fn push_object_headers(headers: &mut HeaderText, info: &ObjectInfo, query: &Query<'_>) {
-    const OVERRIDES: [(&str, &str, &str); 6] = [
-        ("response-content-type", "content-type", "Content-Type"),
-        ("response-content-language", "content-language", "Content-Language"),
-        ("response-expires", "expires", "Expires"),
-        ("response-cache-control", "cache-control", "Cache-Control"),
-        ("response-content-disposition", "content-disposition", "Content-Disposition"),
-        ("response-content-encoding", "content-encoding", "Content-Encoding"),
-    ];
     let may_override = query.may_hold("response-");
     let mut typed = false;
     for (parameter, name, shown) in OVERRIDES {

@@ -13,6 +13,7 @@ pub mod conditions;
 pub mod error;
 pub mod handlers;
 pub mod headers;
+pub mod post;
 pub mod query;
 pub mod range;
 pub mod route;

@@ -1,6 +1,8 @@
 //! AWS's published examples, and every way to be refused.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 
 use super::*;
@@ -358,6 +360,7 @@ fn a_request_that_claims_nothing_is_anonymous() {
     let plain = anonymous("").unwrap();
     assert!(plain.identity().account().is_none());
     assert!(matches!(plain.body(), BodySignature::Unsigned));
+    assert!(anonymous("Authorization: \r\n").unwrap().identity().account().is_none());
     let digest = anonymous(&format!("x-amz-content-sha256: {EMPTY}\r\n")).unwrap();
     assert!(matches!(digest.body(), BodySignature::Sha256(_)));
     let framed = anonymous("x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER\r\n").unwrap();
@@ -376,4 +379,34 @@ fn a_key_that_is_exchanged_or_taken_away_counts_at_once() {
     assert!(matches!(verifier.authenticate(&head, None, NOW_MS), Err(AuthError::Mismatch(_))));
     accounts.replace(AccountTable::new(ID, "root"));
     assert!(matches!(verifier.authenticate(&head, None, NOW_MS), Err(AuthError::UnknownAccessKey(_))));
+}
+
+/// botocore ends the path of a bucket with a slash before it signs it, and sends none.
+#[test]
+fn sigv2_of_a_bucket_may_be_signed_with_a_slash_after_it() {
+    let date = "Fri, 24 May 2013 00:00:00 GMT";
+    let signed = |target: &str, resource: &str| {
+        let text = format!("PUT\n\n\n{date}\n{resource}");
+        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SECRET.as_bytes());
+        let signature = STANDARD.encode(hmac::sign(&key, text.as_bytes()));
+        verify(&format!(
+            "PUT {target} HTTP/1.1\r\nHost: h\r\nDate: {date}\r\nAuthorization: AWS {KEY}:{signature}\r\n\r\n"
+        ))
+    };
+    for (target, resource, is_good) in [
+        ("/bkt", "/bkt", true),
+        ("/bkt", "/bkt/", true),
+        ("/bkt?acl", "/bkt/?acl", true),
+        ("/bkt/", "/bkt/", true),
+        ("/bkt/k", "/bkt/k", true),
+        ("/bkt/k", "/bkt/k/", false),
+        ("/bkt/", "/bkt", false),
+        ("/bkt?x=1", "/bkt/?x=1", false),
+        ("/bkt?object-lock", "/bkt/?object-lock", true),
+    ] {
+        assert_eq!(signed(target, resource).is_ok(), is_good, "{target} signed as {resource}");
+    }
+    let malformed =
+        format!("PUT /b HTTP/1.1\r\nHost: h\r\nDate: {date}\r\nAuthorization: AWS HAHAHA\r\n\r\n");
+    assert_eq!(verify(&malformed).unwrap_err(), AuthError::V2Malformed);
 }

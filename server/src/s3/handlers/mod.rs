@@ -17,6 +17,7 @@ mod listing;
 mod multipart;
 mod objects;
 mod observe;
+mod post_object;
 mod rename;
 mod restore;
 mod sub_resources;
@@ -38,6 +39,7 @@ use crate::s3::body::S3Body;
 use crate::s3::bucket_access::Ownership;
 use crate::s3::bucket_settings::{BucketSettings, SettingsCache};
 use crate::s3::error::{Code, S3Error};
+use crate::s3::headers::has_overrides;
 use crate::s3::query::Query;
 use crate::s3::route::{Operation, route};
 
@@ -178,11 +180,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         };
         let operation = route(head, &address);
         if operation == Operation::PostObject {
-            // Its signature is in the form: before that can be read, a head without one says nothing of the caller.
-            return (
-                operation,
-                Err(S3Error::from(Code::NotImplemented).and("Operation", operation.name().to_owned())),
-            );
+            // Its signature is in the form.
+            return (operation, self.post_object(ids, head, address, body).await);
         }
         let host_bucket = address.bucket.as_deref().filter(|_| address.by_host);
         let now_ms = body.executor().unix_ms();
@@ -195,6 +194,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Ok(request) => request,
             Err(error) => return (operation, Err(error)),
         };
+        let is_read = matches!(operation, Operation::GetObject | Operation::HeadObject);
+        if is_read && request.identity.account().is_none() && has_overrides(&request.query) {
+            let what = "Request specific response headers cannot be used for anonymous GET requests.";
+            return (operation, Err(S3Error::with_message(Code::InvalidRequest, what)));
+        }
         let may_know = self.authorizer.may_know(operation, &request.access, request.key.as_ref());
         let result = self.dispatch(operation, request, signature, body).await;
         (operation, if may_know { result } else { self.authorizer.hide_missing(result) })

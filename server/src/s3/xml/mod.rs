@@ -19,7 +19,7 @@ pub use reader::{MalformedXml, XmlEvent, walk};
 pub use replies::{
     DeletedKey, Encoding, ListingEcho, VersionsEcho, bucket_location, complete_upload, copy_object,
     copy_part, delete_result, initiate_upload, list_buckets, list_objects_v1, list_objects_v2, list_parts,
-    list_uploads, list_versions, no_configurations, owner_pays, tagging, unset,
+    list_uploads, list_versions, no_configurations, owner_pays, post_response, tagging, unset,
 };
 pub use requests::{
     CompletePart, CompleteParts, DeleteKey, DeleteKeys, parse_complete_upload, parse_create_bucket,

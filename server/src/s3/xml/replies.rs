@@ -274,6 +274,18 @@ pub fn list_versions(
     xml.finish()
 }
 
+/// The answer to a browser's upload with `success_action_status` 201.
+pub fn post_response(location: &str, bucket: &str, key: &str, etag: &str) -> Bytes {
+    let mut xml = XmlWriter::document();
+    xml.open("PostResponse");
+    xml.leaf("Location", location);
+    xml.leaf("Bucket", bucket);
+    xml.leaf("Key", key);
+    xml.leaf("ETag", etag);
+    xml.close("PostResponse");
+    xml.finish()
+}
+
 /// `CreateMultipartUpload`.
 pub fn initiate_upload(bucket: &str, key: &[u8], upload: &str) -> Bytes {
     let mut xml = XmlWriter::s3_document("InitiateMultipartUploadResult", 128);

@@ -1,0 +1,64 @@
+//! Browser uploads: a form is authenticated by its own fields, and then carried out as the PUT that it stands for.
+//! Invariants: authorization, conditions and everything kept of the object are those of a PUT; the answer is the form's.
+//! Not here: what a form is and may say (`s3::post`).
+
+use shardstore_reactor::{Executor, Stream};
+
+use super::{Reply, S3Service};
+use crate::auth::{Credentials, encode_escapes};
+use crate::http::{RequestBody, RequestHead, RequestIds, Response};
+use crate::ops::api::{BucketName, Operations};
+use crate::s3::address::Address;
+use crate::s3::body::S3Body;
+use crate::s3::error::S3Error;
+use crate::s3::post::{Begun, PostForm};
+use crate::s3::route::Operation;
+use crate::s3::xml;
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    pub(super) async fn post_object<S: Stream, E: Executor>(
+        &self,
+        ids: &RequestIds,
+        head: &RequestHead,
+        address: Address,
+        body: &mut RequestBody<'_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        let bucket = BucketName::parse(address.bucket.as_deref().unwrap_or_default())?;
+        let now_ms = body.executor().unix_ms();
+        let Begun { form, decoder, pending } = {
+            let _permit = self.ops.admit(None)?;
+            PostForm::read(head, body).await?
+        };
+        let key = form.key()?.to_owned();
+        let identity = self.verifier.authenticate_form(form.fields(), now_ms)?;
+        let length_range = form.check_policy(bucket.as_str(), now_ms)?;
+        let put = form.to_put(head, bucket.as_str())?;
+        let address = Address { key: Some(key.clone().into()), ..address };
+        let request = self.permitted(Operation::PutObject, &put, address, identity, ids, now_ms).await?;
+        let file = S3Body::of_form(&put, decoder, pending, length_range, body)?;
+        let stored = self.put_object(&request, file).await?;
+        let scheme = if ids.is_secure { "https" } else { "http" };
+        let host = format!("{scheme}://{}", head.header_str("host").unwrap_or_default());
+        Ok(answer(&form, &host, bucket.as_str(), &key, stored))
+    }
+}
+
+fn answer<P>(form: &PostForm, host: &str, bucket: &str, key: &str, stored: Response<P>) -> Response<P> {
+    let etag = stored.headers.get("ETag").unwrap_or_default().to_owned();
+    if let Some(target) = form.redirect(bucket, &etag) {
+        return Response { status: 303, ..stored }.with_header("Location", target);
+    }
+    let mut path = format!("{host}/{bucket}/").into_bytes();
+    encode_escapes(key.as_bytes(), &mut path);
+    let location = String::from_utf8_lossy(&path).into_owned();
+    let status = form.field("success_action_status");
+    match status {
+        Some("200") => Response { status: 200, ..stored }.with_header("Location", location),
+        Some("201") => {
+            let document = xml::post_response(&location, bucket, key, &etag);
+            let created = Response { status: 201, ..stored }.with_header("Location", location);
+            created.with_bytes("application/xml", document)
+        }
+        _ => Response { status: 204, ..stored }.with_header("Location", location),
+    }
+}

@@ -415,7 +415,8 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         loop {
             match self.catalog.seal_volume(open.volume.id, end_sector).await {
                 Ok(()) => break,
-                Err(CatalogError::Retry) if !self.is_shut.get() => {
+                // Both pass, and until the next start nobody else seals it: its shards would be neither repaired nor moved.
+                Err(CatalogError::Retry | CatalogError::ReadOnly) if !self.is_shut.get() => {
                     self.media.executor.sleep(wait).await;
                     wait = RETRY_WAIT_MAX.min(wait * 2);
                 }

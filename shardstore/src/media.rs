@@ -135,6 +135,12 @@ impl<D: Drive, X: Executor> Media<D, X> {
         self.inner.files.borrow_mut().retain(|(_, _, opened_on, _), _| *opened_on != member);
     }
 
+    /// Takes drives out of use that were fenced behind the store's back. Whoever watches drives calls it too: of a drive that
+    /// was fenced before any core opened it, nobody else has a handle.
+    pub fn notice_fenced(&self) {
+        self.inner.notice_fenced();
+    }
+
     /// Enters the current epoch; take it before the metadata snapshot of a read, and leave it once the read's
     /// data id is held. Cost: one atomic store.
     pub fn enter_epoch(&self) -> EpochGuard {
@@ -181,7 +187,13 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     }
 
     /// Takes a drive out after a failed write.
+    ///
+    /// An operation that was refused because its handle is fenced says nothing new: whoever fenced that handle took the
+    /// drive out, and it may be back under another since.
     pub(crate) fn fence(&self, member: usize, error: &IoError) {
+        if matches!(error, IoError::Fenced) {
+            return self.notice_fenced();
+        }
         if let Some(drive) = self.drive(member) {
             drive.fence(FenceReason::FailedWrite);
         }
@@ -201,15 +213,20 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         member: usize,
         operation: impl Future<Output = Result<T, IoError>>,
     ) -> Result<T, IoError> {
+        let asked = self.drive(member);
+        let arrival = self.shared.drives.slot(member).arrival;
         let operation = std::pin::pin!(operation);
         let deadline = std::pin::pin!(self.executor.sleep(WRITE_DEADLINE));
         match select(operation, deadline).await {
             Either::Left((result, _)) => result,
             Either::Right(((), _)) => {
-                if let Some(drive) = self.drive(member) {
+                if let Some(drive) = asked {
                     drive.fence(FenceReason::Hung);
                 }
-                self.mark_failed(member, "it does not answer");
+                // The drive may have gone and come back meanwhile: what it was asked before says nothing of it now.
+                if self.shared.drives.slot(member).arrival == arrival {
+                    self.mark_failed(member, "it does not answer");
+                }
                 Err(IoError::Fenced)
             }
         }

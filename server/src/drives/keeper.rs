@@ -200,6 +200,7 @@ impl<E: Engine> Keeper<E> {
     }
 
     async fn look(&mut self) {
+        self.parts.media.notice_fenced();
         for member in self.parts.membership.members.clone() {
             match self.state_of(member.drive) {
                 DriveState::Healthy | DriveState::Draining => self.look_whether_gone(&member).await,

@@ -281,6 +281,7 @@ impl Keeper {
         if !self.is_ready.get() || self.is_looking.replace(true) {
             return;
         }
+        self.media.notice_fenced();
         let members = self.membership.borrow().members.clone();
         for id in members.into_iter().map(|member| member.drive) {
             let Some(place) = self.places.borrow().get(&id).copied() else { continue };

@@ -34,6 +34,7 @@ pub(crate) struct MemoryCatalog<X = SimExecutor> {
     executor: X,
     retries_per_mille: Rc<Cell<u16>>,
     stalls: Rc<Cell<bool>>,
+    is_read_only: Rc<Cell<bool>>,
 }
 
 impl<X: Executor> MemoryCatalog<X> {
@@ -43,6 +44,7 @@ impl<X: Executor> MemoryCatalog<X> {
             executor,
             retries_per_mille: Rc::default(),
             stalls: Rc::default(),
+            is_read_only: Rc::default(),
         }
     }
 
@@ -55,8 +57,21 @@ impl<X: Executor> MemoryCatalog<X> {
         self.stalls.set(true);
     }
 
+    /// Ends [`MemoryCatalog::stall`].
+    pub(crate) fn go_on(&self) {
+        self.stalls.set(false);
+    }
+
+    /// Transactions are refused, as while too few drives take the metadata log.
+    pub(crate) fn set_read_only(&self, is_read_only: bool) {
+        self.is_read_only.set(is_read_only);
+    }
+
     async fn transaction<T>(&self, change: impl FnOnce(&mut Rows) -> T) -> Result<T, CatalogError> {
         self.delay().await;
+        if self.is_read_only.get() {
+            return Err(CatalogError::ReadOnly);
+        }
         if self.executor.random_u64() % 1000 < u64::from(self.retries_per_mille.get()) {
             return Err(CatalogError::Retry);
         }
@@ -66,8 +81,8 @@ impl<X: Executor> MemoryCatalog<X> {
     }
 
     async fn delay(&self) {
-        if self.stalls.get() {
-            return std::future::pending().await;
+        while self.stalls.get() {
+            self.executor.sleep(Duration::from_millis(1)).await;
         }
         self.executor.sleep(Duration::from_micros(self.executor.random_u64() % 200)).await;
     }

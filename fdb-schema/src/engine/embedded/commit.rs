@@ -245,8 +245,15 @@ impl Committer {
         }
     }
 
-    /// Takes back the rows of a batch that is not in the log, and tells its callers why. Later batches went before.
+    /// Takes back a batch that is not in the log, and tells its callers why. Later batches went before.
+    ///
+    /// Its versions are given out again: with the last one above what is published, the floor could rise above every
+    /// snapshot, and no transaction would ever be young enough again.
     pub(crate) fn undo(&mut self, batch: Batch, error: &EngineError) {
+        if let Some(first) = batch.waiting.first().map(|waiting| waiting.version) {
+            self.last_version = first - 1;
+            self.declared.retain(|(version, ..)| *version < first);
+        }
         for part in &batch.parts {
             let active = self.active();
             let undone = decode_record(part, |version, row| active.remove(&row.key, version));

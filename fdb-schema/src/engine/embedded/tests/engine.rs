@@ -352,6 +352,43 @@ fn without_enough_drives_writes_are_refused_and_reads_go_on_until_a_drive_return
     });
 }
 
+/// Story: commits that the log could not take were taken back, but their versions counted as given out. The next
+/// flush left the oldest snapshot that can be checked above all that was published, and every commit from then on was
+/// refused as too old, until a restart. Found by the whole-system simulation, seed 2052.
+#[test]
+fn commits_that_were_taken_back_do_not_make_all_later_ones_too_old() {
+    let sim = Sim::new(21);
+    let executor = sim.executor();
+    let drives = drives(&sim, 2);
+    sim.block_on(async move {
+        let store = MemoryRunStore::suspending();
+        let (factory, engine, log_drives) = start(small(2), &drives, &store, &executor).await;
+        for n in 0..40_u32 {
+            put_patiently(&engine, &executor, n.to_be_bytes(), &[1; 1_000]).await;
+        }
+        settle(&factory, &executor).await;
+        let flushes = factory.stats().flushes;
+        drives[0].1.fail_writes(1);
+        let stalled = put(&engine, b"b", b"2");
+        let refused = async {
+            // Decided while the record before is on its way, and taken back when that fails.
+            executor.sleep(Duration::from_micros(5)).await;
+            let puts = (0..8_u32).map(|n| put(&engine, n.to_be_bytes(), &[3; 10_000]));
+            for refused in futures_util::future::join_all(puts).await {
+                assert_eq!(refused, Err(EngineError::ReadOnly));
+            }
+            log_drives.set_drives(vec![(drives[0].0, drives[0].1.reopen()), drives[1].clone()]);
+        };
+        let (outcome, ()) = futures_util::join!(stalled, refused);
+        outcome.unwrap();
+        // What was taken back had filled the memtable: it is flushed, and after five seconds forgotten.
+        settle(&factory, &executor).await;
+        assert!(factory.stats().flushes > flushes);
+        put(&engine, b"after", b"5").await.unwrap();
+        assert_eq!(get(&engine, b"after").await.as_deref(), Some(&b"5"[..]));
+    });
+}
+
 #[test]
 fn a_full_drive_refuses_writes_and_takes_them_again_by_itself_when_there_is_room() {
     let sim = Sim::new(20);

@@ -139,6 +139,11 @@ const DOCUMENTS: &[&str] = &[
      <ChecksumCRC32C>wdBDMA==</ChecksumCRC32C></Part></CompleteMultipartUpload>",
     "<Tagging><TagSet><Tag><Key>a b</Key><Value>&amp;=</Value></Tag><Tag><Key>c</Key><Value/></Tag></TagSet></Tagging>",
     "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>",
+    "<VersioningConfiguration><Status>Suspended</Status><MfaDelete>Disabled</MfaDelete></VersioningConfiguration>",
+    "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode>\
+     <Days>3</Days></DefaultRetention></Rule></ObjectLockConfiguration>",
+    "<Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>2030-01-01T00:00:00Z</RetainUntilDate></Retention>",
+    "<LegalHold><Status>ON</Status></LegalHold>",
     "<!DOCTYPE d [<!ENTITY a \"b\">]><Delete><!-- c --><![CDATA[d]]>&a;</Delete>",
 ];
 

@@ -122,6 +122,9 @@ enum Command {
     Inspect {
         /// BUCKET/KEY, also with s3:// before it.
         object: String,
+        /// An older version of it.
+        #[arg(long)]
+        version: Option<String>,
     },
 }
 
@@ -361,7 +364,7 @@ fn carry_out(cli: &Cli) -> Result<ExitCode, Failure> {
         }
         Command::User(user) => users(cli, &client, user),
         Command::Key(key) => keys(cli, &client, key),
-        Command::Inspect { object } => inspect(cli, &client, object),
+        Command::Inspect { object, version } => inspect(cli, &client, object, version.as_deref()),
     }
 }
 
@@ -635,12 +638,14 @@ fn fsck(cli: &Cli, client: &Client) -> Result<ExitCode, Failure> {
     Ok(if agrees { ExitCode::SUCCESS } else { ExitCode::from(NOT_WHOLE) })
 }
 
-fn inspect(cli: &Cli, client: &Client, object: &str) -> Result<ExitCode, Failure> {
+fn inspect(cli: &Cli, client: &Client, object: &str, version: Option<&str>) -> Result<ExitCode, Failure> {
     let name = object.strip_prefix("s3://").unwrap_or(object);
     let Some((bucket, key)) = name.split_once('/').filter(|(_, key)| !key.is_empty()) else {
         return Err(Failure::Said(format!("{object} is not of the form BUCKET/KEY")));
     };
-    let answer = client.ask("GET", "/v1/inspect", &[("bucket", bucket), ("key", key)])?;
+    let named = [("bucket", bucket), ("key", key)];
+    let asked: Vec<(&str, &str)> = named.into_iter().chain(version.map(|id| ("version", id))).collect();
+    let answer = client.ask("GET", "/v1/inspect", &asked)?;
     show(cli.json, &answer, render::inspection);
     let is_bad = |state: &Value| matches!(field(state, "page"), "bad" | "unread");
     let extents = answer.get("extents").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

@@ -281,6 +281,9 @@ pub(crate) fn inspection(answer: &Value) -> String {
         ("data id", text(answer, "data_id")),
     ];
     push_lines(&mut out, &lines);
+    if answer.get("version").is_some() {
+        push_lines(&mut out, &[("version", text(answer, "version"))]);
+    }
     if answer.get("inline").and_then(Value::as_bool) == Some(true) {
         out.push_str("its bytes are a metadata row: they are in the metadata log and runs\n");
         return out;

@@ -18,6 +18,7 @@ use super::record::{
     BucketRecord, DataHeader, DataItems, ObjectRecord, PartRecord, Place, decode_counter, decode_owner,
 };
 use super::retry::{Metadata, rows};
+use super::version::VersionRecord;
 use super::volume::Owner;
 use crate::{Engine, Isolation, Row, Transaction};
 
@@ -33,6 +34,15 @@ pub enum NameRow {
         bucket: BucketId,
         /// Its key.
         key: Bytes,
+    },
+    /// An older version of an object.
+    Version {
+        /// Its bucket.
+        bucket: BucketId,
+        /// Its key.
+        key: Bytes,
+        /// Where it stands among those of its key.
+        count: u64,
     },
     /// A part of an upload under way.
     Part {
@@ -80,6 +90,8 @@ pub struct LostName {
     pub bucket: BucketId,
     /// Its key.
     pub key: Bytes,
+    /// Where it stands among the versions of its key, if it is not the current one.
+    pub hidden_count: Option<u64>,
     /// Its bytes.
     pub data: DataId,
     /// What is wrong.
@@ -161,7 +173,7 @@ pub struct VolumeRecount {
 
 /// All rows as they are at one moment, for as long as this lives.
 pub struct Audit<E: Engine> {
-    txn: E::Txn,
+    pub(super) txn: E::Txn,
 }
 
 impl<E: Engine, X: Executor> Metadata<E, X> {
@@ -183,7 +195,7 @@ impl<E: Engine> Audit<E> {
         limit: usize,
     ) -> Result<(Vec<Reference>, Option<Bytes>), Failure> {
         let kinds = [
-            keyspace::of_kinds(Prefix::Object, Prefix::Object),
+            keyspace::of_kinds(Prefix::Object, Prefix::Version),
             keyspace::of_kinds(Prefix::Data, Prefix::Garbage),
             keyspace::of_kinds(Prefix::Part, Prefix::Part),
         ];
@@ -212,8 +224,8 @@ impl<E: Engine> Audit<E> {
         Ok((audited.collect(), next_begin(&found, limit)))
     }
 
-    /// Objects among up to `limit` object rows from the row key `begin` on whose bytes are not what they say, the
-    /// buckets of those rows, and where to go on.
+    /// Objects among up to `limit` rows of objects and versions from the row key `begin` on whose bytes are not what they
+    /// say, the buckets of those rows, and where to go on.
     ///
     /// # Errors
     /// [`Failure::Engine`].
@@ -222,7 +234,7 @@ impl<E: Engine> Audit<E> {
         begin: &Bytes,
         limit: usize,
     ) -> Result<(Vec<LostName>, BTreeSet<BucketId>, Option<Bytes>), Failure> {
-        let range = from(keyspace::of_kinds(Prefix::Object, Prefix::Object), begin);
+        let range = from(keyspace::of_kinds(Prefix::Object, Prefix::Version), begin);
         let txn = &self.txn;
         let found = rows(txn, &range, limit, Isolation::Snapshot).await?;
         let (mut lost, mut buckets) = (Vec::new(), BTreeSet::new());
@@ -230,10 +242,9 @@ impl<E: Engine> Audit<E> {
             let Some(bucket) = keyspace::bucket_id_of(&row.key) else { continue };
             buckets.insert(bucket);
             // What cannot be decoded is told by `references`.
-            let Ok(record) = ObjectRecord::decode(&row.value) else { continue };
+            let Some((key, hidden_count, record)) = object_of(row) else { continue };
             if let Some(problem) = name_problem(txn, &record).await? {
-                let key = keyspace::object_key_of(&row.key);
-                lost.push(LostName { bucket, key, data: record.data, problem });
+                lost.push(LostName { bucket, key, hidden_count, data: record.data, problem });
             }
         }
         Ok((lost, buckets, next_begin(&found, limit)))
@@ -537,6 +548,18 @@ fn references_of(row: &Row, out: &mut Vec<Reference>) {
                 }
             })
         }
+        Some(Prefix::Version) => {
+            let place = keyspace::bucket_id_of(&row.key).zip(keyspace::version_of(&row.key));
+            out.extend(match (place, VersionRecord::decode(&row.value)) {
+                (None, _) => Some(malformed()),
+                (_, Err(error)) => Some(unreadable(error.to_string())),
+                (Some((bucket, (key, count))), Ok(VersionRecord::Object(record))) => {
+                    let by = NameRow::Version { bucket, key: Bytes::from(key), count };
+                    Some(Reference::Named { data: record.data, by })
+                }
+                (Some(_), Ok(VersionRecord::Marker(_))) => None,
+            })
+        }
         Some(Prefix::Data) => match keyspace::data_row_of(&row.key) {
             None => out.push(malformed()),
             Some((data, 0)) => match DataHeader::decode(&row.value) {
@@ -578,6 +601,18 @@ fn parts_named(whole: DataId, items: &DataItems, out: &mut Vec<Reference>) {
     if let DataItems::Parts(parts) = items {
         let named = |data| Reference::Named { data, by: NameRow::Whole(whole) };
         out.extend(parts.iter().map(|part| named(part.data)));
+    }
+}
+
+/// The object of a row of objects or versions, its key, and for a version its count.
+fn object_of(row: &Row) -> Option<(Bytes, Option<u64>, ObjectRecord)> {
+    if row.key.first() == Some(&(Prefix::Object as u8)) {
+        return Some((keyspace::object_key_of(&row.key), None, ObjectRecord::decode(&row.value).ok()?));
+    }
+    let (key, count) = keyspace::version_of(&row.key)?;
+    match VersionRecord::decode(&row.value).ok()? {
+        VersionRecord::Object(record) => Some((Bytes::from(key), Some(count), record)),
+        VersionRecord::Marker(_) => None,
     }
 }
 

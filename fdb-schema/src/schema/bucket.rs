@@ -173,7 +173,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             let record = bucket(txn, name, Isolation::Serializable).await?;
             let contents = [
                 (keyspace::objects(record.id, b""), Refusal::BucketNotEmpty),
-                (keyspace::versions(record.id), Refusal::BucketNotEmpty),
+                (keyspace::versions(record.id, b""), Refusal::BucketNotEmpty),
                 (keyspace::uploads(record.id, b""), Refusal::BucketHasUploads),
             ];
             for (range, refusal) in contents {

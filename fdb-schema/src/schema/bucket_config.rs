@@ -112,13 +112,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     pub async fn bucket_config(&self, name: &str, kind: ConfigKind) -> Result<Option<Bytes>, Failure> {
         self.read(async |txn| {
             let id = bucket(txn, name, Isolation::Snapshot).await?.id;
-            let range = keyspace::bucket_config_parts(id, kind as u8);
-            let found = rows(txn, &range, PARTS_MAX, Isolation::Snapshot).await?;
-            if found.is_empty() {
-                return Ok(None);
-            }
-            let parts = found.iter().map(|row| decode(&row.value)).collect::<Result<Vec<_>, _>>()?;
-            Ok(Some(Bytes::from(parts.concat())))
+            read_document(txn, id, kind).await
         })
         .await
     }
@@ -183,6 +177,27 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         })
         .await
     }
+}
+
+/// A document of a bucket whose row was read in the same transaction.
+pub(crate) async fn read_document<T: Transaction>(
+    txn: &T,
+    bucket: BucketId,
+    kind: ConfigKind,
+) -> Result<Option<Bytes>, Failure> {
+    let range = keyspace::bucket_config_parts(bucket, kind as u8);
+    let found = rows(txn, &range, PARTS_MAX, Isolation::Snapshot).await?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let parts = found.iter().map(|row| decode(&row.value)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(Bytes::from(parts.concat())))
+}
+
+/// Removes a document; one that is not there is fine.
+pub(crate) fn clear_document<T: Transaction>(txn: &mut T, bucket: BucketId, kind: ConfigKind) {
+    let range = keyspace::bucket_config_parts(bucket, kind as u8);
+    txn.clear_range(&range.begin, &range.end);
 }
 
 /// Writes a document's parts in place of those before.

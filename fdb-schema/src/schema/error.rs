@@ -5,6 +5,7 @@
 use shardstore_format::VolumeId;
 
 use super::codec::DecodeError;
+use super::version::VersionId;
 use crate::EngineError;
 
 /// A rule that the request broke, decided inside the transaction.
@@ -14,6 +15,21 @@ pub enum Refusal {
     NoSuchBucket,
     /// There is no such object.
     NoSuchKey,
+    /// There is no such version of the object.
+    NoSuchVersion,
+    /// The version is a delete marker.
+    DeleteMarker {
+        /// Which.
+        version: VersionId,
+        /// Milliseconds since 1970.
+        modified_ms: u64,
+        /// It is the newest of its key, and no version was named.
+        is_current: bool,
+    },
+    /// The version is under retention or a legal hold.
+    Locked,
+    /// The bucket's versions cannot be locked.
+    NoObjectLock,
     /// There is no such upload: it never was, was aborted, or was completed long ago.
     NoSuchUpload,
     /// The name is taken.

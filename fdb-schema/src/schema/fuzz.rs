@@ -8,11 +8,13 @@ use shardstore_format::{DataId, DriveId, Extent, Member, MemberPlan, Membership,
 use super::accounts::{AccessKeyRecord, AccountRecord};
 use super::bucket_config;
 use super::keyspace::{self, BucketId, UploadKey};
+use super::lock::{DefaultRetention, RetentionPeriod};
 use super::record::{
     BucketRecord, CompletedRecord, DataExtent, DataHeader, DataItems, DataPart, ListedRecord, ObjectRecord,
     PartRecord, Place, UploadRecord, decode_counter, decode_owner, encode_owner,
 };
 use super::value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
+use super::version::{ObjectLock, Retention, RetentionMode, Version, VersionRecord};
 
 /// A row's key.
 pub fn key(bytes: &[u8]) {
@@ -24,6 +26,9 @@ pub fn key(bytes: &[u8]) {
     }
     if let Some((text, upload)) = keyspace::upload_of(bytes) {
         assert_eq!(keyspace::upload(BucketId(0), &text, upload)[9..], bytes[9..]);
+    }
+    if let Some((text, count)) = keyspace::version_of(bytes) {
+        assert_eq!(keyspace::version(BucketId(0), &text, count)[9..], bytes[9..]);
     }
     if let Some((kind, part)) = keyspace::bucket_config_of(bytes) {
         assert_eq!(keyspace::bucket_config(BucketId(0), kind, part)[9..], bytes[9..]);
@@ -38,7 +43,7 @@ pub fn key(bytes: &[u8]) {
 pub fn value(bytes: &[u8]) {
     let Some((kind, value)) = bytes.split_first() else { return };
     let value = Bytes::copy_from_slice(value);
-    match kind % 13 {
+    match kind % 15 {
         0 => again(&value, BucketRecord::decode, BucketRecord::encode),
         1 => {
             again(&value, ObjectRecord::decode, ObjectRecord::encode);
@@ -58,7 +63,9 @@ pub fn value(bytes: &[u8]) {
             again(&value, |value| decode_counter("counter", Some(value)), |sum| sum.to_le_bytes().to_vec());
         }
         11 => again(&value, AccountRecord::decode, AccountRecord::encode),
-        _ => again(&value, AccessKeyRecord::decode, AccessKeyRecord::encode),
+        12 => again(&value, AccessKeyRecord::decode, AccessKeyRecord::encode),
+        13 => again(&value, VersionRecord::decode, VersionRecord::encode),
+        _ => again(&value, DefaultRetention::decode, |default| default.encode().to_vec()),
     }
 }
 
@@ -86,6 +93,8 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let keys = [
         keyspace::object(BucketId(1), b"a/b"),
         keyspace::upload(BucketId(1), b"a\0b", UploadKey([7; 16])),
+        keyspace::version(BucketId(1), b"a\0b", 1_790_000_000_000_000),
+        keyspace::null_version(BucketId(1), b"a/b"),
         keyspace::part(UploadKey([7; 16]), 10_000),
         keyspace::garbage(id),
         keyspace::owner(&extent),
@@ -98,7 +107,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// One of each kind, in the order of `value`.
-fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 13] {
+fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 15] {
     let headers = vec![Header { name: "content-type".into(), value: Bytes::from_static(b"text/plain") }];
     let checksum = StoredChecksum {
         algorithm: ChecksumAlgorithm::Crc32c,
@@ -113,6 +122,7 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 13] {
         modified_ms: 1_790_000_000_000,
         checksums: vec![checksum.clone()],
         storage_class: Some("STANDARD_IA".into()),
+        version: Version { count: 1_790_000_000_000_000, nonce: Some(7) },
     };
     let items = DataItems::Extents(vec![item]);
     let upload = UploadRecord {
@@ -123,6 +133,7 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 13] {
         checksum_named: true,
         storage_class: None,
         headers: headers.clone(),
+        lock: ObjectLock { retention: None, legal_hold: Some(true) },
     };
     let checked = Some(checksum.clone());
     let completed = CompletedRecord {
@@ -132,11 +143,16 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 13] {
         size_bytes: 300,
         etag,
         checksums: vec![checksum],
+        version: Some(Version { count: 9, nonce: None }),
     };
+    let retention = Some(Retention { mode: RetentionMode::Governance, until_ms: 1_790_000_000_000 });
+    let lock = ObjectLock { retention, legal_hold: Some(false) };
+    let object = ObjectRecord { listed, data: id, place: Place::Rows { hint: vec![item] }, headers, lock };
+    let default = DefaultRetention { mode: RetentionMode::Compliance, period: RetentionPeriod::Years(3) };
     let member = Member { drive: DriveId(1), label: "/d1".into(), plan: MemberPlan::Drain };
     [
         BucketRecord::new(BucketId(1), "root", 4).encode(),
-        ObjectRecord { listed, data: id, place: Place::Rows { hint: vec![item] }, headers }.encode(),
+        object.encode(),
         DataHeader {
             reference_count: 1,
             len_bytes: 70_000,
@@ -162,6 +178,8 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 13] {
             last_used_ms: 9,
         }
         .encode(),
+        VersionRecord::Object(object).encode(),
+        default.encode().to_vec(),
     ]
 }
 
@@ -195,7 +213,9 @@ mod tests {
                 9 => bucket_config::decode(&value).is_ok(),
                 10 => decode_counter("counter", Some(&value)).is_ok(),
                 11 => AccountRecord::decode(&value).is_ok(),
-                _ => AccessKeyRecord::decode(&value).is_ok(),
+                12 => AccessKeyRecord::decode(&value).is_ok(),
+                13 => VersionRecord::decode(&value).is_ok(),
+                _ => DefaultRetention::decode(&value).is_ok(),
             };
             assert!(decodes, "kind {kind}");
         }

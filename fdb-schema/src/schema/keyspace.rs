@@ -38,6 +38,8 @@ pub(crate) enum Prefix {
     BucketConfig = 0x14,
     /// (account, bucket name) -> nothing: the buckets that an account owns.
     OwnedBucket = 0x16,
+    /// (bucket, key) -> count of the null version, if that is among the version rows.
+    NullVersion = 0x15,
     /// (data id, n) -> header and items of a byte sequence.
     Data = 0x20,
     /// (data id) -> bytes.
@@ -234,9 +236,39 @@ pub(crate) fn object_key_of(row_key: &Bytes) -> Bytes {
 
 const OBJECT_HEAD_BYTES: usize = 1 + 8;
 
-/// Versions of a bucket.
-pub(crate) fn versions(bucket: BucketId) -> KeyRange {
-    starting_with(key(Prefix::Version, &[&bucket.0.to_be_bytes()]))
+/// A version: those of a key follow each other, the newest first.
+pub(crate) fn version(bucket: BucketId, object_key: &[u8], count: u64) -> Vec<u8> {
+    let mut out = versions_head(bucket, object_key);
+    out.extend_from_slice(&TEXT_END);
+    out.extend_from_slice(&(!count).to_be_bytes());
+    out
+}
+
+fn versions_head(bucket: BucketId, key_prefix: &[u8]) -> Vec<u8> {
+    escaped_head(Prefix::Version, bucket, key_prefix)
+}
+
+/// Versions of a bucket whose keys begin with `prefix`.
+pub(crate) fn versions(bucket: BucketId, prefix: &[u8]) -> KeyRange {
+    starting_with(versions_head(bucket, prefix))
+}
+
+/// Versions of exactly one key.
+pub(crate) fn versions_of(bucket: BucketId, object_key: &[u8]) -> KeyRange {
+    let mut start = versions_head(bucket, object_key);
+    start.extend_from_slice(&TEXT_END);
+    starting_with(start)
+}
+
+/// The object key and count in a version row's key.
+pub(crate) fn version_of(row_key: &[u8]) -> Option<(Vec<u8>, u64)> {
+    let (text, rest) = unescape(row_key.get(OBJECT_HEAD_BYTES..)?)?;
+    Some((text, !u64::from_be_bytes(rest.try_into().ok()?)))
+}
+
+/// Where a key's null version is, if it is among the version rows.
+pub(crate) fn null_version(bucket: BucketId, object_key: &[u8]) -> Vec<u8> {
+    key(Prefix::NullVersion, &[&bucket.0.to_be_bytes(), object_key])
 }
 
 pub(crate) fn usage(bucket: BucketId, kind: UsageKind, part: u8) -> Vec<u8> {
@@ -319,12 +351,38 @@ fn escape(text: &[u8], out: &mut Vec<u8>) {
 /// Ends an escaped text; below every byte that could follow in a longer one.
 const TEXT_END: [u8; 2] = [0x00, 0x01];
 
-fn upload_head(bucket: BucketId, key_prefix: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(OBJECT_HEAD_BYTES + key_prefix.len() + 18);
-    out.push(Prefix::Upload as u8);
+/// The beginning of a key with a text that something follows.
+fn escaped_head(prefix: Prefix, bucket: BucketId, text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(OBJECT_HEAD_BYTES + text.len() + 18);
+    out.push(prefix as u8);
     out.extend_from_slice(&bucket.0.to_be_bytes());
-    escape(key_prefix, &mut out);
+    escape(text, &mut out);
     out
+}
+
+/// Takes an escaped text off; what follows its end comes with it.
+fn unescape(escaped: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut rest = escaped;
+    let mut text = Vec::with_capacity(rest.len());
+    loop {
+        let (first, after) = rest.split_first()?;
+        rest = after;
+        if *first != 0 {
+            text.push(*first);
+            continue;
+        }
+        let (second, after) = rest.split_first()?;
+        rest = after;
+        match second {
+            0xff => text.push(0),
+            0x01 => return Some((text, rest)),
+            _ => return None,
+        }
+    }
+}
+
+fn upload_head(bucket: BucketId, key_prefix: &[u8]) -> Vec<u8> {
+    escaped_head(Prefix::Upload, bucket, key_prefix)
 }
 
 pub(crate) fn upload(bucket: BucketId, object_key: &[u8], upload: UploadKey) -> Vec<u8> {
@@ -348,23 +406,8 @@ pub(crate) fn uploads_of(bucket: BucketId, object_key: &[u8]) -> KeyRange {
 
 /// The object key and upload id in an upload row's key.
 pub(crate) fn upload_of(row_key: &[u8]) -> Option<(Vec<u8>, UploadKey)> {
-    let mut rest = row_key.get(OBJECT_HEAD_BYTES..)?;
-    let mut text = Vec::with_capacity(rest.len());
-    loop {
-        let (first, after) = rest.split_first()?;
-        rest = after;
-        if *first != 0 {
-            text.push(*first);
-            continue;
-        }
-        let (second, after) = rest.split_first()?;
-        rest = after;
-        match second {
-            0xff => text.push(0),
-            0x01 => return Some((text, UploadKey(rest.try_into().ok()?))),
-            _ => return None,
-        }
-    }
+    let (text, rest) = unescape(row_key.get(OBJECT_HEAD_BYTES..)?)?;
+    Some((text, UploadKey(rest.try_into().ok()?)))
 }
 
 pub(crate) fn part(upload: UploadKey, part_number: u16) -> Vec<u8> {
@@ -443,7 +486,15 @@ pub(crate) fn of_kinds(first: Prefix, last: Prefix) -> KeyRange {
 
 /// The kind of a row's key, of those that an audit walks.
 pub(crate) fn kind_of(row_key: &[u8]) -> Option<Prefix> {
-    let known = [Prefix::Object, Prefix::Data, Prefix::Inline, Prefix::Garbage, Prefix::Part, Prefix::Upload];
+    let known = [
+        Prefix::Object,
+        Prefix::Version,
+        Prefix::Data,
+        Prefix::Inline,
+        Prefix::Garbage,
+        Prefix::Part,
+        Prefix::Upload,
+    ];
     known.into_iter().find(|prefix| row_key.first() == Some(&(*prefix as u8)))
 }
 

@@ -16,9 +16,9 @@ use crate::{Engine, Isolation, Row, Transaction};
 /// Rows of a first read when a delimiter may skip most of what follows.
 const BATCH_FIRST_ROWS: usize = 32;
 /// After batches that were mostly skipped: a row to see the next prefix, and one to see past it.
-const BATCH_MIN_ROWS: usize = 2;
+pub(super) const BATCH_MIN_ROWS: usize = 2;
 /// The most rows of one read.
-const BATCH_MAX_ROWS: usize = 1_001;
+pub(super) const BATCH_MAX_ROWS: usize = 1_001;
 
 /// Which entries.
 #[derive(Clone, Copy, Debug)]
@@ -187,7 +187,7 @@ fn begin_after(
 }
 
 /// The length of the common prefix that `key` is rolled up into.
-fn common_prefix(query: &ListQuery<'_>, key: &[u8]) -> Option<usize> {
+pub(super) fn common_prefix(query: &ListQuery<'_>, key: &[u8]) -> Option<usize> {
     let delimiter = query.delimiter?;
     let rest = key.strip_prefix(query.prefix)?;
     let at = match delimiter {

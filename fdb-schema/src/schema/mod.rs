@@ -6,6 +6,7 @@
 mod accounts;
 mod append;
 mod audit;
+mod audit_history;
 mod bucket;
 mod bucket_config;
 mod codec;
@@ -14,9 +15,12 @@ mod error;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+mod history;
 mod identity;
 mod keyspace;
 mod list;
+mod list_versions;
+mod lock;
 mod members;
 mod object;
 mod parts;
@@ -28,6 +32,7 @@ mod retry;
 mod sweep;
 mod upload;
 mod value;
+mod version;
 mod volume;
 
 #[cfg(test)]
@@ -40,14 +45,18 @@ pub use append::{Append, OBJECT_PARTS_MAX, StoredBytes};
 pub use audit::{
     Audit, DataProblem, LostName, NameProblem, NameRow, OwnerAudit, OwnerProblem, Reference, VolumeRecount,
 };
+pub use audit_history::{BrokenHistory, HistoryProblem};
 pub use bucket::{NamedBucket, NewBucket, Usage};
 pub use bucket_config::{BucketConfigs, ConfigKind, DOCUMENT_MAX_BYTES};
 pub use codec::{DecodeError, DecodeReason};
 pub use data::Resolved;
 pub use error::{Failure, Refusal};
+pub use history::{Delete, Deleted, FoundObject};
 pub use keyspace::{BucketId, UploadKey, volume_counter_key};
 pub use list::{ListQuery, Page};
-pub use object::{Copy, DeleteCondition, NewBytes, NewObject, WriteCondition};
+pub use list_versions::{AfterVersion, ListedKind, ListedVersion, VersionPage};
+pub use lock::{DefaultRetention, RetentionPeriod};
+pub use object::{Copied, Copy, DeleteCondition, NewBytes, NewObject, WriteCondition};
 pub use parts::{PartOfData, PartsOfData};
 pub use record::{
     BucketRecord, DataExtent, DataHeader, DataItems, DataPart, HEADER_ITEMS_MAX, HINT_EXTENTS_MAX,
@@ -58,4 +67,5 @@ pub use restore::{Restore, RestoreTarget, volume_of_row};
 pub use retry::{Metadata, Outcomes};
 pub use upload::{Completed, Composed, NewPart, NewUpload, UploadPath};
 pub use value::{ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum, TAGGING_HEADER};
+pub use version::{DeleteMarker, ObjectLock, Retention, RetentionMode, Version, VersionId, VersionRecord};
 pub use volume::{LiveVolume, Owner};

@@ -1,19 +1,22 @@
 //! Objects: put, get, delete, copy.
 //! Invariants: a name points only at durable bytes; what it pointed at before is garbage, or has one reference less,
 //! in the same transaction; conditions are decided in it too.
-//! Not here: bodies, listing (`list`), multipart (`upload`).
+//! Not here: bodies, listing (`list`), multipart (`upload`), what becomes of older versions (`history`).
 
 use bytes::Bytes;
 use shardstore_format::Durable;
 use shardstore_reactor::Executor;
 
 use super::bucket::bucket;
-use super::data::{add_reference, drop_reference, items_of, signed, write_extents};
+use super::data::{add_reference, items_of, write_extents};
 use super::error::{Failure, Refusal, damaged};
+use super::history::{Delete, Deleted, FoundObject, find, shown};
 use super::keyspace::{self, BucketId};
+use super::lock::lock_of_new;
 use super::record::{HINT_EXTENTS_MAX, INLINE_MAX_BYTES, ListedRecord, ObjectRecord, Place};
 use super::retry::Metadata;
 use super::value::{ACL_HEADER, ETag, Header, StoredChecksum, TAGGING_HEADER};
+use super::version::{ObjectLock, Version, VersionId};
 use crate::{Engine, Isolation, Transaction};
 
 /// Keys of one transaction of a bulk delete: 100 x (object, header, garbage, usage) rows stay far below 10 MB, and a
@@ -59,7 +62,7 @@ pub struct DeleteCondition {
 }
 
 impl DeleteCondition {
-    fn check(&self, old: Option<&ObjectRecord>) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, old: Option<&ObjectRecord>) -> Result<(), Refusal> {
         let Some(old) = old else {
             let any = self.if_match.as_deref() == Some("*");
             return if any { Err(Refusal::PreconditionFailed) } else { Ok(()) };
@@ -90,6 +93,8 @@ pub struct NewObject<'a> {
     pub storage_class: Option<String>,
     /// Of what it replaces.
     pub condition: WriteCondition,
+    /// What keeps it from being removed; without a retention it gets the bucket's default.
+    pub lock: ObjectLock,
 }
 
 /// The bytes of a new object.
@@ -136,6 +141,19 @@ pub struct Copy<'a> {
     pub storage_class: Option<String>,
     /// Of what it replaces.
     pub condition: WriteCondition,
+    /// Which version of the source; `None`: the current one.
+    pub source_version: Option<VersionId>,
+    /// As [`NewObject::lock`]: the source's is not copied.
+    pub lock: ObjectLock,
+}
+
+/// What a copy made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// The target.
+    pub target: FoundObject,
+    /// The source's version as clients see it.
+    pub source_version: Option<VersionId>,
 }
 
 impl<E: Engine, X: Executor> Metadata<E, X> {
@@ -143,12 +161,12 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     ///
     /// # Errors
     /// [`Refusal::NoSuchBucket`], [`Refusal::PreconditionFailed`], [`Refusal::NoSuchKey`] for `If-Match`,
-    /// [`Refusal::VolumeGone`], [`Failure::Engine`].
+    /// [`Refusal::NoObjectLock`], [`Refusal::VolumeGone`], [`Failure::Engine`].
     pub async fn put_object(
         &self,
         new: NewObject<'_>,
         bytes: NewBytes<impl Durable>,
-    ) -> Result<ObjectRecord, Failure> {
+    ) -> Result<FoundObject, Failure> {
         let (data, now_ms) = (self.new_data_id(), self.executor.unix_ms());
         let listed = ListedRecord {
             size_bytes: bytes.len_bytes(),
@@ -156,6 +174,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             modified_ms: now_ms,
             checksums: new.checksums,
             storage_class: new.storage_class,
+            version: Version::UNVERSIONED,
         };
         let (place, items) = match &bytes {
             NewBytes::Inline(bytes) => {
@@ -168,8 +187,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 (Place::Rows { hint }, items)
             }
         };
-        let record = ObjectRecord { listed, data, place, headers: new.headers };
-        let value = record.encode();
+        let record = ObjectRecord { listed, data, place, headers: new.headers, lock: new.lock };
         let outcome = self
             .write(async |txn| {
                 let bucket = bucket(txn, new.bucket, Isolation::Serializable).await?;
@@ -179,39 +197,29 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                     NewBytes::Inline(bytes) => txn.set(&keyspace::inline(data), bytes),
                     NewBytes::Stored { .. } => write_extents(txn, data, items.clone(), None).await?,
                 }
-                self.replace(txn, bucket.id, new.key, old.as_ref(), &record, &value).await
+                let mut record = record.clone();
+                record.lock = lock_of_new(txn, &bucket, new.lock, now_ms).await?;
+                self.replace(txn, &bucket, new.key, old, &mut record).await?;
+                Ok(FoundObject::of(&bucket, record))
             })
             .await;
         drop(bytes);
-        outcome.map(|()| record)
+        outcome
     }
 
-    /// Sets an object's row, and accounts for what it replaces.
-    pub(crate) async fn replace(
-        &self,
-        txn: &mut E::Txn,
-        bucket: BucketId,
-        key: &[u8],
-        old: Option<&ObjectRecord>,
-        new: &ObjectRecord,
-        new_value: &[u8],
-    ) -> Result<(), Failure> {
-        if let Some(old) = old {
-            drop_reference(txn, old, new.listed.modified_ms).await?;
-        }
-        let old_bytes = old.map_or(0, |old| signed(old.listed.size_bytes));
-        txn.set(&keyspace::object(bucket, key), new_value);
-        let added = i64::from(old.is_none());
-        self.add_usage(txn, bucket, added, signed(new.listed.size_bytes) - old_bytes);
-        Ok(())
-    }
-
-    /// An object's current version. Cost: two row reads.
+    /// A version of an object, or the current one. Cost: two row reads for what is there; up to two more for an older
+    /// version, and one more for what is not there in a bucket with versioning.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchBucket`], [`Refusal::NoSuchKey`], [`Failure::Engine`].
-    pub async fn object(&self, bucket_name: &str, key: &[u8]) -> Result<ObjectRecord, Failure> {
-        self.read(async |txn| current(txn, bucket_name, key).await).await
+    /// [`Refusal::NoSuchBucket`], [`Refusal::NoSuchKey`], [`Refusal::NoSuchVersion`], [`Refusal::DeleteMarker`],
+    /// [`Failure::Engine`].
+    pub async fn object(
+        &self,
+        bucket_name: &str,
+        key: &[u8],
+        version: Option<VersionId>,
+    ) -> Result<FoundObject, Failure> {
+        self.read(async |txn| found(txn, bucket_name, key, version).await).await
     }
 
     /// As [`Metadata::object`], with the bytes if they are inline, at the same snapshot.
@@ -222,32 +230,28 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         &self,
         bucket_name: &str,
         key: &[u8],
-    ) -> Result<(ObjectRecord, Option<Bytes>), Failure> {
+        version: Option<VersionId>,
+    ) -> Result<(FoundObject, Option<Bytes>), Failure> {
         self.read(async |txn| {
-            let record = current(txn, bucket_name, key).await?;
-            let bytes = match record.place {
-                Place::Inline => Some(inline(txn, &record, Isolation::Snapshot).await?),
+            let found = found(txn, bucket_name, key, version).await?;
+            let bytes = match found.record.place {
+                Place::Inline => Some(inline(txn, &found.record, Isolation::Snapshot).await?),
                 Place::Rows { .. } => None,
             };
-            Ok((record, bytes))
+            Ok((found, bytes))
         })
         .await
     }
 
-    /// Deletes an object; false if there was none.
+    /// Deletes an object, or one version of it.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchBucket`], [`Refusal::PreconditionFailed`], [`Failure::Engine`].
-    pub async fn delete_object(
-        &self,
-        bucket_name: &str,
-        key: &[u8],
-        condition: &DeleteCondition,
-    ) -> Result<bool, Failure> {
+    /// [`Refusal::NoSuchBucket`], [`Refusal::PreconditionFailed`], [`Refusal::Locked`], [`Failure::Engine`].
+    pub async fn delete_object(&self, bucket_name: &str, delete: &Delete<'_>) -> Result<Deleted, Failure> {
         let now_ms = self.executor.unix_ms();
         self.write(async |txn| {
             let bucket = bucket(txn, bucket_name, Isolation::Serializable).await?;
-            self.delete_one(txn, bucket.id, key, condition, now_ms).await
+            self.delete_in(txn, &bucket, delete, now_ms).await
         })
         .await
     }
@@ -260,8 +264,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     pub async fn delete_objects(
         &self,
         bucket_name: &str,
-        deletes: &[(Bytes, DeleteCondition)],
-    ) -> Result<Vec<Result<bool, Failure>>, Failure> {
+        deletes: &[Delete<'_>],
+    ) -> Result<Vec<Result<Deleted, Failure>>, Failure> {
         let mut results = Vec::with_capacity(deletes.len());
         for group in deletes.chunks(DELETES_PER_TXN) {
             match self.delete_group(bucket_name, group).await {
@@ -276,14 +280,14 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     async fn delete_group(
         &self,
         bucket_name: &str,
-        group: &[(Bytes, DeleteCondition)],
-    ) -> Result<Vec<Result<bool, Failure>>, Failure> {
+        group: &[Delete<'_>],
+    ) -> Result<Vec<Result<Deleted, Failure>>, Failure> {
         let now_ms = self.executor.unix_ms();
         self.write(async |txn| {
             let bucket = bucket(txn, bucket_name, Isolation::Serializable).await?;
             let mut results = Vec::with_capacity(group.len());
-            for (key, condition) in group {
-                match self.delete_one(txn, bucket.id, key, condition, now_ms).await {
+            for delete in group {
+                match self.delete_in(txn, &bucket, delete, now_ms).await {
                     Err(Failure::Engine(error)) => return Err(error.into()),
                     result => results.push(result),
                 }
@@ -293,39 +297,21 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         .await
     }
 
-    async fn delete_one(
-        &self,
-        txn: &mut E::Txn,
-        bucket: BucketId,
-        key: &[u8],
-        condition: &DeleteCondition,
-        now_ms: u64,
-    ) -> Result<bool, Failure> {
-        let old = object(txn, bucket, key, Isolation::Serializable).await?;
-        condition.check(old.as_ref())?;
-        let Some(old) = old else { return Ok(false) };
-        drop_reference(txn, &old, now_ms).await?;
-        txn.clear(&keyspace::object(bucket, key));
-        self.add_usage(txn, bucket, -1, -signed(old.listed.size_bytes));
-        Ok(true)
-    }
-
-    /// Replaces an object's tag set, as [`TAGGING_HEADER`] keeps it, and nothing else of it.
+    /// Replaces the tag set of an object's version, as [`TAGGING_HEADER`] keeps it, and nothing else of it; the version
+    /// as clients see it.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchBucket`], [`Refusal::NoSuchKey`], [`Failure::Engine`].
+    /// [`Refusal::NoSuchBucket`], [`Refusal::NoSuchKey`], [`Refusal::NoSuchVersion`], [`Refusal::DeleteMarker`],
+    /// [`Failure::Engine`].
     pub async fn put_tagging(
         &self,
         bucket_name: &str,
         key: &[u8],
+        version: Option<VersionId>,
         tagging: Option<Bytes>,
-    ) -> Result<(), Failure> {
-        self.write(async |txn| {
-            let bucket = bucket(txn, bucket_name, Isolation::Serializable).await?.id;
-            let record = object(txn, bucket, key, Isolation::Serializable).await?;
-            let mut record = record.ok_or(Refusal::NoSuchKey)?;
+    ) -> Result<Option<VersionId>, Failure> {
+        self.change_version(bucket_name, key, version, |_, record| {
             set_tagging(&mut record.headers, tagging.clone());
-            txn.set(&keyspace::object(bucket, key), &record.encode());
             Ok(())
         })
         .await
@@ -335,29 +321,32 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     /// refuses with is the inner result.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchBucket`], [`Refusal::NoSuchKey`], [`Refusal::CopyOntoItself`],
-    /// [`Refusal::PreconditionFailed`], [`Failure::Engine`].
+    /// [`Refusal::NoSuchBucket`], [`Refusal::NoSuchKey`], [`Refusal::NoSuchVersion`], [`Refusal::DeleteMarker`],
+    /// [`Refusal::CopyOntoItself`], [`Refusal::PreconditionFailed`], [`Refusal::NoObjectLock`], [`Failure::Engine`].
     pub async fn copy_object<R>(
         &self,
         copy: Copy<'_>,
         source_check: impl Fn(&ObjectRecord) -> Result<(), R>,
-    ) -> Result<Result<ObjectRecord, R>, Failure> {
+    ) -> Result<Result<Copied, R>, Failure> {
         let (new_data, now_ms) = (self.new_data_id(), self.executor.unix_ms());
         self.write(async |txn| {
-            let source_bucket = bucket(txn, copy.source_bucket, Isolation::Serializable).await?.id;
-            let target_bucket = bucket(txn, copy.bucket, Isolation::Serializable).await?.id;
-            let source = object(txn, source_bucket, copy.source_key, Isolation::Serializable).await?;
-            let source = source.ok_or(Refusal::NoSuchKey)?;
+            let source_bucket = bucket(txn, copy.source_bucket, Isolation::Serializable).await?;
+            let target_bucket = bucket(txn, copy.bucket, Isolation::Serializable).await?;
+            let (source_key, version) = (copy.source_key, copy.source_version);
+            let source = find(txn, &source_bucket, source_key, version, Isolation::Serializable).await?;
             if let Err(refused) = source_check(&source) {
                 return Ok(Err(refused));
             }
-            let is_same = source_bucket == target_bucket && copy.source_key == copy.key;
+            let old = object(txn, target_bucket.id, copy.key, Isolation::Serializable).await?;
+            // An older version of the same key is another object: that is how one is brought back.
+            let is_same = source_bucket.id == target_bucket.id
+                && copy.source_key == copy.key
+                && old.as_ref().is_some_and(|old| old.listed.version == source.listed.version);
             let is_changed =
                 copy.replace_headers.is_some() || copy.storage_class != source.listed.storage_class;
             if is_same && !is_changed {
                 return Err(Refusal::CopyOntoItself.into());
             }
-            let old = object(txn, target_bucket, copy.key, Isolation::Serializable).await?;
             copy.condition.check(old.as_ref())?;
             let mut target = source.clone();
             // Who may read the source says nothing of who may read the target.
@@ -381,9 +370,10 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 }
                 Place::Rows { .. } => add_reference(txn, source.data).await?,
             }
-            let value = target.encode();
-            self.replace(txn, target_bucket, copy.key, old.as_ref(), &target, &value).await?;
-            Ok(Ok(target))
+            target.lock = lock_of_new(txn, &target_bucket, copy.lock, now_ms).await?;
+            self.replace(txn, &target_bucket, copy.key, old, &mut target).await?;
+            let source_version = shown(&source_bucket, source.listed.version);
+            Ok(Ok(Copied { target: FoundObject::of(&target_bucket, target), source_version }))
         })
         .await
     }
@@ -398,9 +388,15 @@ fn set_tagging(headers: &mut Vec<Header>, tagging: Option<Bytes>) {
     headers.extend(tagging.map(|value| Header { name: TAGGING_HEADER.to_owned(), value }));
 }
 
-async fn current<T: Transaction>(txn: &T, bucket_name: &str, key: &[u8]) -> Result<ObjectRecord, Failure> {
+async fn found<T: Transaction>(
+    txn: &T,
+    bucket_name: &str,
+    key: &[u8],
+    version: Option<VersionId>,
+) -> Result<FoundObject, Failure> {
     let bucket = bucket(txn, bucket_name, Isolation::Snapshot).await?;
-    Ok(object(txn, bucket.id, key, Isolation::Snapshot).await?.ok_or(Refusal::NoSuchKey)?)
+    let record = find(txn, &bucket, key, version, Isolation::Snapshot).await?;
+    Ok(FoundObject::of(&bucket, record))
 }
 
 async fn inline<T: Transaction>(

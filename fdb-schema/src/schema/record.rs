@@ -9,6 +9,7 @@ use shardstore_format::{DataId, Extent};
 use super::codec::{DecodeError, Decoder, Encoder};
 use super::keyspace::BucketId;
 use super::value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
+use super::version::{ObjectLock, Version};
 
 /// Extents copied into the object's row: 8 x 30 bytes; an object of more is found by its data row.
 pub const HINT_EXTENTS_MAX: usize = 8;
@@ -35,6 +36,12 @@ pub enum Versioning {
     /// It did: what it kept stays, new versions are `null`.
     Suspended,
 }
+/// Of an object's row that says which version it is and what protects it. One without either is written as before.
+const OBJECT_VERSION_NAMED: u8 = 2;
+/// Of a completion's row that says which version it made.
+const COMPLETED_VERSION_NAMED: u8 = 2;
+/// Of an upload's row with a lock.
+const UPLOAD_VERSION_LOCKED: u8 = 2;
 
 /// A bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +132,7 @@ pub enum Place {
     },
 }
 
-/// An object's current version.
+/// A version of an object; in a bucket without versioning, the object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectRecord {
     /// What listings show.
@@ -136,6 +143,8 @@ pub struct ObjectRecord {
     pub place: Place,
     /// What the client gave to keep.
     pub headers: Vec<Header>,
+    /// What keeps it from being removed.
+    pub lock: ObjectLock,
 }
 
 /// What listings show of an object.
@@ -151,18 +160,24 @@ pub struct ListedRecord {
     pub checksums: Vec<StoredChecksum>,
     /// The storage class if it is not STANDARD.
     pub storage_class: Option<String>,
+    /// Where it stands among the versions of its key.
+    pub version: Version,
 }
 
 impl ObjectRecord {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::new(VERSION);
         let listed = &self.listed;
+        let is_named = listed.version != Version::UNVERSIONED || self.lock != ObjectLock::NONE;
+        let mut out = Encoder::new(if is_named { OBJECT_VERSION_NAMED } else { VERSION });
         out.number(listed.size_bytes);
         out.raw(&listed.etag.md5);
         out.number(listed.etag.part_count.map_or(0, u64::from));
         out.number(listed.modified_ms);
         encode_checksums(&mut out, &listed.checksums);
         encode_class(&mut out, listed.storage_class.as_deref());
+        if is_named {
+            listed.version.encode_into(&mut out);
+        }
         out.data_id(self.data);
         match &self.place {
             Place::Inline => out.byte(1),
@@ -176,12 +191,15 @@ impl ObjectRecord {
             }
         }
         encode_headers(&mut out, &self.headers);
+        if is_named {
+            self.lock.encode_into(&mut out);
+        }
         out.finish()
     }
 
     pub(crate) fn decode(value: &Bytes) -> Result<ObjectRecord, DecodeError> {
-        let mut from = Decoder::new("object", VERSION, value)?;
-        let listed = ListedRecord::decode_from(&mut from)?;
+        let (format, mut from) = Decoder::up_to("object", OBJECT_VERSION_NAMED, value)?;
+        let listed = ListedRecord::decode_from(&mut from, format)?;
         let data = from.data_id()?;
         let place = match from.byte()? {
             1 => Place::Inline,
@@ -196,18 +214,23 @@ impl ObjectRecord {
             _ => return Err(from.invalid()),
         };
         let headers = decode_headers(&mut from)?;
+        let lock = match format {
+            VERSION => ObjectLock::NONE,
+            _ => ObjectLock::decode_from(&mut from)?,
+        };
         from.finish()?;
-        Ok(ObjectRecord { listed, data, place, headers })
+        Ok(ObjectRecord { listed, data, place, headers, lock })
     }
 }
 
 impl ListedRecord {
     /// Decodes only the beginning of an object's row.
     pub(crate) fn decode(value: &Bytes) -> Result<ListedRecord, DecodeError> {
-        ListedRecord::decode_from(&mut Decoder::new("object", VERSION, value)?)
+        let (format, mut from) = Decoder::up_to("object", OBJECT_VERSION_NAMED, value)?;
+        ListedRecord::decode_from(&mut from, format)
     }
 
-    fn decode_from(from: &mut Decoder<'_>) -> Result<ListedRecord, DecodeError> {
+    fn decode_from(from: &mut Decoder<'_>, format: u8) -> Result<ListedRecord, DecodeError> {
         let size_bytes = from.number()?;
         let md5 = from.array()?;
         let part_count = Some(from.number_u16()?).filter(|count| *count > 0);
@@ -215,7 +238,11 @@ impl ListedRecord {
         let modified_ms = from.number()?;
         let checksums = decode_checksums(from)?;
         let storage_class = decode_class(from)?;
-        Ok(ListedRecord { size_bytes, etag, modified_ms, checksums, storage_class })
+        let version = match format {
+            VERSION => Version::UNVERSIONED,
+            _ => Version::decode_from(from)?,
+        };
+        Ok(ListedRecord { size_bytes, etag, modified_ms, checksums, storage_class, version })
     }
 }
 
@@ -502,11 +529,14 @@ pub struct UploadRecord {
     pub storage_class: Option<String>,
     /// What the client gave to keep.
     pub headers: Vec<Header>,
+    /// What will keep the object from being removed.
+    pub lock: ObjectLock,
 }
 
 impl UploadRecord {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::new(VERSION);
+        let is_locked = self.lock != ObjectLock::NONE;
+        let mut out = Encoder::new(if is_locked { UPLOAD_VERSION_LOCKED } else { VERSION });
         out.text(self.initiator.as_bytes());
         out.number(self.initiated_ms);
         out.byte(algorithm_code(self.algorithm));
@@ -514,18 +544,34 @@ impl UploadRecord {
         out.byte(u8::from(self.checksum_named));
         encode_class(&mut out, self.storage_class.as_deref());
         encode_headers(&mut out, &self.headers);
+        if is_locked {
+            self.lock.encode_into(&mut out);
+        }
         out.finish()
     }
 
     pub(crate) fn decode(value: &Bytes) -> Result<UploadRecord, DecodeError> {
-        let mut from = Decoder::new("upload", VERSION, value)?;
+        let (format, mut from) = Decoder::up_to("upload", UPLOAD_VERSION_LOCKED, value)?;
         let (initiator, initiated_ms) = (from.string()?, from.number()?);
         let (algorithm, kind) = (decode_algorithm(&mut from)?, decode_kind(&mut from)?);
         let checksum_named = decode_flag(&mut from)?;
         let storage_class = decode_class(&mut from)?;
         let headers = decode_headers(&mut from)?;
+        let lock = match format {
+            VERSION => ObjectLock::NONE,
+            _ => ObjectLock::decode_from(&mut from)?,
+        };
         from.finish()?;
-        Ok(UploadRecord { initiator, initiated_ms, algorithm, kind, checksum_named, storage_class, headers })
+        Ok(UploadRecord {
+            initiator,
+            initiated_ms,
+            algorithm,
+            kind,
+            checksum_named,
+            storage_class,
+            headers,
+            lock,
+        })
     }
 }
 
@@ -574,11 +620,13 @@ pub(crate) struct CompletedRecord {
     pub(crate) size_bytes: u64,
     pub(crate) etag: ETag,
     pub(crate) checksums: Vec<StoredChecksum>,
+    /// As the answer showed it.
+    pub(crate) version: Option<Version>,
 }
 
 impl CompletedRecord {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::new(VERSION);
+        let mut out = Encoder::new(self.version.map_or(VERSION, |_| COMPLETED_VERSION_NAMED));
         out.number(self.bucket.0);
         out.text(&self.key);
         out.number(self.completed_ms);
@@ -586,18 +634,25 @@ impl CompletedRecord {
         out.raw(&self.etag.md5);
         out.number(self.etag.part_count.map_or(0, u64::from));
         encode_checksums(&mut out, &self.checksums);
+        if let Some(version) = self.version {
+            version.encode_into(&mut out);
+        }
         out.finish()
     }
 
     pub(crate) fn decode(value: &Bytes) -> Result<CompletedRecord, DecodeError> {
-        let mut from = Decoder::new("completed upload", VERSION, value)?;
+        let (format, mut from) = Decoder::up_to("completed upload", COMPLETED_VERSION_NAMED, value)?;
         let (bucket, key) = (BucketId(from.number()?), from.text()?);
         let (completed_ms, size_bytes, md5) = (from.number()?, from.number()?, from.array()?);
         let part_count = Some(from.number_u16()?).filter(|count| *count > 0);
         let checksums = decode_checksums(&mut from)?;
+        let version = match format {
+            VERSION => None,
+            _ => Some(Version::decode_from(&mut from)?),
+        };
         from.finish()?;
         let etag = ETag { md5, part_count };
-        Ok(CompletedRecord { bucket, key, completed_ms, size_bytes, etag, checksums })
+        Ok(CompletedRecord { bucket, key, completed_ms, size_bytes, etag, checksums, version })
     }
 }
 
@@ -654,6 +709,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::schema::codec::DecodeReason;
+    use crate::schema::version::{DeleteMarker, Retention, RetentionMode, VersionRecord};
     use proptest::prelude::*;
     use shardstore_format::{EXTENT_MAX_BYTES, VolumeId, WriterId};
 
@@ -692,6 +748,15 @@ mod tests {
         proptest::collection::vec(header, 0..5)
     }
 
+    fn versions() -> impl Strategy<Value = (Version, ObjectLock)> {
+        let modes = prop_oneof![Just(RetentionMode::Governance), Just(RetentionMode::Compliance)];
+        let retentions = (modes, any::<u64>()).prop_map(|(mode, until_ms)| Retention { mode, until_ms });
+        (any::<u64>(), any::<Option<u64>>(), proptest::option::of(retentions), any::<Option<bool>>())
+            .prop_map(|(count, nonce, retention, legal_hold)| {
+                (Version { count, nonce }, ObjectLock { retention, legal_hold })
+            })
+    }
+
     fn objects() -> impl Strategy<Value = ObjectRecord> {
         let etags = (any::<[u8; 16]>(), proptest::option::of(1u16..=10_000))
             .prop_map(|(md5, part_count)| ETag { md5, part_count });
@@ -701,10 +766,13 @@ mod tests {
         ];
         let checksums = proptest::collection::vec(checksums(), 0..3);
         let class = proptest::option::of("[A-Z]{1,12}");
-        (any::<(u64, u64)>(), etags, checksums, class, data_ids(), places, headers()).prop_map(
-            |((size_bytes, modified_ms), etag, checksums, storage_class, data, place, headers)| {
-                let listed = ListedRecord { size_bytes, etag, modified_ms, checksums, storage_class };
-                ObjectRecord { listed, data, place, headers }
+        let versions = prop_oneof![Just((Version::UNVERSIONED, ObjectLock::NONE)), versions()];
+        (any::<(u64, u64)>(), etags, checksums, class, data_ids(), places, headers(), versions).prop_map(
+            |((size_bytes, modified_ms), etag, checksums, storage_class, data, place, headers, versions)| {
+                let (version, lock) = versions;
+                let listed =
+                    ListedRecord { size_bytes, etag, modified_ms, checksums, storage_class, version };
+                ObjectRecord { listed, data, place, headers, lock }
             },
         )
     }
@@ -715,6 +783,18 @@ mod tests {
             let value = Bytes::from(record.encode());
             prop_assert_eq!(ObjectRecord::decode(&value), Ok(record.clone()));
             prop_assert_eq!(ListedRecord::decode(&value), Ok(record.listed));
+        }
+
+        #[test]
+        fn a_version_row_reads_back(record in objects(), (version, _) in versions(), modified_ms: u64) {
+            let marker = VersionRecord::Marker(DeleteMarker { version, modified_ms });
+            for record in [VersionRecord::Object(record), marker] {
+                let value = record.encode();
+                prop_assert_eq!(VersionRecord::decode(&Bytes::from(value.clone())), Ok(record));
+                for cut in 0..value.len() {
+                    prop_assert!(VersionRecord::decode(&Bytes::copy_from_slice(&value[..cut])).is_err());
+                }
+            }
         }
 
         #[test]
@@ -758,9 +838,10 @@ mod tests {
                 CompletedRecord::decode(&value).is_ok(),
                 RenamedRecord::decode(&value).is_ok(),
                 decode_owner(&value).is_ok(),
+                VersionRecord::decode(&value).is_ok(),
                 decode_counter("x", Some(&value)).is_ok(),
             ];
-            prop_assert!(first == VERSION || is_read[..7].iter().all(|ok| !ok));
+            prop_assert!((1..=2).contains(&first) || is_read[..8].iter().all(|ok| !ok));
         }
     }
 

@@ -14,12 +14,15 @@ use super::bucket::{bucket, successor};
 use super::data::{add_garbage, items_of, write_extents, write_rows};
 use super::error::{Failure, Refusal, damaged};
 use super::keyspace::{self, BucketId, UploadKey};
+use super::lock::{check_lockable, lock_of_new};
 use super::object::{WriteCondition, object};
 use super::record::{
-    CompletedRecord, DataItems, DataPart, ListedRecord, ObjectRecord, PartRecord, Place, UploadRecord,
+    BucketRecord, CompletedRecord, DataItems, DataPart, ListedRecord, ObjectRecord, PartRecord, Place,
+    UploadRecord, Versioning,
 };
 use super::retry::{Metadata, rows};
 use super::value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
+use super::version::{ObjectLock, Version, VersionId};
 use crate::{Engine, Isolation, Transaction};
 
 /// How long a completion's answer is kept for its repetition.
@@ -46,6 +49,8 @@ pub struct NewUpload<'a> {
     pub storage_class: Option<String>,
     /// What the client gave to keep.
     pub headers: Vec<Header>,
+    /// What will keep the object from being removed.
+    pub lock: ObjectLock,
 }
 
 /// Which upload.
@@ -90,13 +95,15 @@ pub struct Completed {
     pub size_bytes: u64,
     /// Milliseconds since 1970.
     pub modified_ms: u64,
+    /// The version as clients see it.
+    pub version: Option<VersionId>,
 }
 
 impl<E: Engine, X: Executor> Metadata<E, X> {
     /// Begins an upload.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchBucket`], [`Failure::Engine`].
+    /// [`Refusal::NoSuchBucket`], [`Refusal::NoObjectLock`], [`Failure::Engine`].
     pub async fn create_upload(&self, new: NewUpload<'_>) -> Result<(UploadKey, UploadRecord), Failure> {
         let initiated_ms = self.executor.unix_ms();
         let mut id = [0u8; 16];
@@ -112,10 +119,12 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             checksum_named: new.checksum_named,
             storage_class: new.storage_class,
             headers: new.headers,
+            lock: new.lock,
         };
         let value = record.encode();
         self.write(async |txn| {
             let bucket = bucket(txn, new.bucket, Isolation::Serializable).await?;
+            check_lockable(&bucket, new.lock)?;
             txn.set(&keyspace::upload(bucket.id, new.key, upload), &value);
             Ok(())
         })
@@ -219,33 +228,35 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 Ok(composed) => composed,
                 Err(refused) => return Ok(Err(refused)),
             };
-            let old = object(txn, bucket, path.key, Isolation::Serializable).await?;
+            let old = object(txn, bucket.id, path.key, Isolation::Serializable).await?;
             condition.check(old.as_ref())?;
             let parts = listed
                 .iter()
                 .map(|(_, part)| DataPart { data: part.data, len_bytes: part.size_bytes })
                 .collect();
             let items = DataItems::Parts(parts);
-            let new = ObjectRecord {
+            let mut new = ObjectRecord {
                 listed: ListedRecord {
                     size_bytes: items.len_bytes(),
                     etag: composed.etag,
                     modified_ms: now_ms,
                     checksums: composed.checksums,
                     storage_class: record.storage_class.clone(),
+                    version: Version::UNVERSIONED,
                 },
                 data,
                 place: Place::Rows { hint: Vec::new() },
                 headers: record.headers.clone(),
+                lock: lock_of_new(txn, &bucket, record.lock, now_ms).await?,
             };
             write_rows(txn, data, items, None, false);
             for part in uploaded.values() {
                 add_garbage(txn, part.data, now_ms);
             }
-            clear_upload(txn, bucket, path);
-            let answer = completed_record(bucket, path.key, &new);
+            clear_upload(txn, bucket.id, path);
+            self.replace(txn, &bucket, path.key, old, &mut new).await?;
+            let answer = completed_record(&bucket, path.key, &new);
             txn.set(&keyspace::completed(path.upload), &answer.encode());
-            self.replace(txn, bucket, path.key, old.as_ref(), &new, &new.encode()).await?;
             Ok(Ok(completed_of(answer)))
         })
         .await
@@ -262,7 +273,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             for part in all_parts(txn, path.upload).await?.values() {
                 add_garbage(txn, part.data, now_ms);
             }
-            clear_upload(txn, bucket, path);
+            clear_upload(txn, bucket.id, path);
             Ok(())
         })
         .await
@@ -295,9 +306,9 @@ async fn find<T: Transaction>(
     txn: &T,
     path: UploadPath<'_>,
     isolation: Isolation,
-) -> Result<(BucketId, UploadRecord), Failure> {
-    let bucket = bucket(txn, path.bucket, isolation).await?.id;
-    let value = txn.get(&keyspace::upload(bucket, path.key, path.upload), isolation).await?;
+) -> Result<(BucketRecord, UploadRecord), Failure> {
+    let bucket = bucket(txn, path.bucket, isolation).await?;
+    let value = txn.get(&keyspace::upload(bucket.id, path.key, path.upload), isolation).await?;
     Ok((bucket, UploadRecord::decode(&value.ok_or(Refusal::NoSuchUpload)?)?))
 }
 
@@ -312,14 +323,15 @@ async fn repeated<T: Transaction>(txn: &T, path: UploadPath<'_>) -> Result<Compl
     Ok(completed_of(record))
 }
 
-fn completed_record(bucket: BucketId, key: &[u8], object: &ObjectRecord) -> CompletedRecord {
+fn completed_record(bucket: &BucketRecord, key: &[u8], object: &ObjectRecord) -> CompletedRecord {
     CompletedRecord {
-        bucket,
+        bucket: bucket.id,
         key: Bytes::copy_from_slice(key),
         completed_ms: object.listed.modified_ms,
         size_bytes: object.listed.size_bytes,
         etag: object.listed.etag,
         checksums: object.listed.checksums.clone(),
+        version: (bucket.versioning != Versioning::Never).then_some(object.listed.version),
     }
 }
 
@@ -329,6 +341,7 @@ fn completed_of(record: CompletedRecord) -> Completed {
         checksums: record.checksums,
         size_bytes: record.size_bytes,
         modified_ms: record.completed_ms,
+        version: record.version.map(Version::id),
     }
 }
 

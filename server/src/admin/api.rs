@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use fdb_schema::schema::VersionId;
 use serde::Serialize;
 use serde_json::json;
 use shardstore::{ScrubPhase, StoreShared};
@@ -315,7 +316,17 @@ async fn carry_out(api: &AdminApi, route: Route, head: &RequestHead) -> Answer {
         Route::Log => Ok(Response::new(200).with_bytes("application/x-ndjson", logs::last_lines())),
         Route::Inspect => {
             let (bucket, key) = (parameter(head, "bucket")?, parameter(head, "key")?);
-            match api.inspector.object(bucket, key.into_bytes()).await {
+            let version = match parameter(head, "version").ok() {
+                None => None,
+                Some(text) => match VersionId::parse(&text) {
+                    Some(version) => Some(version),
+                    None => {
+                        let what = format!("{text} is no version id");
+                        return Err(refusal(400, "InvalidParameter", what));
+                    }
+                },
+            };
+            match api.inspector.object(bucket, key.into_bytes(), version).await {
                 Ok(found) => Ok(json_answer(200, &found)),
                 Err(InspectError::NotFound(what)) => Err(refusal(404, "NoSuchKey", what)),
                 Err(InspectError::Failed(what)) => Err(refusal(500, "Failed", what)),

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use fdb_schema::schema::{Failure, Metadata, Place};
+use fdb_schema::schema::{Failure, FoundObject, Metadata, Place, Refusal, VersionId};
 use fdb_schema::{Engine, RunVolume};
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
@@ -35,7 +35,12 @@ pub(super) enum Question {
     /// A part of a dump.
     ExportPart { id: String, number: u64, answer: oneshot::Sender<Result<ExportPart, ExportError>> },
     /// One object.
-    Object { bucket: String, key: Vec<u8>, answer: oneshot::Sender<Result<Inspection, InspectError>> },
+    Object {
+        bucket: String,
+        key: Vec<u8>,
+        version: Option<VersionId>,
+        answer: oneshot::Sender<Result<Inspection, InspectError>>,
+    },
 }
 
 /// Why an object is not shown.
@@ -60,6 +65,9 @@ pub struct Inspection {
     pub etag: String,
     /// When it was written, in milliseconds since 1970.
     pub modified_ms: u64,
+    /// Its version, in a bucket that has versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The identity of its bytes: writer, counter.
     pub data_id: String,
     /// Its bytes are a metadata row.
@@ -148,10 +156,17 @@ impl InspectorHandle {
     ///
     /// # Errors
     /// [`InspectError`].
-    pub async fn object(&self, bucket: String, key: Vec<u8>) -> Result<Inspection, InspectError> {
+    pub async fn object(
+        &self,
+        bucket: String,
+        key: Vec<u8>,
+        version: Option<VersionId>,
+    ) -> Result<Inspection, InspectError> {
         let (answer, answered) = oneshot::channel();
         let gone = || InspectError::Failed("the server is stopping".to_owned());
-        self.questions.unbounded_send(Question::Object { bucket, key, answer }).map_err(|_| gone())?;
+        self.questions
+            .unbounded_send(Question::Object { bucket, key, version, answer })
+            .map_err(|_| gone())?;
         answered.await.unwrap_or_else(|_| Err(gone()))
     }
 }
@@ -205,9 +220,9 @@ pub fn inspector<D: Drive, E: Engine, X: Executor>(
                 Question::ExportPart { id, number, answer } => {
                     drop(answer.send(exports.part(&id, number).await));
                 }
-                Question::Object { bucket, key, answer } => {
+                Question::Object { bucket, key, version, answer } => {
                     // Whoever asked may have gone.
-                    drop(answer.send(inspect(&metadata, &media, bucket, key).await));
+                    drop(answer.send(inspect(&metadata, &media, bucket, key, version).await));
                 }
             }
         }
@@ -220,13 +235,18 @@ async fn inspect<D: Drive, E: Engine, X: Executor>(
     media: &Media<D, X>,
     bucket: String,
     key: Vec<u8>,
+    version: Option<VersionId>,
 ) -> Result<Inspection, InspectError> {
     let shown = String::from_utf8_lossy(&key).into_owned();
     let not_found = |failure: Failure| match failure {
+        Failure::Refused(Refusal::DeleteMarker { version, .. }) => {
+            InspectError::NotFound(format!("version {version} of {bucket}/{shown} is a delete marker"))
+        }
         Failure::Refused(_) => InspectError::NotFound(format!("there is no object {bucket}/{shown}")),
         Failure::Engine(error) => InspectError::Failed(error.to_string()),
     };
-    let record = metadata.object(&bucket, &key).await.map_err(not_found)?;
+    let found = metadata.object(&bucket, &key, version).await.map_err(not_found)?;
+    let FoundObject { record, version: shown_version } = found;
     let (data, len_bytes) = (record.data, record.listed.size_bytes);
     let inline = record.place == Place::Inline;
     let mut extents = Vec::new();
@@ -246,6 +266,7 @@ async fn inspect<D: Drive, E: Engine, X: Executor>(
         size_bytes: len_bytes,
         etag: format!("{}{suffix}", hex::encode(etag.md5)),
         modified_ms: record.listed.modified_ms,
+        version: shown_version.map(|version| version.to_string()),
         data_id: format!("{:08x}-{:016x}", data.writer.0, data.counter),
         inline,
         extents,

@@ -10,9 +10,10 @@ use std::ops::Range;
 use bytes::Bytes;
 
 pub use fdb_schema::schema::{
-    ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ConfigKind, DOCUMENT_MAX_BYTES, DeleteCondition, ETag,
-    Header, NewBucket, PartOfData as ObjectPart, PartsOfData as ObjectParts, StoredChecksum, TAGGING_HEADER,
-    Versioning, WriteCondition,
+    ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ConfigKind, DOCUMENT_MAX_BYTES, DefaultRetention,
+    DeleteCondition, Deleted, ETag, Header, NewBucket, ObjectLock, PartOfData as ObjectPart,
+    PartsOfData as ObjectParts, Retention, RetentionMode, RetentionPeriod, StoredChecksum, TAGGING_HEADER,
+    VersionId, Versioning, WriteCondition,
 };
 
 /// Longest object key, in bytes.
@@ -120,6 +121,22 @@ pub enum OpError {
     NoSuchBucket,
     /// 404 `NoSuchKey`.
     NoSuchKey,
+    /// 404 `NoSuchVersion`.
+    NoSuchVersion,
+    /// The version is a delete marker: 405 `MethodNotAllowed`, or 404 `NoSuchKey` if it is the current one and none was
+    /// named.
+    DeleteMarker {
+        /// Which.
+        version: VersionId,
+        /// Milliseconds since 1970.
+        modified_ms: u64,
+        /// It is the current one, and none was named.
+        is_current: bool,
+    },
+    /// The version is under retention or a legal hold: 403 `AccessDenied`.
+    ObjectLocked,
+    /// A lock in a bucket without object lock: 400 `InvalidRequest`.
+    NoObjectLock,
     /// 404 `NoSuchUpload`.
     NoSuchUpload,
     /// The caller owns such a bucket: 409 `BucketAlreadyOwnedByYou`.
@@ -343,6 +360,10 @@ pub struct ObjectInfo {
     pub storage_class: Option<String>,
     /// Number of parts if it was a multipart upload.
     pub part_count: Option<u16>,
+    /// Which version it is; `None` in a bucket whose versioning was never set.
+    pub version: Option<VersionId>,
+    /// What keeps it from being removed.
+    pub lock: ObjectLock,
 }
 
 /// What is known of a bucket.
@@ -389,6 +410,8 @@ pub struct PutObject {
     pub len_bytes: Option<u64>,
     /// The storage class if it is not STANDARD.
     pub storage_class: Option<String>,
+    /// What keeps it from being removed; without a retention it gets the bucket's default.
+    pub lock: ObjectLock,
 }
 
 /// An append to an object.
@@ -411,6 +434,8 @@ pub struct Written {
     pub size_bytes: u64,
     /// Milliseconds since 1970.
     pub modified_ms: u64,
+    /// Which version it is; `None` in a bucket whose versioning was never set.
+    pub version: Option<VersionId>,
 }
 
 /// One key of a bulk delete.
@@ -418,8 +443,20 @@ pub struct Written {
 pub struct DeleteEntry {
     /// Which.
     pub key: ObjectKey,
+    /// The version to remove for good; `None`: the current one, which a bucket with versioning only hides.
+    pub version: Option<VersionId>,
     /// If what holds.
     pub condition: DeleteCondition,
+    /// The caller may bypass governance retention, and does.
+    pub bypass_governance: bool,
+}
+
+impl DeleteEntry {
+    /// Of whatever is current under `key`.
+    pub fn current(key: ObjectKey) -> DeleteEntry {
+        let condition = DeleteCondition::default();
+        DeleteEntry { key, version: None, condition, bypass_governance: false }
+    }
 }
 
 /// A server-side copy. No bytes move.
@@ -441,6 +478,19 @@ pub struct CopyObject {
     pub storage_class: Option<String>,
     /// Of what it replaces.
     pub condition: WriteCondition,
+    /// Which version of the source; `None`: the current one.
+    pub source_version: Option<VersionId>,
+    /// As [`PutObject::lock`]: the source's is not copied.
+    pub lock: ObjectLock,
+}
+
+/// What a copy made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// The target.
+    pub written: Written,
+    /// Which version of the source it was.
+    pub source_version: Option<VersionId>,
 }
 
 /// A rename within a bucket.
@@ -499,6 +549,50 @@ pub struct ListedObject {
     pub storage_class: Option<String>,
 }
 
+/// One page of a listing of versions.
+#[derive(Clone, Debug)]
+pub struct ListVersions {
+    /// Which bucket.
+    pub bucket: BucketName,
+    /// Only keys that begin so; may be empty.
+    pub prefix: Bytes,
+    /// Keys that hold it after the prefix are rolled up; never empty.
+    pub delimiter: Option<Bytes>,
+    /// Only keys and common prefixes after it.
+    pub after_key: Bytes,
+    /// With it: also the versions of `after_key` itself that are older than this.
+    pub after_version: Option<VersionId>,
+    /// At most so many versions and common prefixes; values above [`PAGE_MAX`] count as that.
+    pub max_keys: usize,
+}
+
+/// A page of versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionPage {
+    /// By key, then the newest first.
+    pub versions: Vec<VersionEntry>,
+    /// Rolled-up prefixes, in order, delimiter included.
+    pub common_prefixes: Vec<Bytes>,
+    /// If there is more: `after_key` and `after_version` of the next page (no version after a common prefix). The
+    /// version says a place, and need not be an id.
+    pub next: Option<(Bytes, Option<VersionId>)>,
+}
+
+/// A version in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionEntry {
+    /// Its key.
+    pub key: Bytes,
+    /// Its id.
+    pub version: VersionId,
+    /// Whether it is the newest of its key.
+    pub is_latest: bool,
+    /// Milliseconds since 1970.
+    pub modified_ms: u64,
+    /// The object; `None` for a delete marker.
+    pub object: Option<ListedObject>,
+}
+
 /// One page of a listing of buckets.
 #[derive(Clone, Debug, Default)]
 pub struct ListBuckets {
@@ -537,6 +631,8 @@ pub struct CreateUpload {
     pub storage_class: Option<String>,
     /// The account that began it.
     pub initiator: String,
+    /// As [`PutObject::lock`].
+    pub lock: ObjectLock,
 }
 
 /// What is known of an upload.
@@ -764,32 +860,35 @@ pub trait Operations: Clone + 'static {
         body: &mut impl BodySource,
     ) -> impl Future<Output = Result<Written, OpError>>;
     /// What is known of an object.
+    /// What is known of an object, or of one version of it.
     ///
     /// # Errors
-    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`].
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`], [`OpError::NoSuchVersion`], [`OpError::DeleteMarker`].
     fn head_object(
         &self,
         bucket: BucketName,
         key: ObjectKey,
+        version: Option<VersionId>,
     ) -> impl Future<Output = Result<ObjectInfo, OpError>>;
     /// Begins a read. Drop the result if a condition does not hold.
     ///
     /// # Errors
-    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`].
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`], [`OpError::NoSuchVersion`], [`OpError::DeleteMarker`].
     fn open_object(
         &self,
         bucket: BucketName,
         key: ObjectKey,
+        version: Option<VersionId>,
     ) -> impl Future<Output = Result<Self::Object, OpError>>;
-    /// Deletes an object; one that is not there is fine.
+    /// Deletes an object, or a version of it; one that is not there is fine.
     ///
     /// # Errors
-    /// [`OpError::NoSuchBucket`], [`OpError::PreconditionFailed`].
+    /// [`OpError::NoSuchBucket`], [`OpError::PreconditionFailed`], [`OpError::ObjectLocked`].
     fn delete_object(
         &self,
         bucket: BucketName,
         delete: DeleteEntry,
-    ) -> impl Future<Output = Result<(), OpError>>;
+    ) -> impl Future<Output = Result<Deleted, OpError>>;
     /// Deletes up to [`PAGE_MAX`] objects; one result a key, in order.
     ///
     /// # Errors
@@ -798,27 +897,64 @@ pub trait Operations: Clone + 'static {
         &self,
         bucket: BucketName,
         deletes: Vec<DeleteEntry>,
-    ) -> impl Future<Output = Result<Vec<Result<(), OpError>>, OpError>>;
-    /// Replaces an object's tag set by what [`TAGGING_HEADER`] is to hold; its tag and time stay.
+    ) -> impl Future<Output = Result<Vec<Result<Deleted, OpError>>, OpError>>;
+    /// Replaces the tag set of an object's version by what [`TAGGING_HEADER`] is to hold; its tag and time stay. Which
+    /// version it was.
     ///
     /// # Errors
-    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`].
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`], [`OpError::NoSuchVersion`], [`OpError::DeleteMarker`].
     fn put_tagging(
         &self,
         bucket: BucketName,
         key: ObjectKey,
+        version: Option<VersionId>,
         tagging: Option<Bytes>,
+    ) -> impl Future<Output = Result<Option<VersionId>, OpError>>;
+    /// Gives a bucket with versioning object lock, and its new versions a retention, or none.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::ObjectLockNeedsVersioning`].
+    fn set_object_lock(
+        &self,
+        bucket: BucketName,
+        default: Option<DefaultRetention>,
     ) -> impl Future<Output = Result<(), OpError>>;
+    /// Sets or ends the retention of an object's version. Which version it was.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`], [`OpError::NoSuchVersion`], [`OpError::DeleteMarker`],
+    /// [`OpError::NoObjectLock`], [`OpError::ObjectLocked`].
+    fn put_retention(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+        retention: Option<Retention>,
+        bypass_governance: bool,
+    ) -> impl Future<Output = Result<Option<VersionId>, OpError>>;
+    /// Sets or ends the legal hold of an object's version. Which version it was.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`], [`OpError::NoSuchVersion`], [`OpError::DeleteMarker`],
+    /// [`OpError::NoObjectLock`].
+    fn put_legal_hold(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+        is_held: bool,
+    ) -> impl Future<Output = Result<Option<VersionId>, OpError>>;
     /// Copies an object. `source_check` is the conditions on the source, decided in the transaction that copies.
     ///
     /// # Errors
-    /// [`OpError::NoSuchBucket`] (either), [`OpError::NoSuchKey`], [`OpError::CopyOntoItself`],
+    /// [`OpError::NoSuchBucket`] (either), [`OpError::NoSuchKey`], [`OpError::NoSuchVersion`],
+    /// [`OpError::DeleteMarker`], [`OpError::CopyOntoItself`], [`OpError::NoObjectLock`],
     /// [`OpError::PreconditionFailed`], and what `source_check` returns.
     fn copy_object(
         &self,
         copy: CopyObject,
         source_check: impl Fn(&ObjectInfo) -> Result<(), OpError> + 'static,
-    ) -> impl Future<Output = Result<Written, OpError>>;
+    ) -> impl Future<Output = Result<Copied, OpError>>;
     /// Renames an object, replacing what has the new name. `check` is the conditions on the source and on what is
     /// replaced, decided in the transaction that renames.
     ///
@@ -835,6 +971,11 @@ pub trait Operations: Clone + 'static {
     /// # Errors
     /// [`OpError::NoSuchBucket`].
     fn list_objects(&self, list: ListObjects) -> impl Future<Output = Result<ObjectPage, OpError>>;
+    /// One page of versions and delete markers; costs what the page costs.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`].
+    fn list_versions(&self, list: ListVersions) -> impl Future<Output = Result<VersionPage, OpError>>;
 
     /// Begins a multipart upload.
     ///

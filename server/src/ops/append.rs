@@ -4,7 +4,9 @@
 //! Not here: the transaction (`fdb_schema::schema`), the checksums of parts (`checksum`).
 
 use fdb_schema::Engine;
-use fdb_schema::schema::{Append, Composed, Failure, OBJECT_PARTS_MAX, ObjectRecord, Refusal, StoredBytes};
+use fdb_schema::schema::{
+    Append, Composed, Failure, FoundObject, OBJECT_PARTS_MAX, ObjectRecord, Refusal, StoredBytes,
+};
 use md5::{Digest as _, Md5};
 use shardstore::Evidence;
 use shardstore_reactor::{Drive, Executor};
@@ -26,9 +28,9 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
     ) -> Result<Written, OpError> {
         let AppendObject { put, offset_bytes } = append;
         check_length(put.len_bytes)?;
-        let found = self.metadata.object_and_inline(put.bucket.as_str(), put.key.as_bytes()).await;
+        let found = self.metadata.object_and_inline(put.bucket.as_str(), put.key.as_bytes(), None).await;
         let (old, inline) = match found {
-            Ok(found) => found,
+            Ok((found, inline)) => (found.record, inline),
             Err(Failure::Refused(Refusal::NoSuchKey)) if offset_bytes == 0 => {
                 let condition = match put.condition {
                     WriteCondition::Always => WriteCondition::IfAbsent,
@@ -47,7 +49,7 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
         }
         let (received, summary) = receive(&self.store, put.len_bytes, 0, body).await?;
         if summary.len_bytes == 0 {
-            return Ok(written(old));
+            return Ok(unversioned(old));
         }
         let bytes = stored(self.evidence(received).await?);
         let base = match inline.filter(|inline| !inline.is_empty()) {
@@ -70,8 +72,13 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
             Ok(composed(old, part_count, &summary))
         };
         let appended = self.metadata.append_object(append, base, bytes, compose).await;
-        Ok(written(appended.map_err(of_conditional)??))
+        Ok(unversioned(appended.map_err(of_conditional)??))
     }
+}
+
+/// Only buckets without versions take appends.
+fn unversioned(record: ObjectRecord) -> Written {
+    written(FoundObject { record, version: None })
 }
 
 fn stored(evidence: Evidence) -> StoredBytes<Evidence> {

@@ -1,4 +1,4 @@
-//! The census: for every object, and every part of an upload under way, how many shards of its stripes are whole.
+//! The census: for every object and older version, and every part of an upload under way, how many shards of its stripes are whole.
 //! Invariants: every page of every volume is read from its drive once, in order, and then every name is compared with
 //! what was found; nothing is changed; memory is what is not whole and a bounded list of names.
 //! Not here: single objects in detail (`inspect`), mending.
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use fdb_schema::Engine;
-use fdb_schema::schema::{Failure, ListQuery, Metadata, Place, UploadPath};
+use fdb_schema::schema::{Failure, ListQuery, Metadata, ObjectRecord, Place, UploadPath, VersionId};
 use serde::Serialize;
 use shardstore::{Media, SurveyPace, VolumeSurvey};
 use shardstore_format::{DataId, Layout, VolumeClass, VolumeId};
@@ -59,6 +59,9 @@ pub struct CensusFinding {
     pub bucket: String,
     /// Its key, as text; bytes that are no UTF-8 are replaced.
     pub key: String,
+    /// The version, if it is not the current one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The part of an upload, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<u16>,
@@ -77,7 +80,7 @@ pub struct CensusReport {
     pub stripes: u64,
     /// Pages that verified.
     pub whole_pages: u64,
-    /// Objects whose bytes lie in volumes.
+    /// Objects and older versions whose bytes lie in volumes.
     pub objects: CensusCounts,
     /// Objects whose bytes are metadata: whole as the runs and the log are.
     pub inline_objects: u64,
@@ -232,6 +235,7 @@ impl<D: Drive, E: Engine, X: Executor> Census<'_, D, E, X> {
             after.clone_from(&last.name);
             for bucket in &buckets {
                 self.read_objects(&bucket.name).await?;
+                self.read_versions(&bucket.name).await?;
                 self.read_uploads(&bucket.name).await?;
             }
         }
@@ -249,16 +253,49 @@ impl<D: Drive, E: Engine, X: Executor> Census<'_, D, E, X> {
             let Some((last, _)) = found.last() else { return Ok(()) };
             after = last.clone();
             for (key, record) in found {
-                self.progress.names_done.fetch_add(1, Ordering::Relaxed);
-                if record.place == Place::Inline {
-                    self.report.inline_objects += 1;
-                    continue;
-                }
-                let state = self.state_of_data(record.data, record.listed.size_bytes).await?;
-                self.report.objects.add(state);
-                self.note(bucket, &key, None, state);
+                self.read_object(bucket, &key, &record, false).await?;
             }
         }
+    }
+
+    /// The versions that others hide.
+    async fn read_versions(&mut self, bucket: &str) -> Result<(), Failure> {
+        let mut after: Option<(bytes::Bytes, u64)> = None;
+        loop {
+            let from = after.as_ref().map(|(key, count)| (&key[..], *count));
+            let found = match self.metadata.scan_versions(bucket, from, BATCH).await {
+                Ok(found) => found,
+                // Deleted meanwhile.
+                Err(Failure::Refused(_)) => return Ok(()),
+                Err(failure) => return Err(failure),
+            };
+            let Some((key, last)) = found.last() else { return Ok(()) };
+            after = Some((key.clone(), last.version().count));
+            for (key, version) in &found {
+                if let Some(record) = version.object() {
+                    self.read_object(bucket, key, record, true).await?;
+                }
+            }
+        }
+    }
+
+    async fn read_object(
+        &mut self,
+        bucket: &str,
+        key: &[u8],
+        record: &ObjectRecord,
+        is_hidden: bool,
+    ) -> Result<(), Failure> {
+        self.progress.names_done.fetch_add(1, Ordering::Relaxed);
+        if record.place == Place::Inline {
+            self.report.inline_objects += 1;
+            return Ok(());
+        }
+        let state = self.state_of_data(record.data, record.listed.size_bytes).await?;
+        self.report.objects.add(state);
+        let version = is_hidden.then(|| record.listed.version.id());
+        self.note((bucket, key), version, None, state);
+        Ok(())
     }
 
     async fn read_uploads(&mut self, bucket: &str) -> Result<(), Failure> {
@@ -293,12 +330,13 @@ impl<D: Drive, E: Engine, X: Executor> Census<'_, D, E, X> {
                 self.progress.names_done.fetch_add(1, Ordering::Relaxed);
                 let state = self.state_of_data(part.data, part.size_bytes).await?;
                 self.report.parts.add(state);
-                self.note(path.bucket, path.key, Some(number), state);
+                self.note((path.bucket, path.key), None, Some(number), state);
             }
         }
     }
 
-    fn note(&mut self, bucket: &str, key: &[u8], part: Option<u16>, state: State) {
+    fn note(&mut self, name: (&str, &[u8]), version: Option<VersionId>, part: Option<u16>, state: State) {
+        let (bucket, key) = name;
         let (bad_pages, lost) = match state {
             State::Whole | State::Unseen => return,
             State::Degraded(bad_pages) => (bad_pages, false),
@@ -309,6 +347,7 @@ impl<D: Drive, E: Engine, X: Executor> Census<'_, D, E, X> {
             self.report.findings.push(CensusFinding {
                 bucket: bucket.to_owned(),
                 key,
+                version: version.map(|version| version.to_string()),
                 part,
                 bad_pages,
                 lost,

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use fdb_schema::Engine;
 use fdb_schema::schema::{
-    BucketRecord, Copy, Failure, ListQuery, ListedRecord, Metadata, NamedBucket, ObjectRecord, Page, Refusal,
-    Rename, UploadPath,
+    AfterVersion, BucketRecord, Copy, Delete, Failure, FoundObject, ListQuery, ListedKind, ListedRecord,
+    ListedVersion, Metadata, NamedBucket, ObjectRecord, Page, Refusal, Rename, UploadPath,
 };
 use shardstore::Store;
 use shardstore_reactor::{Drive, Executor};
@@ -16,9 +16,10 @@ use shardstore_reactor::{Drive, Executor};
 use super::admission::{Admission, Permit};
 use super::api::{
     AppendObject, BodySource, BucketConfigs, BucketInfo, BucketName, BucketPage, CompleteUpload, ConfigKind,
-    CopyObject, CreateUpload, DeleteEntry, ListBuckets, ListObjects, ListUploads, ListedObject, NewBucket,
-    ObjectInfo, ObjectKey, ObjectPage, OpError, Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart,
-    RenameObject, UploadId, UploadInfo, UploadPage, Versioning, Written,
+    Copied, CopyObject, CreateUpload, DefaultRetention, DeleteEntry, Deleted, ListBuckets, ListObjects,
+    ListUploads, ListVersions, ListedObject, NewBucket, ObjectInfo, ObjectKey, ObjectPage, OpError,
+    Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, RenameObject, Retention, UploadId,
+    UploadInfo, UploadPage, VersionEntry, VersionId, VersionPage, Versioning, Written,
 };
 use super::catalog::StoreCatalog;
 use super::error::{of_conditional, of_failure};
@@ -168,47 +169,87 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         self.inner.append_object(append, body).await
     }
 
-    async fn head_object(&self, bucket: BucketName, key: ObjectKey) -> Result<ObjectInfo, OpError> {
-        let record = self.inner.metadata.object(bucket.as_str(), key.as_bytes()).await;
-        Ok(object_info(record.map_err(of_failure)?))
+    async fn head_object(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+    ) -> Result<ObjectInfo, OpError> {
+        let found = self.inner.metadata.object(bucket.as_str(), key.as_bytes(), version).await;
+        Ok(object_info(found.map_err(of_failure)?))
     }
 
-    async fn open_object(&self, bucket: BucketName, key: ObjectKey) -> Result<Opened<D, E, X>, OpError> {
-        open_object(&self.inner, &bucket, &key).await
+    async fn open_object(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+    ) -> Result<Opened<D, E, X>, OpError> {
+        open_object(&self.inner, &bucket, &key, version).await
     }
 
-    async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<(), OpError> {
-        let (metadata, key) = (&self.inner.metadata, delete.key.as_bytes());
-        let deleted = metadata.delete_object(bucket.as_str(), key, &delete.condition).await;
-        deleted.map(drop).map_err(of_failure)
+    async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<Deleted, OpError> {
+        self.inner.metadata.delete_object(bucket.as_str(), &delete_of(&delete)).await.map_err(of_failure)
     }
 
     async fn delete_objects(
         &self,
         bucket: BucketName,
         deletes: Vec<DeleteEntry>,
-    ) -> Result<Vec<Result<(), OpError>>, OpError> {
-        let deletes: Vec<_> =
-            deletes.into_iter().map(|delete| (delete.key.to_bytes(), delete.condition)).collect();
+    ) -> Result<Vec<Result<Deleted, OpError>>, OpError> {
+        let deletes: Vec<Delete<'_>> = deletes.iter().map(delete_of).collect();
         let results = self.inner.metadata.delete_objects(bucket.as_str(), &deletes).await;
         let results = results.map_err(of_failure)?;
-        Ok(results.into_iter().map(|result| result.map(drop).map_err(of_failure)).collect())
+        Ok(results.into_iter().map(|result| result.map_err(of_failure)).collect())
     }
 
     async fn put_tagging(
         &self,
         bucket: BucketName,
         key: ObjectKey,
+        version: Option<VersionId>,
         tagging: Option<Bytes>,
+    ) -> Result<Option<VersionId>, OpError> {
+        let (metadata, bucket) = (&self.inner.metadata, bucket.as_str());
+        metadata.put_tagging(bucket, key.as_bytes(), version, tagging).await.map_err(of_failure)
+    }
+
+    async fn set_object_lock(
+        &self,
+        bucket: BucketName,
+        default: Option<DefaultRetention>,
     ) -> Result<(), OpError> {
-        self.inner.metadata.put_tagging(bucket.as_str(), key.as_bytes(), tagging).await.map_err(of_failure)
+        self.inner.metadata.set_object_lock(bucket.as_str(), default).await.map_err(of_failure)
+    }
+
+    async fn put_retention(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+        retention: Option<Retention>,
+        bypass_governance: bool,
+    ) -> Result<Option<VersionId>, OpError> {
+        let (metadata, bucket, key) = (&self.inner.metadata, bucket.as_str(), key.as_bytes());
+        metadata.put_retention(bucket, key, version, retention, bypass_governance).await.map_err(of_failure)
+    }
+
+    async fn put_legal_hold(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+        is_held: bool,
+    ) -> Result<Option<VersionId>, OpError> {
+        let (metadata, bucket) = (&self.inner.metadata, bucket.as_str());
+        metadata.put_legal_hold(bucket, key.as_bytes(), version, is_held).await.map_err(of_failure)
     }
 
     async fn copy_object(
         &self,
         copy: CopyObject,
         source_check: impl Fn(&ObjectInfo) -> Result<(), OpError> + 'static,
-    ) -> Result<Written, OpError> {
+    ) -> Result<Copied, OpError> {
         if let Some(headers) = &copy.replace_headers {
             check_headers(headers)?;
         }
@@ -221,10 +262,14 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
             replace_tagging: copy.replace_tagging,
             storage_class: copy.storage_class,
             condition: copy.condition,
+            source_version: copy.source_version,
+            lock: copy.lock,
         };
-        let check = |source: &ObjectRecord| source_check(&object_info(source.clone()));
-        let copied = self.inner.metadata.copy_object(request, check).await;
-        Ok(written(copied.map_err(of_conditional)??))
+        let check = |source: &ObjectRecord| {
+            source_check(&object_info(FoundObject { record: source.clone(), version: None }))
+        };
+        let copied = self.inner.metadata.copy_object(request, check).await.map_err(of_conditional)??;
+        Ok(Copied { written: written(copied.target), source_version: copied.source_version })
     }
 
     async fn rename_object(
@@ -239,7 +284,9 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
             token: rename.token.as_deref(),
         };
         let check = |source: &ObjectRecord, old: Option<&ObjectRecord>| {
-            check(&object_info(source.clone()), old.cloned().map(object_info).as_ref())
+            let shown =
+                |record: &ObjectRecord| object_info(FoundObject { record: record.clone(), version: None });
+            check(&shown(source), old.map(shown).as_ref())
         };
         self.inner.metadata.rename_object(request, check).await.map_err(of_conditional)?
     }
@@ -255,6 +302,23 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         let next = last_entry(&page).filter(|_| page.is_truncated);
         let objects = page.items.into_iter().map(|(key, listed)| listed_object(key, listed)).collect();
         Ok(ObjectPage { objects, common_prefixes: page.common_prefixes, next })
+    }
+
+    async fn list_versions(&self, list: ListVersions) -> Result<VersionPage, OpError> {
+        let query = ListQuery {
+            prefix: &list.prefix,
+            delimiter: list.delimiter.as_deref(),
+            limit: list.max_keys.min(PAGE_MAX),
+        };
+        let after = match list.after_version {
+            _ if list.after_key.is_empty() => AfterVersion::Nothing,
+            None => AfterVersion::Key(&list.after_key),
+            Some(version) => AfterVersion::Version(&list.after_key, version),
+        };
+        let page = self.inner.metadata.list_versions(list.bucket.as_str(), query, after).await;
+        let page = page.map_err(of_failure)?;
+        let versions = page.items.into_iter().map(|(key, listed)| version_entry(key, listed)).collect();
+        Ok(VersionPage { versions, common_prefixes: page.common_prefixes, next: page.next })
     }
 
     async fn create_upload(&self, create: CreateUpload) -> Result<UploadInfo, OpError> {
@@ -323,7 +387,26 @@ fn listed_object(key: Bytes, listed: ListedRecord) -> ListedObject {
     }
 }
 
-pub(crate) fn object_info(record: ObjectRecord) -> ObjectInfo {
+fn version_entry(key: Bytes, listed: ListedVersion) -> VersionEntry {
+    let (version, is_latest) = (listed.id(), listed.is_latest);
+    let (modified_ms, object) = match listed.kind {
+        ListedKind::Object(record) => (record.modified_ms, Some(listed_object(key.clone(), record))),
+        ListedKind::Marker(marker) => (marker.modified_ms, None),
+    };
+    VersionEntry { key, version, is_latest, modified_ms, object }
+}
+
+fn delete_of(entry: &DeleteEntry) -> Delete<'_> {
+    Delete {
+        key: entry.key.as_bytes(),
+        version: entry.version,
+        condition: entry.condition.clone(),
+        bypass_governance: entry.bypass_governance,
+    }
+}
+
+pub(crate) fn object_info(found: FoundObject) -> ObjectInfo {
+    let FoundObject { record, version } = found;
     let listed = record.listed;
     ObjectInfo {
         size_bytes: listed.size_bytes,
@@ -333,15 +416,18 @@ pub(crate) fn object_info(record: ObjectRecord) -> ObjectInfo {
         checksums: listed.checksums,
         storage_class: listed.storage_class,
         part_count: listed.etag.part_count,
+        version,
+        lock: record.lock,
     }
 }
 
-pub(crate) fn written(record: ObjectRecord) -> Written {
-    let listed = record.listed;
+pub(crate) fn written(found: FoundObject) -> Written {
+    let listed = found.record.listed;
     Written {
         etag: listed.etag,
         checksum: listed.checksums.into_iter().next(),
         size_bytes: listed.size_bytes,
         modified_ms: listed.modified_ms,
+        version: found.version,
     }
 }

@@ -39,6 +39,12 @@ pub(crate) fn of_refusal(refusal: Refusal) -> OpError {
     match refusal {
         Refusal::NoSuchBucket => OpError::NoSuchBucket,
         Refusal::NoSuchKey => OpError::NoSuchKey,
+        Refusal::NoSuchVersion => OpError::NoSuchVersion,
+        Refusal::DeleteMarker { version, modified_ms, is_current } => {
+            OpError::DeleteMarker { version, modified_ms, is_current }
+        }
+        Refusal::Locked => OpError::ObjectLocked,
+        Refusal::NoObjectLock => OpError::NoObjectLock,
         Refusal::NoSuchUpload => OpError::NoSuchUpload,
         Refusal::NoSuchAccount => OpError::NoSuchAccount,
         Refusal::BucketExists { .. } => OpError::BucketAlreadyExists,

@@ -157,6 +157,7 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
             self.progress.enter("objects");
             self.objects(&audit, &buckets).await?;
             self.configurations(&audit, &buckets).await?;
+            self.histories(&audit, &buckets).await?;
             self.parts_without_uploads(&audit).await?;
             self.progress.enter("byte sequences");
             self.byte_sequences(&audit).await?;
@@ -224,6 +225,23 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
                 None => return Ok(()),
             }
         }
+    }
+
+    async fn histories(
+        &mut self,
+        audit: &Audit<E>,
+        buckets: &BTreeMap<BucketId, String>,
+    ) -> Result<(), Failure> {
+        let mut begin = Some(Bytes::new());
+        while let Some(from) = begin {
+            let (broken, next) = audit.audit_histories(&from, BATCH).await?;
+            for found in &broken {
+                self.note("version", sentences::broken_history(found, buckets));
+            }
+            self.progress.add(BATCH);
+            begin = next;
+        }
+        Ok(())
     }
 
     async fn parts_without_uploads(&mut self, audit: &Audit<E>) -> Result<(), Failure> {

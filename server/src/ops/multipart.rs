@@ -34,6 +34,7 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
             checksum_named: create.checksum.is_some(),
             storage_class: create.storage_class,
             headers: create.headers,
+            lock: create.lock,
         };
         let (upload, record) = self.metadata.create_upload(new).await.map_err(of_failure)?;
         Ok(upload_info(upload, create.key.to_bytes(), record))
@@ -130,6 +131,7 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
             checksum: completed.checksums.into_iter().next(),
             size_bytes: completed.size_bytes,
             modified_ms: completed.modified_ms,
+            version: completed.version,
         })
     }
 

@@ -8,13 +8,14 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use fdb_schema::Engine;
-use fdb_schema::schema::{DataExtent, Place};
+use fdb_schema::schema::{DataExtent, FoundObject, Place};
 use shardstore::{HoldGuard, ObjectReader, ReadError};
 use shardstore_format::DataId;
 use shardstore_reactor::{Drive, Executor};
 
 use super::api::{
     BodyReader, BucketName, ObjectInfo, ObjectKey, ObjectPart, ObjectParts, OpError, OpenedObject, PAGE_MAX,
+    VersionId,
 };
 use super::core::{CoreInner, object_info};
 use super::error::{of_failure, of_read};
@@ -45,10 +46,11 @@ pub(crate) async fn open_object<D: Drive, E: Engine, X: Executor>(
     core: &Rc<CoreInner<D, E, X>>,
     bucket: &BucketName,
     key: &ObjectKey,
+    version: Option<VersionId>,
 ) -> Result<Opened<D, E, X>, OpError> {
     let epoch = core.store.enter_epoch();
-    let found = core.metadata.object_and_inline(bucket.as_str(), key.as_bytes()).await;
-    let (mut record, inline) = found.map_err(of_failure)?;
+    let found = core.metadata.object_and_inline(bucket.as_str(), key.as_bytes(), version).await;
+    let (FoundObject { mut record, version }, inline) = found.map_err(of_failure)?;
     let bytes = match (inline, std::mem::replace(&mut record.place, Place::Inline)) {
         (Some(bytes), _) => OpenedBytes::Inline(bytes),
         (None, Place::Rows { hint }) => OpenedBytes::Rows { hint, hold: core.store.hold(record.data) },
@@ -56,7 +58,7 @@ pub(crate) async fn open_object<D: Drive, E: Engine, X: Executor>(
     };
     drop(epoch);
     let data = record.data;
-    Ok(Opened { core: Rc::clone(core), info: object_info(record), data, bytes })
+    Ok(Opened { core: Rc::clone(core), info: object_info(FoundObject { record, version }), data, bytes })
 }
 
 impl<D: Drive, E: Engine, X: Executor> OpenedObject for Opened<D, E, X> {

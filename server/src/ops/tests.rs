@@ -10,6 +10,7 @@ mod multipart;
 mod objects;
 mod runs;
 mod space;
+mod versions;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -69,12 +70,12 @@ impl Machine {
     }
 
     async fn get(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>, OpError> {
-        let opened = self.core.open_object(bucket(), key(name)).await?;
+        let opened = self.core.open_object(bucket(), key(name), None).await?;
         read_all(opened.read(range)).await
     }
 
     async fn get_whole(&self, name: &str) -> Result<Vec<u8>, OpError> {
-        let opened = self.core.open_object(bucket(), key(name)).await?;
+        let opened = self.core.open_object(bucket(), key(name), None).await?;
         let size_bytes = opened.info().size_bytes;
         read_all(opened.read(0..size_bytes)).await
     }
@@ -125,6 +126,7 @@ fn put(name: &str, bytes: &[u8]) -> PutObject {
         condition: WriteCondition::Always,
         len_bytes: Some(bytes.len() as u64),
         storage_class: None,
+        lock: crate::ops::api::ObjectLock::NONE,
     }
 }
 

@@ -10,8 +10,8 @@ use shardstore::{Evidence, ObjectWriter};
 use shardstore_reactor::{Drive, Executor};
 
 use super::api::{
-    BODY_MAX_BYTES, BodyError, BodyEvent, BodySource, BodySummary, ChecksumAlgorithm, Header, OpError,
-    PutObject, Written,
+    BODY_MAX_BYTES, BodyError, BodyEvent, BodySource, BodySummary, ChecksumAlgorithm, Header, ObjectLock,
+    OpError, PutObject, Written,
 };
 use super::catalog::StoreCatalog;
 use super::core::{CoreInner, CoreStore, written};
@@ -59,6 +59,7 @@ pub(crate) async fn put_object<D: Drive, E: Engine, X: Executor>(
         checksums: summary.checksum.into_iter().collect(),
         storage_class: put.storage_class,
         condition: put.condition,
+        lock: put.lock,
     };
     let bytes = match received {
         Received::Inline(bytes) => NewBytes::Inline(bytes),
@@ -68,7 +69,7 @@ pub(crate) async fn put_object<D: Drive, E: Engine, X: Executor>(
         }
     };
     match core.metadata.put_object(new, bytes).await {
-        Ok(record) => Ok(written(record)),
+        Ok(made) => Ok(written(made)),
         Err(failure) if condition == WriteCondition::Always => Err(of_failure(failure)),
         Err(failure) => Err(of_conditional(failure)),
     }
@@ -81,11 +82,13 @@ async fn precheck<D: Drive, E: Engine, X: Executor>(
 ) -> Result<(), OpError> {
     let bucket = put.bucket.as_str();
     if put.condition == WriteCondition::Always {
-        return core.metadata.bucket(bucket).await.map(drop).map_err(of_failure);
+        let record = core.metadata.bucket(bucket).await.map_err(of_failure)?;
+        let is_refused = put.lock != ObjectLock::NONE && !record.object_lock;
+        return if is_refused { Err(OpError::NoObjectLock) } else { Ok(()) };
     }
-    let old = match core.metadata.object(bucket, put.key.as_bytes()).await {
-        Ok(record) => Some(record),
-        Err(Failure::Refused(Refusal::NoSuchKey)) => None,
+    let old = match core.metadata.object(bucket, put.key.as_bytes(), None).await {
+        Ok(found) => Some(found.record),
+        Err(Failure::Refused(Refusal::NoSuchKey | Refusal::DeleteMarker { .. })) => None,
         Err(failure) => return Err(of_failure(failure)),
     };
     put.condition.check(old.as_ref()).map_err(|refusal| of_failure(refusal.into()))

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use metrics::{Counter, counter};
 
 use self::facts::Asked;
-use crate::ops::api::{BucketName, ObjectInfo, ObjectKey, OpError, Operations, UploadId};
+use crate::ops::api::{BucketName, ObjectInfo, ObjectKey, OpError, Operations, UploadId, VersionId};
 use crate::policy::{Action, Question, Target, Verdict};
 use crate::s3::acl::{Acl, Permission, bucket_permission, object_permission};
 use crate::s3::bucket_access::BucketAccess;
@@ -521,11 +521,18 @@ async fn find_version<O: Operations>(
     ops: &O,
     settings: &BucketSettings,
     key: &ObjectKey,
-    _version: Option<&str>,
+    version: Option<&str>,
 ) -> Result<Object, S3Error> {
-    match ops.head_object(settings.info.name.clone(), key.clone()).await {
+    let version = match version.map(VersionId::parse) {
+        // No version has such an id: who may ask is told so.
+        Some(None) => return Ok(Object::Missing),
+        version => version.flatten(),
+    };
+    match ops.head_object(settings.info.name.clone(), key.clone(), version).await {
         Ok(info) => present(&info),
-        Err(OpError::NoSuchKey) => Ok(Object::Missing),
+        Err(OpError::NoSuchKey | OpError::NoSuchVersion | OpError::DeleteMarker { .. }) => {
+            Ok(Object::Missing)
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -8,7 +8,7 @@ use crate::auth::AuthError;
 use crate::http::{Arrival, HeadError, RequestIds, Response};
 use crate::ops::api::{BodyError, OpError, Unavailable};
 use crate::s3::checksum::{algorithm_name, kind_name};
-use crate::s3::time_text::iso_8601;
+use crate::s3::time_text::{http_date, iso_8601};
 use crate::s3::xml::XmlWriter;
 
 macro_rules! codes {
@@ -51,6 +51,7 @@ codes! {
     EntityTooLarge 400 "Your proposed upload exceeds the maximum allowed size"
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed size"
     IdempotencyParameterMismatch 400 "Parameters on this idempotent request are inconsistent with parameters used in previous request(s)."
+    IllegalVersioningConfigurationException 400 "The Versioning element must be specified"
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header"
     IncorrectNumberOfFilesInPostRequest 400 "POST requires exactly one file upload per request."
     InsufficientStorage 507 "The drives have reached their reserve; nothing more can be stored."
@@ -68,6 +69,7 @@ codes! {
     InvalidPolicyDocument 400 "The content of the form does not meet the conditions specified in the policy document."
     InvalidRange 416 "The requested range is not satisfiable"
     InvalidRequest 400 "Invalid Request"
+    InvalidRetentionPeriod 400 "Default retention period must be a positive integer value."
     InvalidStorageClass 400 "The storage class you specified is not valid"
     InvalidTag 400 "The tag provided was not a valid tag."
     InvalidToken 400 "The provided token is malformed or otherwise invalid."
@@ -91,6 +93,7 @@ codes! {
     NoSuchConfiguration 404 "The specified configuration does not exist."
     NoSuchKey 404 "The specified key does not exist."
     NoSuchLifecycleConfiguration 404 "The lifecycle configuration does not exist"
+    NoSuchObjectLockConfiguration 404 "The specified object does not have a ObjectLock configuration"
     NoSuchPublicAccessBlockConfiguration 404 "The public access block configuration was not found"
     NoSuchTagSet 404 "The TagSet does not exist"
     NoSuchUpload 404 "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
@@ -200,6 +203,27 @@ impl From<OpError> for S3Error {
             OpError::KeyTooLong => Code::KeyTooLongError.into(),
             OpError::NoSuchBucket => Code::NoSuchBucket.into(),
             OpError::NoSuchKey => Code::NoSuchKey.into(),
+            OpError::NoSuchVersion => Code::NoSuchVersion.into(),
+            OpError::DeleteMarker { version, modified_ms, is_current } => {
+                let code = if is_current { Code::NoSuchKey } else { Code::MethodNotAllowed };
+                let mut headers = vec![
+                    ("x-amz-delete-marker", "true".to_owned()),
+                    ("x-amz-version-id", version.to_string()),
+                ];
+                if !is_current {
+                    let modified = http_date(modified_ms);
+                    headers.push(("Last-Modified", String::from_utf8_lossy(&modified).into_owned()));
+                    headers.push(("Allow", "DELETE".to_owned()));
+                }
+                S3Error { headers, ..S3Error::from(code) }
+            }
+            OpError::ObjectLocked => S3Error::with_message(
+                Code::AccessDenied,
+                "Access Denied because object protected by object lock.",
+            ),
+            OpError::NoObjectLock => {
+                S3Error::with_message(Code::InvalidRequest, "Bucket is missing Object Lock Configuration")
+            }
             OpError::NoSuchUpload => Code::NoSuchUpload.into(),
             OpError::BucketAlreadyOwnedByYou => Code::BucketAlreadyOwnedByYou.into(),
             OpError::BucketAlreadyExists => Code::BucketAlreadyExists.into(),

@@ -102,20 +102,13 @@ pub fn storage_class(head: &RequestHead) -> Result<Option<String>, S3Error> {
 /// # Errors
 /// `NotImplemented`, naming the field.
 pub fn refuse_unbuilt(head: &RequestHead) -> Result<(), S3Error> {
-    for (name, value) in head.headers() {
+    for (name, _) in head.headers() {
         if !name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("x-amz-")) {
             continue;
         }
         let rest = name[6..].to_ascii_lowercase();
-        let unbuilt = match rest.as_str() {
-            "object-lock-legal-hold" => !value.eq_ignore_ascii_case(b"OFF"),
-            "bucket-object-lock-enabled" => value.eq_ignore_ascii_case(b"true"),
-            _ => {
-                rest.starts_with("server-side-encryption")
-                    || rest.starts_with("copy-source-server-side-encryption")
-                    || rest.starts_with("object-lock-")
-            }
-        };
+        let unbuilt = rest.starts_with("server-side-encryption")
+            || rest.starts_with("copy-source-server-side-encryption");
         if unbuilt {
             return Err(S3Error::from(Code::NotImplemented).and("Header", format!("x-amz-{rest}")));
         }
@@ -171,7 +164,7 @@ pub fn push_object_headers(headers: &mut HeaderText, info: &ObjectInfo, query: &
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::ops::api::ETag;
+    use crate::ops::api::{ETag, ObjectLock};
     use crate::s3::test_heads::head;
 
     fn kept(fields: &str) -> Vec<(String, String)> {
@@ -220,6 +213,8 @@ mod tests {
             checksums: Vec::new(),
             storage_class: None,
             part_count: None,
+            version: None,
+            lock: ObjectLock::NONE,
         };
         let text = |query: &str| {
             let mut headers = HeaderText::default();
@@ -237,7 +232,6 @@ mod tests {
     fn what_is_not_built_is_refused_and_defaults_are_not() {
         let refused = |fields: &str| refuse_unbuilt(&head("PUT /b/k", fields)).is_err();
         assert!(refused("x-amz-server-side-encryption: AES256\r\n"));
-        assert!(refused("x-amz-object-lock-mode: GOVERNANCE\r\n"));
         assert!(!refused(
             "x-amz-acl: private\r\nx-amz-meta-a: b\r\nx-amz-bucket-object-lock-enabled: false\r\n"
         ));

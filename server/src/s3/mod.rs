@@ -13,12 +13,14 @@ pub mod conditions;
 pub mod error;
 pub mod handlers;
 pub mod headers;
+pub mod object_lock;
 pub mod post;
 pub mod query;
 pub mod range;
 pub mod route;
 pub mod tagging;
 pub mod time_text;
+pub mod versions;
 pub mod xml;
 
 #[cfg(test)]

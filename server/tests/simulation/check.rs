@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use server::ops::api::{
-    BodyReader, DeleteCondition, DeleteEntry, ETag, ListUploads, OpError, OpenedObject, Operations, UploadId,
+    BodyReader, DeleteEntry, ETag, ListUploads, OpError, OpenedObject, Operations, UploadId,
 };
 use server::ops::{CensusProgress, take_census};
 use shardstore_format::VolumeId;
@@ -38,7 +38,7 @@ pub(crate) async fn settle(world: &World, process: &Process) {
 
 async fn read_whole(world: &World, core: &Ops, key: &str) -> Option<Content> {
     let begun = world.model.borrow_mut().moment();
-    let opened = match core.open_object(bucket(), key_of(key)).await {
+    let opened = match core.open_object(bucket(), key_of(key), None).await {
         Ok(opened) => Some(opened),
         Err(OpError::NoSuchKey) => None,
         Err(error) => panic!("{key} cannot be opened at rest: {error}"),
@@ -207,7 +207,7 @@ pub(crate) async fn give_back(world: &World, process: &Process) {
     world.model.borrow_mut().uploads.clear();
     let keys = world.model.borrow().keys();
     for key in keys {
-        let entry = DeleteEntry { key: key_of(&key), condition: DeleteCondition::default() };
+        let entry = DeleteEntry::current(key_of(&key));
         let deleted = core.delete_object(bucket(), entry).await;
         deleted.unwrap_or_else(|error| panic!("{key} cannot be deleted: {error}"));
         world.model.borrow_mut().settle(&key, None);

@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use server::ops::api::{
     BodyReader, CompleteUpload, CompletedPart, CopyObject, CreateUpload, DeleteCondition, DeleteEntry, ETag,
-    ListObjects, ObjectKey, OpError, OpenedObject, Operations, PutObject, PutPart, UploadId, WriteCondition,
+    ListObjects, ObjectKey, ObjectLock, OpError, OpenedObject, Operations, PutObject, PutPart, UploadId,
+    WriteCondition,
 };
 use shardstore_reactor::Clock;
 
@@ -119,6 +120,7 @@ impl Doing<'_> {
             condition: condition.clone(),
             len_bytes: matches!(hint, Hint::Exact).then_some(len_bytes),
             storage_class: None,
+            lock: ObjectLock::NONE,
         };
         let mut body = Body::new(part, piece_len);
         if client_is == Client::CutsBody {
@@ -147,7 +149,7 @@ impl Doing<'_> {
     /// The tag of what a key holds now.
     async fn tag_of(&self, key: &str) -> Option<ETag> {
         let begun = self.world.model.borrow_mut().moment();
-        let tag = match self.core.head_object(bucket(), key_of(key)).await {
+        let tag = match self.core.head_object(bucket(), key_of(key), None).await {
             Ok(info) => Some(info.etag),
             Err(OpError::NoSuchKey) => None,
             Err(error) => panic!("a look at {key} fails: {error}"),
@@ -218,14 +220,16 @@ impl Doing<'_> {
             replace_tagging: None,
             storage_class: None,
             condition: WriteCondition::Always,
+            source_version: None,
+            lock: ObjectLock::NONE,
         };
         let id = self.world.model.borrow_mut().begin(to, Value::CopyOf(from.to_owned()));
         let copied = self.patiently(client_is, self.core.copy_object(copy, |_| Ok(()))).await;
         let mut model = self.world.model.borrow_mut();
         let ended = model.moment();
         match copied {
-            Some(Ok(written)) => {
-                let value = model.saw(from, id, ended, Some(written.etag));
+            Some(Ok(copied)) => {
+                let value = model.saw(from, id, ended, Some(copied.written.etag));
                 model.learn(to, id, value);
                 model.end(to, id, Outcome::Done);
             }
@@ -246,6 +250,7 @@ impl Doing<'_> {
             checksum: None,
             storage_class: None,
             initiator: "root".to_owned(),
+            lock: ObjectLock::NONE,
         };
         let id = match self.core.create_upload(create).await {
             Ok(info) => info.upload,
@@ -374,7 +379,7 @@ impl Doing<'_> {
 
     async fn get(&mut self, key: &str, range_per_mille: Option<(u64, u64)>, is_slow: bool) {
         let begun = self.world.model.borrow_mut().moment();
-        let opened = self.core.open_object(bucket(), key_of(key)).await;
+        let opened = self.core.open_object(bucket(), key_of(key), None).await;
         let opened = match opened {
             Ok(opened) => Some(opened),
             Err(OpError::NoSuchKey) => None,
@@ -411,15 +416,15 @@ impl Doing<'_> {
             condition.if_match = self.tag_of(key).await.map(|tag| tag.to_string());
         }
         let id = self.world.model.borrow_mut().begin(key, Value::Known(None));
-        let entry = DeleteEntry { key: key_of(key), condition: condition.clone() };
+        let entry = DeleteEntry { condition: condition.clone(), ..DeleteEntry::current(key_of(key)) };
         let Some(result) = self.patiently(client_is, self.core.delete_object(bucket(), entry)).await else {
             return;
         };
-        if result == Err(OpError::PreconditionFailed) {
+        if matches!(result, Err(OpError::PreconditionFailed)) {
             assert!(condition.if_match.is_some(), "an unconditional delete failed by its condition");
             return self.world.model.borrow_mut().end(key, id, Outcome::Refused);
         }
-        self.judge(key, id, &WriteCondition::Always, result);
+        self.judge(key, id, &WriteCondition::Always, result.map(drop));
     }
 
     async fn delete_many(&mut self, keys: &[String]) {
@@ -428,14 +433,11 @@ impl Doing<'_> {
             .iter()
             .map(|key| (*key, self.world.model.borrow_mut().begin(key, Value::Known(None))))
             .collect();
-        let entries = keys
-            .iter()
-            .map(|key| DeleteEntry { key: key_of(key), condition: DeleteCondition::default() })
-            .collect();
+        let entries = keys.iter().map(|key| DeleteEntry::current(key_of(key))).collect();
         match self.core.delete_objects(bucket(), entries).await {
             Ok(results) => {
                 for ((key, id), result) in begun.into_iter().zip(results) {
-                    self.judge(key, id, &WriteCondition::Always, result);
+                    self.judge(key, id, &WriteCondition::Always, result.map(drop));
                 }
             }
             Err(error) => self.check_refusal(&error),

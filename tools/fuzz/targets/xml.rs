@@ -5,8 +5,9 @@
 use server::s3::acl::{Acl, GRANTS_MAX};
 use server::s3::tagging::TagSet;
 use server::s3::xml::{
-    parse_acl, parse_complete_upload, parse_create_bucket, parse_delete, parse_ownership,
-    parse_public_access_block, parse_tagging, public_access_block,
+    legal_hold, parse_acl, parse_complete_upload, parse_create_bucket, parse_delete, parse_legal_hold,
+    parse_object_lock, parse_ownership, parse_public_access_block, parse_retention, parse_tagging,
+    parse_versioning, public_access_block, versioning,
 };
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
@@ -33,6 +34,18 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     parse_ownership(bytes).ok();
     if let Some(acl) = Acl::of_kept(bytes) {
         assert_eq!(Acl::of_kept(&acl.to_kept()), Some(acl));
+    }
+    if let Ok(Some(status)) = parse_versioning(bytes).map(|asked| asked.status) {
+        assert_eq!(parse_versioning(&versioning(status)).map(|asked| asked.status), Ok(Some(status)));
+    }
+    if let Ok(Some(asked)) = parse_object_lock(bytes) {
+        assert!(asked.days.is_some() != asked.years.is_some());
+    }
+    if let Ok(Some((_, until))) = parse_retention(bytes) {
+        assert!(until.len() <= bytes.len());
+    }
+    if let Ok(is_held) = parse_legal_hold(bytes) {
+        assert_eq!(parse_legal_hold(&legal_hold(is_held)), Ok(is_held));
     }
     if let Ok(Some(location)) = parse_create_bucket(bytes) {
         assert!(!location.is_empty());

@@ -1,6 +1,6 @@
 //! Append: what grows in place, what is made anew, and what a copy shares with it.
 
-use super::super::{Append, Copy, DeleteCondition, Place, StoredBytes, Versioning};
+use super::super::{Append, Copy, Place, StoredBytes, Versioning};
 use super::*;
 
 fn append<'a>(key: &'a [u8], old: &ObjectRecord) -> Append<'a> {
@@ -33,7 +33,7 @@ impl World {
     }
 
     async fn append(&self, key: &[u8], len_bytes: u64) -> ObjectRecord {
-        let old = self.metadata.object("b", key).await.unwrap();
+        let old = self.metadata.object("b", key, None).await.unwrap().record;
         self.try_append(append(key, &old), None, len_bytes).await.unwrap()
     }
 
@@ -47,17 +47,19 @@ impl World {
             replace_tagging: None,
             storage_class: None,
             condition: WriteCondition::Always,
+            source_version: None,
+            lock: ObjectLock::NONE,
         };
         self.metadata.copy_object(copy, |_| Ok::<(), ()>(())).await.unwrap().unwrap();
     }
 
     async fn delete(&self, key: &[u8]) {
-        self.metadata.delete_object("b", key, &DeleteCondition::default()).await.unwrap();
+        self.metadata.delete_object("b", &delete(key)).await.unwrap();
     }
 
     /// The lengths of all extents of an object, in order.
     async fn lens(&self, key: &[u8]) -> Vec<u64> {
-        let object = self.metadata.object("b", key).await.unwrap();
+        let object = self.metadata.object("b", key, None).await.unwrap().record;
         let size_bytes = object.listed.size_bytes;
         let (mut lens, mut at_bytes) = (Vec::new(), 0);
         while at_bytes < size_bytes {
@@ -98,7 +100,7 @@ fn an_append_adds_a_part_and_moves_nothing() {
 fn inline_bytes_are_stored_anew_and_empty_objects_have_none() {
     world(2, async |world| {
         world.put_inline(b"k", b"hello").await;
-        let old = world.metadata.object("b", b"k").await.unwrap();
+        let old = world.metadata.object("b", b"k", None).await.unwrap().record;
         let base = Some(world.stored(0, 5));
         let new = world.try_append(append(b"k", &old), base, 9).await.unwrap();
         assert_eq!((new.listed.size_bytes, new.listed.etag.part_count), (14, Some(2)));
@@ -125,7 +127,7 @@ fn an_append_must_meet_the_end_of_the_object_that_was_looked_at() {
         let missing = append(b"none", &old);
         assert_eq!(refused(world.try_append(missing, None, 1).await), Refusal::NoSuchKey);
         assert_eq!(world.usage().await, (1, 1_000));
-        let now = world.metadata.object("b", b"k").await.unwrap();
+        let now = world.metadata.object("b", b"k", None).await.unwrap().record;
         world.metadata.set_versioning("b", Versioning::Enabled).await.unwrap();
         assert_eq!(refused(world.try_append(append(b"k", &now), None, 1).await), Refusal::KeepsVersions);
     });

@@ -7,9 +7,7 @@ use shardstore_reactor::Clock;
 use super::*;
 use crate::Transaction;
 use crate::schema::record::encode_owner;
-use crate::schema::{
-    BucketId, DataProblem, DeleteCondition, NameProblem, NameRow, OwnerProblem, Place, Reference,
-};
+use crate::schema::{BucketId, DataProblem, NameProblem, NameRow, OwnerProblem, Place, Reference};
 
 /// Everything that an audit says is wrong, in words of the tests.
 async fn problems(world: &World) -> Vec<String> {
@@ -83,7 +81,7 @@ async fn full_world(executor: SimExecutor) -> (World, ObjectRecord, UploadKey) {
     let path = UploadPath { bucket: "b", key: b"upload", upload };
     world.put_part(path, 1, &[(1, 8_000), (2, 1_000)]).await;
     world.put_stored(b"deleted", &[(2, 6_000)]).await;
-    world.metadata.delete_object("b", b"deleted", &DeleteCondition::default()).await.unwrap();
+    world.metadata.delete_object("b", &delete(b"deleted")).await.unwrap();
     (world, stored, upload)
 }
 
@@ -100,8 +98,8 @@ fn audited(body: impl AsyncFnOnce(World, ObjectRecord, UploadKey)) {
 #[test]
 fn a_keyspace_that_is_whole_has_no_problem_before_during_and_after_a_sweep() {
     audited(async |world, _, _| {
-        world.metadata.delete_object("b", b"many", &DeleteCondition::default()).await.unwrap();
-        world.metadata.delete_object("b", b"whole", &DeleteCondition::default()).await.unwrap();
+        world.metadata.delete_object("b", &delete(b"many")).await.unwrap();
+        world.metadata.delete_object("b", &delete(b"whole")).await.unwrap();
         loop {
             assert_eq!(problems(&world).await, Vec::<String>::new());
             let garbage = world.metadata.garbage(1).await.unwrap();
@@ -207,7 +205,7 @@ fn objects_of_another_length_or_no_bucket_and_rows_of_garbage_are_found() {
 #[test]
 fn rows_of_a_long_object_that_are_missing_or_too_many_are_found() {
     audited(async |world, _, _| {
-        let many = world.metadata.object("b", b"many").await.unwrap().data;
+        let many = world.metadata.object("b", b"many", None).await.unwrap().record.data;
         let row = keyspace::data(many, 1);
         let value = world.engine.begin().get(&row, Isolation::Snapshot).await.unwrap().unwrap();
         change(&world, async |txn| txn.clear(&row)).await;
@@ -268,7 +266,7 @@ fn an_audit_sees_one_moment_however_long_it_takes() {
         for n in 0..20u8 {
             world.put_stored(&[n], &[(0, 100)]).await;
         }
-        world.metadata.delete_object("b", b"stored", &DeleteCondition::default()).await.unwrap();
+        world.metadata.delete_object("b", &delete(b"stored")).await.unwrap();
         world.sweep_all().await;
         world.metadata.executor.sleep(Duration::from_secs(60)).await;
         assert_eq!(audit.audit_data(stored.data).await.unwrap(), (Vec::new(), 2));

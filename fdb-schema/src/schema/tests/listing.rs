@@ -137,7 +137,7 @@ fn a_listing_costs_what_its_page_costs_however_much_is_under_a_prefix() {
             world.put_inline(name.as_bytes(), b"").await;
         }
         let bucket = world.metadata.bucket("b").await.unwrap().id;
-        let value = world.metadata.object("b", b"d").await.unwrap().encode();
+        let value = world.metadata.object("b", b"d", None).await.unwrap().record.encode();
         for page in 0..20 {
             let mut txn = world.engine.begin();
             for number in 0..5_000 {

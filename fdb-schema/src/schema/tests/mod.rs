@@ -13,6 +13,7 @@ mod paused;
 mod rename;
 mod space;
 mod uploads;
+mod versions;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -31,9 +32,9 @@ use super::keyspace::{self, KeyRange};
 use super::record::decode_owner;
 use super::retry::rows;
 use super::{
-    ChecksumAlgorithm, ChecksumKind, Composed, ETag, Failure, NewBucket, NewBytes, NewObject, NewPart,
-    NewUpload, ObjectRecord, Outcomes, PartRecord, Refusal, UploadKey, UploadPath, UploadRecord,
-    WriteCondition,
+    ChecksumAlgorithm, ChecksumKind, Composed, Delete, ETag, Failure, NewBucket, NewBytes, NewObject,
+    NewPart, NewUpload, ObjectLock, ObjectRecord, Outcomes, PartRecord, Refusal, UploadKey, UploadPath,
+    UploadRecord, WriteCondition,
 };
 use crate::{Engine, EngineError, Isolation, MemoryEngine};
 
@@ -81,7 +82,8 @@ impl World {
     }
 
     async fn put(&self, key: &[u8], bytes: NewBytes<Stored>) -> Result<ObjectRecord, Failure> {
-        self.metadata.put_object(new_object(key, WriteCondition::Always), bytes).await
+        let put = self.metadata.put_object(new_object(key, WriteCondition::Always), bytes).await;
+        put.map(|found| found.record)
     }
 
     async fn put_inline(&self, key: &[u8], bytes: &'static [u8]) {
@@ -151,6 +153,7 @@ impl World {
             checksum_named: false,
             storage_class: None,
             headers: Vec::new(),
+            lock: ObjectLock::NONE,
         };
         self.metadata.create_upload(new).await.unwrap().0
     }
@@ -187,7 +190,12 @@ fn new_object(key: &[u8], condition: WriteCondition) -> NewObject<'_> {
         checksums: Vec::new(),
         storage_class: None,
         condition,
+        lock: ObjectLock::NONE,
     }
+}
+
+fn delete(key: &[u8]) -> Delete<'_> {
+    Delete { key, ..Delete::default() }
 }
 
 fn path(key: &[u8], upload: UploadKey) -> UploadPath<'_> {
@@ -231,7 +239,7 @@ fn a_damaged_row_is_reported_and_never_a_panic() {
         let mut txn = world.engine.begin();
         crate::Transaction::set(&mut txn, &row_key, &[9, 9, 9]);
         crate::Transaction::commit(txn).await.unwrap();
-        let error = world.metadata.object("b", b"k").await.unwrap_err();
+        let error = world.metadata.object("b", b"k", None).await.unwrap_err();
         assert!(matches!(error, Failure::Engine(EngineError::Damaged(_))), "{error}");
     });
 }

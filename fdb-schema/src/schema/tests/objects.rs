@@ -1,6 +1,6 @@
 //! Objects and buckets: conditions, copies, deletes, races, exact usage.
 
-use super::super::{Copy, DeleteCondition, Header, Place};
+use super::super::{Copy, DeleteCondition, Deleted, Header, Place};
 use super::*;
 use crate::schema::TAGGING_HEADER;
 
@@ -14,11 +14,20 @@ fn copy<'a>(source: &'a [u8], target: &'a [u8]) -> Copy<'a> {
         replace_tagging: None,
         storage_class: None,
         condition: WriteCondition::Always,
+        source_version: None,
+        lock: ObjectLock::NONE,
     }
 }
 
 async fn copy_all(world: &World, source: &[u8], target: &[u8]) -> ObjectRecord {
-    world.metadata.copy_object(copy(source, target), |_| Ok::<(), ()>(())).await.unwrap().unwrap()
+    world
+        .metadata
+        .copy_object(copy(source, target), |_| Ok::<(), ()>(()))
+        .await
+        .unwrap()
+        .unwrap()
+        .target
+        .record
 }
 
 #[test]
@@ -26,17 +35,17 @@ fn an_object_reads_back_as_it_was_put_and_usage_is_exact() {
     world(1, async |world| {
         world.put_inline(b"small", b"hello").await;
         let large = world.put_stored(b"large", &[(0, 70_000), (1, 1_000)]).await;
-        let (record, bytes) = world.metadata.object_and_inline("b", b"small").await.unwrap();
+        let (found, bytes) = world.metadata.object_and_inline("b", b"small", None).await.unwrap();
         assert_eq!(bytes.as_deref(), Some(b"hello".as_slice()));
-        assert_eq!(record.place, Place::Inline);
-        assert_eq!(world.metadata.object("b", b"large").await.unwrap(), large);
+        assert_eq!((found.record.place, found.version), (Place::Inline, None));
+        assert_eq!(world.metadata.object("b", b"large", None).await.unwrap().record, large);
         assert_eq!(world.usage().await, (2, 71_005));
         world.put_inline(b"large", b"now small").await;
         assert_eq!(world.usage().await, (2, 14));
-        assert!(world.metadata.delete_object("b", b"small", &DeleteCondition::default()).await.unwrap());
+        assert!(world.metadata.delete_object("b", &delete(b"small")).await.unwrap().existed);
         assert_eq!(world.usage().await, (1, 9));
-        assert_eq!(refused(world.metadata.object("b", b"small").await), Refusal::NoSuchKey);
-        assert_eq!(refused(world.metadata.object("c", b"small").await), Refusal::NoSuchBucket);
+        assert_eq!(refused(world.metadata.object("b", b"small", None).await), Refusal::NoSuchKey);
+        assert_eq!(refused(world.metadata.object("c", b"small", None).await), Refusal::NoSuchBucket);
     });
 }
 
@@ -61,8 +70,10 @@ fn write_conditions_are_decided_by_what_is_there() {
 #[test]
 fn delete_conditions_hold_for_an_absent_object_but_not_for_a_different_one() {
     world(3, async |world| {
-        let delete =
-            async |condition: DeleteCondition| world.metadata.delete_object("b", b"k", &condition).await;
+        let delete = async |condition: DeleteCondition| {
+            let delete = Delete { condition, ..delete(b"k") };
+            world.metadata.delete_object("b", &delete).await.map(|deleted| deleted.existed)
+        };
         let tagged = |tag: &str| DeleteCondition { if_match: Some(tag.into()), ..Default::default() };
         assert_eq!(delete(tagged("x")).await, Ok(false));
         assert_eq!(refused(delete(tagged("*")).await), Refusal::PreconditionFailed);
@@ -96,11 +107,11 @@ fn copies_share_bytes_until_the_last_is_deleted_in_either_order() {
             world.put_stored(b"a", &[(0, 5_000)]).await;
             assert_eq!(
                 copy_all(&world, b"a", b"c").await.data,
-                world.metadata.object("b", b"a").await.unwrap().data
+                world.metadata.object("b", b"a", None).await.unwrap().record.data
             );
             assert_eq!(world.usage().await, (2, 10_000));
             let delete = async |key: &[u8]| {
-                world.metadata.delete_object("b", key, &DeleteCondition::default()).await.unwrap();
+                world.metadata.delete_object("b", &delete(key)).await.unwrap();
             };
             delete(first).await;
             assert_eq!(world.sweep_all().await, 0, "one name is left");
@@ -120,7 +131,7 @@ fn copying_again_onto_a_copy_keeps_the_bytes() {
         copy_all(&world, b"a", b"c").await;
         copy_all(&world, b"a", b"c").await;
         for key in [b"a", b"c"] {
-            world.metadata.delete_object("b", key, &DeleteCondition::default()).await.unwrap();
+            world.metadata.delete_object("b", &delete(key)).await.unwrap();
         }
         world.sweep_all().await;
         assert_eq!((world.live().await[&0], world.byte_rows().await), (0, 0));
@@ -135,7 +146,8 @@ fn a_copy_onto_itself_needs_a_change_and_replaces_headers() {
         assert_eq!(refused(result), Refusal::CopyOntoItself);
         let header = Header { name: "x-amz-meta-a".into(), value: Bytes::from_static(b"1") };
         let replace = Copy { replace_headers: Some(vec![header.clone()]), ..copy(b"a", b"a") };
-        let record = world.metadata.copy_object(replace, |_| Ok::<(), ()>(())).await.unwrap().unwrap();
+        let record =
+            world.metadata.copy_object(replace, |_| Ok::<(), ()>(())).await.unwrap().unwrap().target.record;
         assert_eq!(record.headers, [header]);
         assert_eq!(world.sweep_all().await, 0);
         assert_eq!((world.live().await[&0], world.usage().await), (5_000, (1, 5_000)));
@@ -147,15 +159,15 @@ fn tags_change_by_themselves_and_follow_a_rule_of_their_own_in_copies() {
     world(12, async |world| {
         let before = world.put_stored(b"a", &[(0, 5_000)]).await;
         let tagging = |value: &'static str| Some(Bytes::from_static(value.as_bytes()));
-        world.metadata.put_tagging("b", b"a", tagging("k=1")).await.unwrap();
-        world.metadata.put_tagging("b", b"a", tagging("k=2")).await.unwrap();
+        world.metadata.put_tagging("b", b"a", None, tagging("k=1")).await.unwrap();
+        world.metadata.put_tagging("b", b"a", None, tagging("k=2")).await.unwrap();
         let tags = |record: &ObjectRecord| {
             let kept: Vec<_> =
                 record.headers.iter().filter(|header| header.name == TAGGING_HEADER).cloned().collect();
             assert!(kept.len() <= 1);
             kept.first().map(|header| header.value.clone())
         };
-        let tagged = world.metadata.object("b", b"a").await.unwrap();
+        let tagged = world.metadata.object("b", b"a", None).await.unwrap().record;
         assert_eq!((tagged.listed.clone(), tagged.data), (before.listed, before.data));
         assert_eq!(tags(&tagged), tagging("k=2"));
         let header = Header { name: "x-amz-meta-a".into(), value: Bytes::from_static(b"1") };
@@ -168,13 +180,20 @@ fn tags_change_by_themselves_and_follow_a_rule_of_their_own_in_copies() {
             (with(Some(vec![header.clone()]), Some(None)), None),
         ] {
             let keeps_header = replace.replace_headers.is_some();
-            let copied = world.metadata.copy_object(replace, |_| Ok::<(), ()>(())).await.unwrap().unwrap();
+            let copied = world
+                .metadata
+                .copy_object(replace, |_| Ok::<(), ()>(()))
+                .await
+                .unwrap()
+                .unwrap()
+                .target
+                .record;
             assert_eq!(tags(&copied), wanted);
             assert_eq!(copied.headers.contains(&header), keeps_header);
         }
-        world.metadata.put_tagging("b", b"a", None).await.unwrap();
-        assert_eq!(world.metadata.object("b", b"a").await.unwrap().headers, []);
-        assert_eq!(refused(world.metadata.put_tagging("b", b"none", None).await), Refusal::NoSuchKey);
+        world.metadata.put_tagging("b", b"a", None, None).await.unwrap();
+        assert_eq!(world.metadata.object("b", b"a", None).await.unwrap().record.headers, []);
+        assert_eq!(refused(world.metadata.put_tagging("b", b"none", None, None).await), Refusal::NoSuchKey);
         assert_eq!(world.usage().await, (2, 10_000));
     });
 }
@@ -185,7 +204,7 @@ fn a_refused_source_condition_changes_nothing() {
         world.put_stored(b"a", &[(0, 5_000)]).await;
         let result = world.metadata.copy_object(copy(b"a", b"c"), |_| Err("no")).await.unwrap();
         assert_eq!(result, Err("no"));
-        assert_eq!(refused(world.metadata.object("b", b"c").await), Refusal::NoSuchKey);
+        assert_eq!(refused(world.metadata.object("b", b"c", None).await), Refusal::NoSuchKey);
     });
 }
 
@@ -194,10 +213,10 @@ fn a_small_copy_has_bytes_of_its_own() {
     world(9, async |world| {
         world.put_inline(b"a", b"tiny").await;
         copy_all(&world, b"a", b"c").await;
-        world.metadata.delete_object("b", b"a", &DeleteCondition::default()).await.unwrap();
-        let (_, bytes) = world.metadata.object_and_inline("b", b"c").await.unwrap();
+        world.metadata.delete_object("b", &delete(b"a")).await.unwrap();
+        let (_, bytes) = world.metadata.object_and_inline("b", b"c", None).await.unwrap();
         assert_eq!(bytes.as_deref(), Some(b"tiny".as_slice()));
-        world.metadata.delete_object("b", b"c", &DeleteCondition::default()).await.unwrap();
+        world.metadata.delete_object("b", &delete(b"c")).await.unwrap();
         assert_eq!(world.byte_rows().await, 0, "small objects leave no garbage");
     });
 }
@@ -209,15 +228,16 @@ fn a_bulk_delete_answers_for_each_key() {
             world.put_inline(format!("k{number}").as_bytes(), b"").await;
         }
         let no_match = DeleteCondition { if_match: Some("other".into()), ..Default::default() };
-        let mut deletes: Vec<(Bytes, DeleteCondition)> =
-            (0..250).map(|n| (Bytes::from(format!("k{n}")), DeleteCondition::default())).collect();
-        deletes[120].1 = no_match;
-        deletes.push((Bytes::from_static(b"absent"), DeleteCondition::default()));
+        let keys: Vec<String> = (0..250).map(|n| format!("k{n}")).collect();
+        let mut deletes: Vec<Delete<'_>> = keys.iter().map(|key| delete(key.as_bytes())).collect();
+        deletes[120].condition = no_match;
+        deletes.push(delete(b"absent"));
         let results = world.metadata.delete_objects("b", &deletes).await.unwrap();
         assert_eq!(results.len(), 251);
         assert_eq!(results[120], Err(Refusal::PreconditionFailed.into()));
-        assert_eq!(results[250], Ok(false));
-        assert_eq!(results.iter().filter(|result| **result == Ok(true)).count(), 249);
+        let existed = |result: &Result<Deleted, Failure>| result.as_ref().is_ok_and(|done| done.existed);
+        assert!(results[250].is_ok() && !existed(&results[250]));
+        assert_eq!(results.iter().filter(|result| existed(result)).count(), 249);
         assert_eq!(world.usage().await, (1, 0));
     });
 }
@@ -227,7 +247,7 @@ fn a_bucket_is_deleted_only_when_it_is_empty() {
     world(11, async |world| {
         world.put_inline(b"k", b"").await;
         assert_eq!(refused(world.metadata.delete_bucket("b").await), Refusal::BucketNotEmpty);
-        world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
+        world.metadata.delete_object("b", &delete(b"k")).await.unwrap();
         let upload = world.begin_upload(b"u").await;
         assert_eq!(refused(world.metadata.delete_bucket("b").await), Refusal::BucketHasUploads);
         world.metadata.abort_upload(path(b"u", upload)).await.unwrap();

@@ -1,6 +1,5 @@
 //! Lost answers: an operation happens once and answers once, whether or not the unknown commit did.
 
-use super::super::DeleteCondition;
 use super::*;
 
 #[test]
@@ -18,8 +17,8 @@ fn a_lost_answer_is_found_again_whether_or_not_the_commit_happened() {
             assert!(created.is_ok(), "its own first attempt is not somebody else's object");
 
             world.engine.inner.lose_next_answer(happens);
-            let deleted = world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await;
-            assert_eq!(deleted, Ok(true));
+            let deleted = world.metadata.delete_object("b", &delete(b"k")).await;
+            assert!(deleted.unwrap().existed);
 
             world.engine.inner.lose_next_answer(happens);
             let first = world.metadata.allocate_volume_ids(10).await.unwrap();

@@ -1,6 +1,6 @@
 //! Rename: names, usage, tokens.
 
-use super::super::{DeleteCondition, Rename};
+use super::super::Rename;
 use super::*;
 
 fn rename<'a>(source_key: &'a [u8], key: &'a [u8], token: Option<&'a str>) -> Rename<'a> {
@@ -19,18 +19,18 @@ fn a_renamed_object_is_the_same_under_its_new_name_and_replaces_what_had_it() {
         let stored = world.put_stored(b"a", &[(0, 1_000)]).await;
         world.put_stored(b"b", &[(1, 70)]).await;
         world.rename(rename(b"a", b"b", None)).await.unwrap();
-        assert_eq!(world.metadata.object("b", b"b").await.unwrap(), stored);
-        assert_eq!(refused(world.metadata.object("b", b"a").await), Refusal::NoSuchKey);
+        assert_eq!(world.metadata.object("b", b"b", None).await.unwrap().record, stored);
+        assert_eq!(refused(world.metadata.object("b", b"a", None).await), Refusal::NoSuchKey);
         assert_eq!(world.usage().await, (1, 1_000));
         world.put_inline(b"small", b"v").await;
         world.rename(rename(b"small", b"c", None)).await.unwrap();
-        let (_, bytes) = world.metadata.object_and_inline("b", b"c").await.unwrap();
+        let (_, bytes) = world.metadata.object_and_inline("b", b"c", None).await.unwrap();
         assert_eq!(bytes.as_deref(), Some(&b"v"[..]));
         assert_eq!(refused(world.rename(rename(b"a", b"d", None)).await), Refusal::NoSuchKey);
         world.sweep_all().await;
         assert_eq!(world.live().await[&1], 0, "what it replaced is gone");
         for key in [&b"b"[..], b"c"] {
-            world.metadata.delete_object("b", key, &DeleteCondition::default()).await.unwrap();
+            world.metadata.delete_object("b", &delete(key)).await.unwrap();
         }
         world.sweep_all().await;
         assert_eq!((world.byte_rows().await, world.usage().await), (0, (0, 0)));

@@ -1,6 +1,6 @@
 //! Space: live bytes are what the owner rows say, reclaim sees them, sweeping is idempotent, ranges resolve.
 
-use super::super::{DeleteCondition, Owner, ROW_ITEMS_MAX};
+use super::super::{Owner, ROW_ITEMS_MAX};
 use super::*;
 
 #[test]
@@ -29,6 +29,8 @@ fn live_bytes_are_the_recount_of_the_owners_after_any_operations() {
                             replace_tagging: None,
                             storage_class: None,
                             condition: WriteCondition::Always,
+                            source_version: None,
+                            lock: ObjectLock::NONE,
                         };
                         match world.metadata.copy_object(copy, |_| Ok::<(), ()>(())).await {
                             Ok(_) | Err(Failure::Refused(Refusal::NoSuchKey)) => {}
@@ -36,7 +38,7 @@ fn live_bytes_are_the_recount_of_the_owners_after_any_operations() {
                         }
                     }
                     4 => {
-                        world.metadata.delete_object("b", &key, &DeleteCondition::default()).await.unwrap();
+                        world.metadata.delete_object("b", &delete(&key)).await.unwrap();
                     }
                     _ => {
                         for data in world.metadata.garbage(3).await.unwrap() {
@@ -47,7 +49,7 @@ fn live_bytes_are_the_recount_of_the_owners_after_any_operations() {
                 world.live().await;
             }
             for key in b'a'..=b'e' {
-                world.metadata.delete_object("b", &[key], &DeleteCondition::default()).await.unwrap();
+                world.metadata.delete_object("b", &delete(&[key])).await.unwrap();
             }
             world.sweep_all().await;
             assert!(world.live().await.values().all(|live| *live == 0), "seed={seed}");
@@ -69,7 +71,7 @@ fn a_volume_is_reclaimed_only_when_sealed_and_without_owners() {
         let record = world.metadata.volume(volume).await.unwrap().unwrap();
         assert_eq!(record.state, VolumeState::Sealed { end_sector: 16 }, "sealed once");
         assert_eq!(world.metadata.reclaim_volume(volume).await, Ok(false), "live");
-        world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
+        world.metadata.delete_object("b", &delete(b"k")).await.unwrap();
         assert_eq!(world.metadata.reclaim_volume(volume).await, Ok(false), "not swept");
         assert!(world.metadata.forget_volume(volume).await.is_err());
         world.sweep_all().await;
@@ -138,7 +140,7 @@ fn an_object_of_many_extents_resolves_row_by_row_and_sweeps_in_bounded_steps() {
         assert_eq!(extents, count);
         let middle = world.metadata.resolve(object.data, 20_005..20_011, 700).await.unwrap();
         assert_eq!((middle.start_bytes, middle.extents.len()), (20_000, 2));
-        world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
+        world.metadata.delete_object("b", &delete(b"k")).await.unwrap();
         assert_eq!(world.sweep_all().await, 4, "three rows of items, then the header");
         assert_eq!((world.live().await[&0], world.byte_rows().await), (0, 0));
     });
@@ -151,7 +153,7 @@ fn sweeping_again_changes_nothing() {
         world.put_stored(b"other", &[(0, 30)]).await;
         assert_eq!(world.metadata.sweep(object.data).await, Ok(true), "not garbage: untouched");
         assert_eq!(world.live().await[&0], 40);
-        world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
+        world.metadata.delete_object("b", &delete(b"k")).await.unwrap();
         let sweeps = (0..5).map(async |_| world.metadata.sweep(object.data).await);
         let results = futures_util::future::join_all(sweeps).await;
         assert!(results.iter().all(|result| *result == Ok(true)));
@@ -212,7 +214,7 @@ fn moved_bytes_are_found_where_they_lie_now_and_the_emptied_volume_can_go() {
         }
         assert_eq!(at, total);
         for key in [&b"small"[..], b"large"] {
-            world.metadata.delete_object("b", key, &DeleteCondition::default()).await.unwrap();
+            world.metadata.delete_object("b", &delete(key)).await.unwrap();
         }
         world.metadata.abort_upload(path(b"parts", upload)).await.unwrap();
         world.sweep_all().await;
@@ -245,7 +247,7 @@ fn a_move_that_comes_too_late_changes_nothing() {
         assert_eq!(world.metadata.relocate(world.moved(&owners, 2)).await, Ok(2), "another move came first");
         assert_eq!(world.metadata.relocate(late).await, Ok(0));
         let owners = world.owners(2).await;
-        world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
+        world.metadata.delete_object("b", &delete(b"k")).await.unwrap();
         world.sweep_all().await;
         assert_eq!(world.metadata.relocate(world.moved(&owners, 1)).await, Ok(0), "the object is gone");
         assert!(world.live().await.values().all(|live| *live == 0));
@@ -275,11 +277,13 @@ fn a_move_that_races_deletes_sweeps_and_copies_leaves_live_bytes_right_and_every
                 replace_tagging: None,
                 storage_class: None,
                 condition: WriteCondition::Always,
+                source_version: None,
+                lock: ObjectLock::NONE,
             };
             let owners = world.owners(0).await;
             let (first, second) = (world.moved(&owners, 1), world.moved(&owners, 2));
             let deleting = async {
-                world.metadata.delete_object("b", b"b", &DeleteCondition::default()).await.unwrap();
+                world.metadata.delete_object("b", &delete(b"b")).await.unwrap();
                 world.sweep_all().await
             };
             let copying = world.metadata.copy_object(copy(), |_| Ok::<(), ()>(()));
@@ -291,12 +295,12 @@ fn a_move_that_races_deletes_sweeps_and_copies_leaves_live_bytes_right_and_every
             assert!(made <= owners.len(), "seed={seed}: an extent moved twice");
             world.live().await;
             for key in [&b"a"[..], b"copy"] {
-                let object = world.metadata.object("b", key).await.unwrap();
-                let resolved = world.metadata.resolve(object.data, 0..130, 10).await.unwrap();
+                let object = world.metadata.object("b", key, None).await.unwrap();
+                let resolved = world.metadata.resolve(object.record.data, 0..130, 10).await.unwrap();
                 assert_eq!((resolved.start_bytes, resolved.end_bytes()), (0, 130), "seed={seed}");
             }
             for key in [&b"a"[..], b"copy"] {
-                world.metadata.delete_object("b", key, &DeleteCondition::default()).await.unwrap();
+                world.metadata.delete_object("b", &delete(key)).await.unwrap();
             }
             world.sweep_all().await;
             assert_eq!(world.byte_rows().await, 0, "seed={seed}");

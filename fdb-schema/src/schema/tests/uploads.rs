@@ -1,6 +1,5 @@
 //! Multipart uploads: parts, completion, abort, and the space they give back.
 
-use super::super::DeleteCondition;
 use super::*;
 
 #[test]
@@ -29,14 +28,14 @@ fn a_completion_makes_one_object_of_the_listed_parts_and_garbage_of_the_others()
         let live = world.live().await;
         assert_eq!((live[&0], live[&1], live[&2]), (6_000, 14, 50), "unlisted and replaced parts are gone");
 
-        let object = world.metadata.object("b", b"k").await.unwrap();
-        let resolved = world.metadata.resolve(object.data, 1_006..1_058, 100).await.unwrap();
+        let object = world.metadata.object("b", b"k", None).await.unwrap();
+        let resolved = world.metadata.resolve(object.record.data, 1_006..1_058, 100).await.unwrap();
         let lens: Vec<u64> = resolved.extents.iter().map(|item| item.extent.len_bytes).collect();
         assert_eq!((resolved.start_bytes, lens), (1_000, vec![7, 50, 5_000]));
-        assert_eq!(world.part(object.data, 2).await, (Some(1_007..1_057), 3));
-        assert_eq!(world.part(object.data, 4).await, (None, 3));
+        assert_eq!(world.part(object.record.data, 2).await, (Some(1_007..1_057), 3));
+        assert_eq!(world.part(object.record.data, 4).await, (None, 3));
 
-        world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
+        world.metadata.delete_object("b", &delete(b"k")).await.unwrap();
         world.sweep_all().await;
         assert!(world.live().await.values().all(|live| *live == 0));
         assert_eq!((world.byte_rows().await, world.usage().await), (0, (0, 0)));
@@ -106,14 +105,15 @@ fn an_upload_of_ten_thousand_parts_completes_resolves_and_sweeps() {
         let completed =
             world.metadata.complete_upload(path, &numbers, &WriteCondition::Always, compose).await;
         assert_eq!(completed.unwrap().unwrap().size_bytes, 100_000);
-        let object = world.metadata.object("b", b"k").await.unwrap();
+        let object = world.metadata.object("b", b"k", None).await.unwrap();
         let mut at_bytes = 0;
         while at_bytes < 100_000 {
-            at_bytes = world.metadata.resolve(object.data, at_bytes..100_000, 900).await.unwrap().end_bytes();
+            at_bytes =
+                world.metadata.resolve(object.record.data, at_bytes..100_000, 900).await.unwrap().end_bytes();
         }
         assert_eq!(at_bytes, 100_000);
-        assert_eq!(world.part(object.data, 9_999).await, (Some(99_980..99_990), 10_000));
-        world.metadata.delete_object("b", b"k", &DeleteCondition::default()).await.unwrap();
+        assert_eq!(world.part(object.record.data, 9_999).await, (Some(99_980..99_990), 10_000));
+        world.metadata.delete_object("b", &delete(b"k")).await.unwrap();
         assert_eq!(world.sweep_all().await, 6 + 10_000);
         assert_eq!((world.live().await[&0], world.byte_rows().await), (0, 0));
     });

@@ -125,7 +125,10 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
         for (data, tally) in tallies.iter().filter(|(_, tally)| !tally.agrees()) {
             let is_told = tally.held.is_none()
                 && tally.names.len() as u64 == tally.named
-                && tally.names.iter().all(|name| matches!(name, NameRow::Object { .. }));
+                && tally
+                    .names
+                    .iter()
+                    .all(|name| matches!(name, NameRow::Object { .. } | NameRow::Version { .. }));
             if !is_told {
                 let Tally { held, named, names } = tally;
                 self.note("references", sentences::references(*data, *held, *named, names, buckets));

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use fdb_schema::schema::{
-    BucketId, DataProblem, LostName, NameProblem, NameRow, Owner, OwnerProblem, UploadKey,
+    BrokenHistory, BucketId, DataProblem, HistoryProblem, LostName, NameProblem, NameRow, Owner,
+    OwnerProblem, UploadKey,
 };
 use shardstore::{ShardFile, ShardFileState};
 use shardstore_format::{DataId, Extent, VolumeId};
@@ -42,8 +43,29 @@ fn extent_name(extent: &Extent) -> String {
     )
 }
 
+fn version_name(bucket: BucketId, key: &[u8], count: u64, buckets: &BTreeMap<BucketId, String>) -> String {
+    format!("{} version {count}", object_name(bucket, key, buckets))
+}
+
+/// What is wrong with a key's versions.
+pub(super) fn broken_history(broken: &BrokenHistory, buckets: &BTreeMap<BucketId, String>) -> String {
+    let version = version_name(broken.bucket, &broken.key, broken.count, buckets);
+    let why = match broken.problem {
+        HistoryProblem::Misplaced => "says that it stands elsewhere",
+        HistoryProblem::NotOlder => "is not older than the current object",
+        HistoryProblem::NotCurrent => "is the newest of its key and not current",
+        HistoryProblem::NullUnnamed => "is a null version that cannot be found by its id",
+        HistoryProblem::NullNowhere => "is to be a null version and is not there",
+    };
+    format!("object {version} {why}; {DAMAGED}")
+}
+
 pub(super) fn lost_name(name: &LostName, buckets: &BTreeMap<BucketId, String>) -> String {
-    let (object, data) = (object_name(name.bucket, &name.key, buckets), data_name(name.data));
+    let object = match name.hidden_count {
+        None => object_name(name.bucket, &name.key, buckets),
+        Some(count) => version_name(name.bucket, &name.key, count, buckets),
+    };
+    let data = data_name(name.data);
     match name.problem {
         NameProblem::NoData => format!("object {object} names bytes {data}, which have no rows; {LOST}"),
         NameProblem::Length { named_bytes, held_bytes } => format!(
@@ -164,6 +186,7 @@ pub(super) fn references(
 fn name_of(name: &NameRow, buckets: &BTreeMap<BucketId, String>) -> String {
     match name {
         NameRow::Object { bucket, key } => object_name(*bucket, key, buckets),
+        NameRow::Version { bucket, key, count } => version_name(*bucket, key, *count, buckets),
         NameRow::Part { upload, part_number } => {
             format!("part {part_number} of upload {}", upload_name(*upload))
         }

@@ -68,7 +68,7 @@ fn work_that_goes_on_is_no_finding() {
                 for step in 0..150 {
                     let name = format!("k{}", numbers.u8(..6));
                     match numbers.u8(..3) {
-                        0 => machine.core.delete_object(bucket(), entry(&name)).await.unwrap(),
+                        0 => drop(machine.core.delete_object(bucket(), entry(&name)).await.unwrap()),
                         _ => drop(
                             machine
                                 .put(&name, &noise(step, [900, 70_000, 1_200_000][numbers.usize(..3)]))

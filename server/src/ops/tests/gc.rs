@@ -60,7 +60,7 @@ fn sparse_volumes_are_emptied_and_what_is_in_them_stays_readable() {
 fn bytes_that_are_read_stay_until_the_reader_has_ended() {
     machine(3, 6, async |machine| {
         machine.put("k", &noise(3, 2_000_000)).await;
-        let opened = machine.core.open_object(bucket(), key("k")).await.unwrap();
+        let opened = machine.core.open_object(bucket(), key("k"), None).await.unwrap();
         machine.core.delete_object(bucket(), entry("k")).await.unwrap();
         let would = dry_run(&machine).await;
         assert_eq!((would.deleted.count, would.held.count, would.held.bytes), (0, 1, 2_000_000));

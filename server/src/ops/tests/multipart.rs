@@ -3,7 +3,7 @@
 use super::objects::entry;
 use super::*;
 use crate::ops::api::{
-    CompleteUpload, CompletedPart, CreateUpload, ListUploads, PartInfo, PutPart, UploadId,
+    CompleteUpload, CompletedPart, CreateUpload, ListUploads, ObjectLock, PartInfo, PutPart, UploadId,
 };
 
 const PART: usize = 5 << 20;
@@ -16,6 +16,7 @@ async fn begin(machine: &Machine, name: &str) -> UploadId {
         checksum: None,
         storage_class: None,
         initiator: "root".to_owned(),
+        lock: ObjectLock::NONE,
     };
     machine.core.create_upload(create).await.unwrap().upload
 }
@@ -76,7 +77,7 @@ fn an_object_of_parts_reads_as_one_by_range_and_by_part() {
             let got = machine.get("k", range.start as u64..range.end as u64).await.unwrap();
             assert!(got == bytes[range.clone()], "{range:?}");
         }
-        let opened = machine.core.open_object(bucket(), key("k")).await.unwrap();
+        let opened = machine.core.open_object(bucket(), key("k"), None).await.unwrap();
         assert_eq!(opened.info().part_count, Some(3));
         let second = opened.part(2).await.unwrap();
         assert_eq!(second.range, PART as u64..2 * PART as u64);
@@ -138,7 +139,7 @@ fn an_empty_part_makes_an_empty_object() {
         let tag = put_part(&machine, "k", upload, 1, b"").await.unwrap().etag.to_string();
         machine.core.complete_upload(complete("k", upload, &[(1, tag)])).await.unwrap();
         assert_eq!(machine.get_whole("k").await.unwrap(), b"");
-        let opened = machine.core.open_object(bucket(), key("k")).await.unwrap();
+        let opened = machine.core.open_object(bucket(), key("k"), None).await.unwrap();
         assert_eq!(opened.part(1).await.unwrap().range, 0..0);
     });
 }

@@ -149,7 +149,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 
     pub(super) async fn get_object_acl(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let _permit = self.ops.admit(Some(0))?;
-        let info = self.ops.head_object(request.bucket()?, request.key()?).await?;
+        let info = self.ops.head_object(request.bucket()?, request.key()?, request.version()?).await?;
         Ok(self.acl_reply(&object_acl(request, &info)?))
     }
 
@@ -161,7 +161,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let _permit = self.ops.admit(body.len_bytes())?;
         let (bucket, key) = (request.bucket()?, request.key()?);
         let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let info = self.ops.head_object(bucket.clone(), key.clone()).await?;
+        let info = self.ops.head_object(bucket.clone(), key.clone(), request.version()?).await?;
         let owner = object_acl(request, &info)?.owner;
         let acl = self.put_acl(request, &document, &owner)?;
         let _ = (key, kept_acl(request, &acl)?);

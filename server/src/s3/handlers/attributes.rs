@@ -8,18 +8,19 @@ use crate::http::{RequestHead, Response};
 use crate::ops::api::{OpenedObject, Operations, PAGE_MAX};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::time_text::http_date;
+use crate::s3::versions::push_version;
 use crate::s3::xml::{self, AskedAttributes, PartsEcho};
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn get_object_attributes(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
-        request.only_null_version()?;
+        let version = request.version()?;
         let head = request.head;
         let asked = asked(head)?;
         let max = number_header(head, "x-amz-max-parts")?.unwrap_or(PAGE_MAX as u64).min(PAGE_MAX as u64);
         let after = number_header(head, "x-amz-part-number-marker")?.unwrap_or(0);
         let after = u16::try_from(after).unwrap_or(u16::MAX);
         let _permit = self.ops.admit(Some(0))?;
-        let object = self.ops.open_object(request.bucket()?, request.key()?).await?;
+        let object = self.ops.open_object(request.bucket()?, request.key()?, version).await?;
         let info = object.info();
         let page = match info.part_count {
             Some(_) if asked.parts => {
@@ -32,6 +33,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let document = xml::object_attributes(asked, info, parts.as_ref());
         let mut response = Response::new(200).with_bytes("application/xml", document);
         response.headers.push("Last-Modified", http_date(info.modified_ms));
+        push_version(&mut response.headers, info.version);
         Ok(response)
     }
 }

@@ -28,7 +28,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     ) -> Result<Reply<O>, S3Error> {
         refuse_unbuilt(request.head)?;
         let bucket = request.bucket()?;
-        let new = NewBucket { configs: self.new_bucket_configs(request)?, ..NewBucket::default() };
+        let wants_lock = request.head.header("x-amz-bucket-object-lock-enabled");
+        let object_lock = wants_lock.is_some_and(|value| value.eq_ignore_ascii_case(b"true"));
+        let new = NewBucket { object_lock, configs: self.new_bucket_configs(request)? };
         let _permit = self.ops.admit(body.len_bytes())?;
         let document = body.collect(CONFIGURATION_BYTES_MAX).await?;
         xml::parse_create_bucket(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;

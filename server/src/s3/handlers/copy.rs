@@ -11,23 +11,25 @@ use bytes::Bytes;
 use super::multipart::{part_number, upload_id};
 use super::{Reply, Request, S3Service};
 use crate::auth::{Credentials, decode_escapes};
-use crate::http::Response;
+use crate::http::{HeaderText, Response};
 use crate::ops::api::{
     BODY_MAX_BYTES, BodyError, BodyEvent, BodyReader, BodySource, BodySummary, BucketName, ChecksumAlgorithm,
-    CopyObject, ObjectKey, OpError, OpenedObject, Operations, PutPart,
+    CopyObject, ObjectKey, OpError, OpenedObject, Operations, PutPart, VersionId,
 };
 use crate::s3::checksum::{Digests, Expected};
 use crate::s3::conditions::{ReadConditions, Verdict, write_condition};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
+use crate::s3::object_lock::asked_lock;
 use crate::s3::tagging::kept_tagging;
+use crate::s3::versions::{parse_version_id, push_version};
 use crate::s3::xml;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
-    pub(super) async fn copy_object(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+    pub(super) async fn copy_object(&self, request: &Request<'_>, now_ms: u64) -> Result<Reply<O>, S3Error> {
         let head = request.head;
         refuse_unbuilt(head)?;
-        let (source_bucket, source_key) = copy_source(head.header("x-amz-copy-source").unwrap_or_default())?;
+        let source = copy_source(head.header("x-amz-copy-source").unwrap_or_default())?;
         let replace_headers = match head.header_str("x-amz-metadata-directive") {
             None => None,
             Some(word) if word.eq_ignore_ascii_case("COPY") => None,
@@ -52,34 +54,43 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         };
         let conditions = ReadConditions::of_copy_source(head);
         let copy = CopyObject {
-            source_bucket,
-            source_key,
+            source_bucket: source.bucket,
+            source_key: source.key,
             bucket: request.bucket()?,
             key: request.key()?,
             replace_headers,
             replace_tagging,
             storage_class: storage_class(head)?,
             condition: write_condition(head)?,
+            source_version: source.version,
+            lock: asked_lock(head, now_ms)?,
         };
         let _permit = self.ops.admit(Some(0))?;
-        let written = self
+        let copied = self
             .ops
             .copy_object(copy, move |info| match conditions.check(&info.etag.to_string(), info.modified_ms) {
                 Verdict::Proceed => Ok(()),
                 Verdict::NotModified | Verdict::Failed => Err(OpError::PreconditionFailed),
             })
-            .await?;
-        Ok(Response::new(200).with_bytes("application/xml", xml::copy_object(&written)))
+            .await
+            .map_err(of_source)?;
+        let document = xml::copy_object(&copied.written);
+        let mut response = Response::new(200).with_bytes("application/xml", document);
+        push_version(&mut response.headers, copied.written.version);
+        push_source_version(&mut response.headers, copied.source_version);
+        Ok(response)
     }
 
     pub(super) async fn copy_part(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let head = request.head;
         refuse_unbuilt(head)?;
-        let (bucket, key) = copy_source(head.header("x-amz-copy-source").unwrap_or_default())?;
+        let source = copy_source(head.header("x-amz-copy-source").unwrap_or_default())?;
         let asked = head.header_str("x-amz-copy-source-range").map(copy_range).transpose()?;
         let (upload, part_number) = (upload_id(request)?, part_number(request)?);
-        let object = self.ops.open_object(bucket, key).await?;
+        let opened = self.ops.open_object(source.bucket, source.key, source.version).await;
+        let object = opened.map_err(of_source)?;
         let info = object.info();
+        let source_version = info.version;
         match ReadConditions::of_copy_source(head).check(&info.etag.to_string(), info.modified_ms) {
             Verdict::Proceed => {}
             Verdict::NotModified | Verdict::Failed => return Err(Code::PreconditionFailed.into()),
@@ -116,7 +127,27 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             (Err(_), Some(failure)) => return Err(failure.into()),
             (Err(error), None) => return Err(error.into()),
         };
-        Ok(Response::new(200).with_bytes("application/xml", xml::copy_part(&part)))
+        let mut response = Response::new(200).with_bytes("application/xml", xml::copy_part(&part));
+        push_source_version(&mut response.headers, source_version);
+        Ok(response)
+    }
+}
+
+/// A delete marker cannot be copied.
+fn of_source(error: OpError) -> S3Error {
+    match error {
+        OpError::DeleteMarker { is_current: false, .. } => S3Error::with_message(
+            Code::InvalidRequest,
+            "The source of a copy request may not specifically refer to a delete marker by version id.",
+        ),
+        OpError::DeleteMarker { is_current: true, .. } => Code::NoSuchKey.into(),
+        other => other.into(),
+    }
+}
+
+fn push_source_version(headers: &mut HeaderText, version: Option<VersionId>) {
+    if let Some(version) = version {
+        headers.push("x-amz-copy-source-version-id", version.to_string());
     }
 }
 
@@ -200,8 +231,16 @@ fn copy_range(text: &str) -> Result<Range<u64>, S3Error> {
     }
 }
 
+/// What is copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CopySource {
+    pub(super) bucket: BucketName,
+    pub(super) key: ObjectKey,
+    pub(super) version: Option<VersionId>,
+}
+
 /// `[/]bucket/key[?versionId=...]`, percent-encoded.
-pub(super) fn copy_source(value: &[u8]) -> Result<(BucketName, ObjectKey), S3Error> {
+pub(super) fn copy_source(value: &[u8]) -> Result<CopySource, S3Error> {
     let invalid = || {
         S3Error::with_message(
             Code::InvalidArgument,
@@ -213,11 +252,7 @@ pub(super) fn copy_source(value: &[u8]) -> Result<(BucketName, ObjectKey), S3Err
         Some((path, version)) => (path, Some(version)),
         None => (text, None),
     };
-    if let Some(version) = version
-        && version != "null"
-    {
-        return Err(S3Error::from(Code::NoSuchVersion).and("VersionId", version.to_owned()));
-    }
+    let version = version.map(|text| parse_version_id("x-amz-copy-source", text)).transpose()?;
     let mut decoded = Vec::with_capacity(path.len());
     decode_escapes(path.as_bytes(), &mut decoded).map_err(|_| invalid())?;
     let path = decoded.strip_prefix(b"/").unwrap_or(&decoded);
@@ -227,7 +262,7 @@ pub(super) fn copy_source(value: &[u8]) -> Result<(BucketName, ObjectKey), S3Err
         return Err(invalid());
     }
     let bucket = std::str::from_utf8(bucket).map_err(|_| invalid())?;
-    Ok((BucketName::parse(bucket)?, ObjectKey::parse(key.to_vec())?))
+    Ok(CopySource { bucket: BucketName::parse(bucket)?, key: ObjectKey::parse(key.to_vec())?, version })
 }
 
 #[cfg(test)]
@@ -260,10 +295,12 @@ mod tests {
     #[test]
     fn sources_are_decoded_once_with_or_without_a_slash() {
         for text in ["/bkt/a%20b%2Bc/d+e", "bkt/a%20b%2Bc/d+e", "bkt%2Fa%20b%2Bc/d+e?versionId=null"] {
-            let (bucket, key) = copy_source(text.as_bytes()).unwrap();
-            assert_eq!((bucket.as_str(), key.as_bytes()), ("bkt", &b"a b+c/d+e"[..]), "{text}");
+            let source = copy_source(text.as_bytes()).unwrap();
+            assert_eq!((source.bucket.as_str(), source.key.as_bytes()), ("bkt", &b"a b+c/d+e"[..]), "{text}");
         }
-        assert_eq!(copy_source(b"bkt/k?versionId=abc").unwrap_err().code, Code::NoSuchVersion);
+        let named = copy_source(b"bkt/k?versionId=ffffffffffffff000000000000000009").unwrap().version;
+        assert_eq!(named, Some(VersionId::Named { count: 0xff, nonce: 9 }));
+        assert_eq!(copy_source(b"bkt/k?versionId=abc").unwrap_err().code, Code::InvalidArgument);
         for text in ["", "bkt", "/bkt/", "bkt/%"] {
             assert_eq!(copy_source(text.as_bytes()).unwrap_err().code, Code::InvalidArgument, "{text}");
         }

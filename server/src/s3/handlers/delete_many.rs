@@ -8,12 +8,13 @@ use shardstore_reactor::{Executor, Stream};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
-use crate::ops::api::{DeleteCondition, DeleteEntry, ObjectKey, Operations};
+use crate::ops::api::{DeleteCondition, DeleteEntry, ObjectKey, Operations, VersionId};
 use crate::policy::Action;
 use crate::s3::body::S3Body;
 use crate::s3::conditions::unquote;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::time_text::parse_date_s;
+use crate::s3::versions::{asks_to_bypass_governance, no_such_version};
 use crate::s3::xml::{self, DeleteKey, DeletedKey};
 
 /// Longest document: 1,000 keys of 1,024 bytes, some of them escaped.
@@ -36,10 +37,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let document = body.collect(DOCUMENT_BYTES_MAX).await?;
         let parsed =
             xml::parse_delete(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let bypass_governance = asks_to_bypass_governance(request.head);
         let mut entries = Vec::with_capacity(parsed.keys.len());
         let mut refused: Vec<Option<S3Error>> = Vec::with_capacity(parsed.keys.len());
         for key in &parsed.keys {
-            match entry(request, key) {
+            match entry(request, key, bypass_governance) {
                 Ok(entry) => {
                     entries.push(entry);
                     refused.push(None);
@@ -68,15 +70,15 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 }
 
-fn entry(request: &Request<'_>, key: &DeleteKey) -> Result<DeleteEntry, S3Error> {
-    match key.version_id.as_deref() {
-        None | Some("null" | "") => {}
-        Some(_) => return Err(Code::NoSuchVersion.into()),
-    }
+fn entry(request: &Request<'_>, key: &DeleteKey, bypass_governance: bool) -> Result<DeleteEntry, S3Error> {
+    let version_text = key.version_id.as_deref().filter(|version| !version.is_empty());
+    let parsed = |text| VersionId::parse(text).ok_or_else(|| no_such_version(text));
+    let version = version_text.map(parsed).transpose()?;
     let object_key = ObjectKey::parse(key.key.clone())?;
-    let version = key.version_id.as_deref().filter(|version| !version.is_empty());
     let action = if version.is_some() { Action::DeleteObjectVersion } else { Action::DeleteObject };
-    request.access.also(action, &object_key, version)?;
+    request.access.also(action, &object_key, version_text)?;
+    let bypass_governance = bypass_governance
+        && request.access.also(Action::BypassGovernanceRetention, &object_key, version_text).is_ok();
     let invalid = |message: &'static str| S3Error::with_message(Code::InvalidArgument, message);
     let size_bytes = key.size.as_deref().map(str::parse).transpose();
     let modified_s = key
@@ -86,10 +88,12 @@ fn entry(request: &Request<'_>, key: &DeleteKey) -> Result<DeleteEntry, S3Error>
         .transpose()?;
     Ok(DeleteEntry {
         key: object_key,
+        version,
         condition: DeleteCondition {
             if_match: key.etag.as_deref().map(|tag| unquote(tag).to_owned()),
             size_bytes: size_bytes.map_err(|_| invalid("Size is not a number"))?,
             modified_s,
         },
+        bypass_governance,
     })
 }

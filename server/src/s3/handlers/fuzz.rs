@@ -6,9 +6,9 @@ use super::{buckets, copy, listing};
 
 /// The value of `x-amz-copy-source`.
 pub fn copy_source(value: &[u8]) {
-    if let Ok((_, key)) = copy::copy_source(value) {
-        assert!(!key.as_bytes().is_empty());
-        assert!(key.as_bytes().len() <= value.len());
+    if let Ok(source) = copy::copy_source(value) {
+        assert!(!source.key.as_bytes().is_empty());
+        assert!(source.key.as_bytes().len() <= value.len());
     }
 }
 

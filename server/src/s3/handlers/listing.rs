@@ -1,6 +1,6 @@
-//! Listings of objects: v1, v2 and versions.
+//! Listings of objects: v1 and v2.
 //! Invariants: a page holds at most 1,000 entries whatever is asked for; tokens are opaque and checked.
-//! Not here: uploads and parts (`multipart`).
+//! Not here: versions (`versioning`), uploads and parts (`multipart`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +12,7 @@ use crate::http::Response;
 use crate::ops::api::{ListObjects, ObjectPage, Operations, PAGE_MAX};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::query::Query;
-use crate::s3::xml::{self, Encoding, ListingEcho, VersionsEcho};
+use crate::s3::xml::{self, Encoding, ListingEcho};
 
 /// The parameters that all listings share.
 pub(super) struct Page {
@@ -104,28 +104,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             &objects,
             next.as_deref(),
         );
-        Ok(Response::new(200).with_bytes("application/xml", document))
-    }
-
-    /// Every object of a bucket without versioning has the one version `null`.
-    pub(super) async fn list_object_versions(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
-        let query = &request.query;
-        let page = Page::read(query, "max-keys")?;
-        let key_marker = utf8_bytes(query, "key-marker")?;
-        let version_id_marker = query.text("version-id-marker")?.unwrap_or_default();
-        if key_marker.is_empty() && !version_id_marker.is_empty() {
-            return Err(S3Error::argument(
-                "version-id-marker",
-                &version_id_marker,
-                "A version-id marker cannot be specified without a key marker.",
-            ));
-        }
-        let objects = self.objects_page(request, &page, key_marker.clone()).await?;
-        let bucket = request.bucket()?;
-        let owner = self.owner_of(bucket.clone()).await?;
-        let echo = page.echo(bucket.as_str());
-        let versions = VersionsEcho { key_marker: &key_marker, version_id_marker: &version_id_marker };
-        let document = xml::list_versions(&echo, &versions, &owner, &objects);
         Ok(Response::new(200).with_bytes("application/xml", document))
     }
 

@@ -15,6 +15,7 @@ mod delete_many;
 pub mod fuzz;
 mod listing;
 mod multipart;
+mod object_lock;
 mod objects;
 mod observe;
 mod post_object;
@@ -22,6 +23,7 @@ mod rename;
 mod restore;
 mod sub_resources;
 mod tagging;
+mod versioning;
 
 use std::rc::Rc;
 
@@ -31,8 +33,8 @@ use self::objects::ObjectSource;
 use self::observe::Observer;
 use crate::auth::{Account, BodySignature, Credentials, Identity, Person, Verifier};
 use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Response, Service};
-use crate::ops::api::{BucketName, ConfigKind, ObjectKey, OpenedObject, Operations};
-use crate::policy::Network;
+use crate::ops::api::{BucketName, ConfigKind, ObjectKey, OpenedObject, Operations, VersionId};
+use crate::policy::{Action, Network};
 use crate::s3::address::Address;
 use crate::s3::authorize::{self, Asker, Authorized, Authorizer, Named, client_address, client_is_secure};
 use crate::s3::body::S3Body;
@@ -42,6 +44,7 @@ use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::has_overrides;
 use crate::s3::query::Query;
 use crate::s3::route::{Operation, route};
+use crate::s3::versions::{asks_to_bypass_governance, parse_version_id};
 
 /// What the S3 front end needs to know of its deployment.
 #[derive(Clone, Debug)]
@@ -111,12 +114,19 @@ impl Request<'_> {
         self.key.clone().ok_or(Code::InvalidURI.into())
     }
 
-    /// Until versioning is built every object has the one version `null`.
-    fn only_null_version(&self) -> Result<(), S3Error> {
-        match self.query.text("versionId")?.as_deref() {
-            None | Some("null" | "") => Ok(()),
-            Some(other) => Err(S3Error::from(Code::NoSuchVersion).and("VersionId", other.to_owned())),
-        }
+    /// The version that the request names.
+    fn version(&self) -> Result<Option<VersionId>, S3Error> {
+        self.query.text("versionId")?.map(|text| parse_version_id("versionId", &text)).transpose()
+    }
+
+    /// Whether the request asks to pass over governance retention, and may.
+    fn bypasses_governance(&self) -> Result<bool, S3Error> {
+        let version = self.query.text("versionId")?;
+        let may = || {
+            let key = self.key()?;
+            self.access.also(Action::BypassGovernanceRetention, &key, version.as_deref())
+        };
+        Ok(asks_to_bypass_governance(self.head) && may().is_ok())
     }
 }
 
@@ -248,15 +258,18 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         body: &mut RequestBody<'_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let head = request.head;
+        let now_ms = body.executor().unix_ms();
         match operation {
             Operation::GetObject => self.get_object(&request).await,
             Operation::HeadObject => self.head_object(&request).await,
-            Operation::PutObject => self.put_object(&request, S3Body::new(head, signature, body)?).await,
+            Operation::PutObject => {
+                self.put_object(&request, S3Body::new(head, signature, body)?, now_ms).await
+            }
             Operation::DeleteObject => self.delete_object(&request).await,
             Operation::DeleteObjects => {
                 self.delete_objects(&request, S3Body::new(head, signature, body)?).await
             }
-            Operation::CopyObject => self.copy_object(&request).await,
+            Operation::CopyObject => self.copy_object(&request, now_ms).await,
             Operation::RenameObject => self.rename_object(&request).await,
             Operation::RestoreObject => {
                 self.restore_object(&request, S3Body::new(head, signature, body)?).await
@@ -307,7 +320,23 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::ListObjects => self.list_objects(&request).await,
             Operation::ListObjectsV2 => self.list_objects_v2(&request).await,
             Operation::ListObjectVersions => self.list_object_versions(&request).await,
-            Operation::CreateMultipartUpload => self.create_upload(&request).await,
+            Operation::GetBucketVersioning => self.get_bucket_versioning(&request).await,
+            Operation::PutBucketVersioning => {
+                self.put_bucket_versioning(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::GetObjectLockConfiguration => self.get_object_lock(&request).await,
+            Operation::PutObjectLockConfiguration => {
+                self.put_object_lock(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::GetObjectRetention => self.get_object_retention(&request).await,
+            Operation::PutObjectRetention => {
+                self.put_object_retention(&request, S3Body::new(head, signature, body)?, now_ms).await
+            }
+            Operation::GetObjectLegalHold => self.get_object_legal_hold(&request).await,
+            Operation::PutObjectLegalHold => {
+                self.put_object_legal_hold(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::CreateMultipartUpload => self.create_upload(&request, now_ms).await,
             Operation::UploadPart => self.put_part(&request, S3Body::new(head, signature, body)?).await,
             Operation::UploadPartCopy => self.copy_part(&request).await,
             Operation::CompleteMultipartUpload => {
@@ -328,14 +357,18 @@ fn source_of(
     head: &RequestHead,
     bucket: Option<&BucketName>,
 ) -> Result<Option<authorize::Source>, S3Error> {
-    let (bucket, key) = match (operation, bucket) {
+    match (operation, bucket) {
         (Operation::CopyObject | Operation::UploadPartCopy, _) => {
-            copy::copy_source(head.header("x-amz-copy-source").unwrap_or_default())?
+            let source = copy::copy_source(head.header("x-amz-copy-source").unwrap_or_default())?;
+            let version = source.version.map(|version| version.to_string());
+            Ok(Some(authorize::Source { bucket: source.bucket, key: source.key, version }))
         }
-        (Operation::RenameObject, Some(bucket)) => (bucket.clone(), rename::rename_source(head, bucket)?),
-        _ => return Ok(None),
-    };
-    Ok(Some(authorize::Source { bucket, key, version: None }))
+        (Operation::RenameObject, Some(bucket)) => {
+            let key = rename::rename_source(head, bucket)?;
+            Ok(Some(authorize::Source { bucket: bucket.clone(), key, version: None }))
+        }
+        _ => Ok(None),
+    }
 }
 
 #[cfg(test)]

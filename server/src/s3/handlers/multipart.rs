@@ -20,14 +20,20 @@ use crate::s3::checksum::{
 use crate::s3::conditions::{unquote, write_condition};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
+use crate::s3::object_lock::asked_lock;
 use crate::s3::tagging::kept_tagging;
+use crate::s3::versions::push_version;
 use crate::s3::xml::{self, CompletePart};
 
 /// Longest completion: 10,000 parts of up to 400 bytes.
 const COMPLETION_BYTES_MAX: usize = 4 << 20;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
-    pub(super) async fn create_upload(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+    pub(super) async fn create_upload(
+        &self,
+        request: &Request<'_>,
+        now_ms: u64,
+    ) -> Result<Reply<O>, S3Error> {
         let head = request.head;
         refuse_unbuilt(head)?;
         let algorithm = head.header_str("x-amz-checksum-algorithm").map(parse_algorithm).transpose()?;
@@ -49,6 +55,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             checksum: algorithm.map(|algorithm| (algorithm, kind)),
             storage_class: storage_class(head)?,
             initiator: request.identity.canonical_id().to_owned(),
+            lock: asked_lock(head, now_ms)?,
         };
         let _permit = self.ops.admit(Some(0))?;
         let upload = self.ops.create_upload(create).await?;
@@ -124,7 +131,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             })
             .await?;
         let document = xml::complete_upload(&location, bucket.as_str(), key.as_bytes(), &written);
-        Ok(Response::new(200).with_bytes("application/xml", document))
+        let mut response = Response::new(200).with_bytes("application/xml", document);
+        push_version(&mut response.headers, written.version);
+        Ok(response)
     }
 
     pub(super) async fn abort_upload(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {

@@ -13,17 +13,19 @@ use super::{Reply, Request, S3Service, Source};
 use crate::auth::Credentials;
 use crate::http::{BodyFraming, HeaderText, Payload, PayloadSource, Response, StreamFailed};
 use crate::ops::api::{
-    BodyReader, ChecksumAlgorithm, DeleteEntry, ETag, ObjectInfo, OpenedObject, Operations, PutObject,
-    StoredChecksum,
+    BodyReader, ChecksumAlgorithm, DeleteEntry, ETag, ObjectInfo, ObjectLock, OpenedObject, Operations,
+    PutObject, StoredChecksum,
 };
 use crate::s3::body::S3Body;
 use crate::s3::checksum::{header_name, kind_name, value_text};
 use crate::s3::conditions::{ReadConditions, Verdict, delete_condition, unquote, write_condition};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, push_object_headers, refuse_unbuilt, storage_class};
+use crate::s3::object_lock::{asked_lock, push_lock};
 use crate::s3::range::RangeSpec;
 use crate::s3::tagging::kept_tagging;
 use crate::s3::time_text::{http_date, parse_date_s};
+use crate::s3::versions::{push_deleted, push_version};
 
 /// Streams an object, holding the request's place in the budget.
 pub struct ObjectSource<R, P> {
@@ -66,9 +68,18 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         &self,
         request: &Request<'_>,
         mut body: S3Body<'_, '_, S, E>,
+        now_ms: u64,
     ) -> Result<Reply<O>, S3Error> {
         let head = request.head;
         refuse_unbuilt(head)?;
+        let lock = asked_lock(head, now_ms)?;
+        if lock != ObjectLock::NONE && !body.has_integrity() {
+            return Err(S3Error::with_message(
+                Code::InvalidRequest,
+                "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock \
+                 parameters",
+            ));
+        }
         if head.framing() == BodyFraming::Length(0) && head.header("content-length").is_none() {
             return Err(Code::MissingContentLength.into());
         }
@@ -83,6 +94,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             condition: write_condition(head)?,
             len_bytes: body.len_bytes(),
             storage_class: storage_class(head)?,
+            lock,
         };
         if head.header(OFFSET_HEADER).is_some() {
             return self.append_object(request, put, body).await;
@@ -92,12 +104,13 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let mut response = Response::new(200);
         push_etag(&mut response.headers, &written.etag);
         push_checksum(&mut response.headers, written.checksum.as_ref(), None);
+        push_version(&mut response.headers, written.version);
         Ok(response)
     }
 
     pub(super) async fn get_object(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
-        request.only_null_version()?;
-        let object = self.ops.open_object(request.bucket()?, request.key()?).await?;
+        let version = request.version()?;
+        let object = self.ops.open_object(request.bucket()?, request.key()?, version).await?;
         let verdict = check(request, object.info())?;
         if verdict == Verdict::NotModified {
             return Ok(not_modified(object.info()));
@@ -114,18 +127,18 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 
     pub(super) async fn head_object(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
-        request.only_null_version()?;
+        let version = request.version()?;
         let _permit = self.ops.admit(Some(0))?;
         let (bucket, key) = (request.bucket()?, request.key()?);
         if request.query.may_hold("partNumber") {
-            let object = self.ops.open_object(bucket, key).await?;
+            let object = self.ops.open_object(bucket, key, version).await?;
             if check(request, object.info())? == Verdict::NotModified {
                 return Ok(not_modified(object.info()));
             }
             let selection = select(request, &object).await?;
             return Ok(head_of(request, object.info(), &selection));
         }
-        let info = self.ops.head_object(bucket, key).await?;
+        let info = self.ops.head_object(bucket, key, version).await?;
         if check(request, &info)? == Verdict::NotModified {
             return Ok(not_modified(&info));
         }
@@ -134,11 +147,17 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 
     pub(super) async fn delete_object(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
-        request.only_null_version()?;
-        let delete = DeleteEntry { key: request.key()?, condition: delete_condition(request.head)? };
+        let delete = DeleteEntry {
+            key: request.key()?,
+            version: request.version()?,
+            condition: delete_condition(request.head)?,
+            bypass_governance: request.bypasses_governance()?,
+        };
         let _permit = self.ops.admit(Some(0))?;
-        self.ops.delete_object(request.bucket()?, delete).await?;
-        Ok(Response::new(204))
+        let deleted = self.ops.delete_object(request.bucket()?, delete).await?;
+        let mut response = Response::new(204);
+        push_deleted(&mut response.headers, deleted);
+        Ok(response)
     }
 }
 
@@ -208,6 +227,7 @@ fn described<P>(request: &Request<'_>, info: &ObjectInfo, selection: &Selection)
     push_validators(headers, info);
     headers.push("Accept-Ranges", "bytes");
     push_object_headers(headers, info, &request.query);
+    push_lock(headers, &info.lock);
     if selection.partial {
         let Range { start, end } = selection.range;
         headers.push("Content-Range", format!("bytes {start}-{}/{}", end - 1, info.size_bytes));
@@ -253,6 +273,7 @@ fn not_modified<P>(info: &ObjectInfo) -> Response<P> {
 
 fn push_validators(headers: &mut HeaderText, info: &ObjectInfo) {
     push_etag(headers, &info.etag);
+    push_version(headers, info.version);
     headers.push("Last-Modified", http_date(info.modified_ms));
 }
 

@@ -36,7 +36,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let address = Address { key: Some(key.clone().into()), ..address };
         let request = self.permitted(Operation::PutObject, &put, address, identity, ids, now_ms).await?;
         let file = S3Body::of_form(&put, decoder, pending, length_range, body)?;
-        let stored = self.put_object(&request, file).await?;
+        let stored = self.put_object(&request, file, now_ms).await?;
         let scheme = if ids.is_secure { "https" } else { "http" };
         let host = format!("{scheme}://{}", head.header_str("host").unwrap_or_default());
         Ok(answer(&form, &host, bucket.as_str(), &key, stored))

@@ -32,8 +32,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let unset = self.unset(operation, request)?;
         let _permit = self.ops.admit(Some(0))?;
         if request.key.is_some() {
-            request.only_null_version()?;
-            self.ops.head_object(request.bucket()?, request.key()?).await?;
+            self.ops.head_object(request.bucket()?, request.key()?, request.version()?).await?;
         }
         match unset {
             Unset::Document(document) => Ok(Response::new(200).with_bytes("application/xml", document)),
@@ -55,7 +54,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             || S3Error::from(Code::NotImplemented).and("Operation", operation.name().to_owned());
         Ok(match operation {
             Operation::GetBucketLocation => Unset::Document(xml::bucket_location(&self.config.region)),
-            Operation::GetBucketVersioning => Unset::Document(xml::unset("VersioningConfiguration")),
             Operation::GetBucketLogging => Unset::Document(xml::unset("BucketLoggingStatus")),
             Operation::GetBucketNotificationConfiguration => {
                 Unset::Document(xml::unset("NotificationConfiguration"))
@@ -77,9 +75,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             }
             Operation::GetBucketReplication => Unset::Absent(Code::ReplicationConfigurationNotFoundError),
             Operation::GetBucketWebsite => Unset::Absent(Code::NoSuchWebsiteConfiguration),
-            Operation::GetObjectLockConfiguration => {
-                Unset::Absent(Code::ObjectLockConfigurationNotFoundError)
-            }
             Operation::DeleteBucketCors
             | Operation::DeleteBucketEncryption
             | Operation::DeleteBucketLifecycle

@@ -11,6 +11,7 @@ use crate::ops::api::Operations;
 use crate::s3::body::S3Body;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::tagging::TagSet;
+use crate::s3::versions::push_version;
 use crate::s3::xml;
 
 /// Longest document: 10 tags of 384 characters, all of them escaped.
@@ -18,11 +19,13 @@ const DOCUMENT_BYTES_MAX: usize = 128 * 1024;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn get_object_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
-        request.only_null_version()?;
+        let version = request.version()?;
         let _permit = self.ops.admit(Some(0))?;
-        let info = self.ops.head_object(request.bucket()?, request.key()?).await?;
+        let info = self.ops.head_object(request.bucket()?, request.key()?, version).await?;
         let tags = TagSet::of_object(&info)?;
-        Ok(Response::new(200).with_bytes("application/xml", xml::tagging(tags.tags())))
+        let mut response = Response::new(200).with_bytes("application/xml", xml::tagging(tags.tags()));
+        push_version(&mut response.headers, info.version);
+        Ok(response)
     }
 
     pub(super) async fn put_object_tagging<S: Stream, E: Executor>(
@@ -30,21 +33,25 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        request.only_null_version()?;
+        let version = request.version()?;
         let _permit = self.ops.admit(body.len_bytes())?;
         let document = body.collect(DOCUMENT_BYTES_MAX).await?;
         let tags =
             xml::parse_tagging(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
         let (tags, key) = (TagSet::new(tags)?, request.key()?);
         self.authorizer.authorize_tags(&self.ops, &request.access, &key, &tags).await?;
-        self.ops.put_tagging(request.bucket()?, key, tags.to_kept()).await?;
-        Ok(Response::new(200))
+        let version = self.ops.put_tagging(request.bucket()?, key, version, tags.to_kept()).await?;
+        let mut response = Response::new(200);
+        push_version(&mut response.headers, version);
+        Ok(response)
     }
 
     pub(super) async fn delete_object_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
-        request.only_null_version()?;
+        let version = request.version()?;
         let _permit = self.ops.admit(Some(0))?;
-        self.ops.put_tagging(request.bucket()?, request.key()?, None).await?;
-        Ok(Response::new(204))
+        let version = self.ops.put_tagging(request.bucket()?, request.key()?, version, None).await?;
+        let mut response = Response::new(204);
+        push_version(&mut response.headers, version);
+        Ok(response)
     }
 }

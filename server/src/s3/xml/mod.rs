@@ -8,6 +8,7 @@ mod attributes;
 mod reader;
 mod replies;
 mod requests;
+mod versions;
 mod writer;
 
 pub use acl::{
@@ -17,12 +18,16 @@ pub use acl::{
 pub use attributes::{AskedAttributes, PartsEcho, object_attributes};
 pub use reader::{MalformedXml, XmlEvent, walk};
 pub use replies::{
-    DeletedKey, Encoding, ListingEcho, VersionsEcho, bucket_location, complete_upload, copy_object,
-    copy_part, delete_result, initiate_upload, list_buckets, list_objects_v1, list_objects_v2, list_parts,
-    list_uploads, list_versions, no_configurations, owner_pays, post_response, tagging, unset,
+    DeletedKey, Encoding, ListingEcho, bucket_location, complete_upload, copy_object, copy_part,
+    delete_result, initiate_upload, list_buckets, list_objects_v1, list_objects_v2, list_parts, list_uploads,
+    no_configurations, owner_pays, post_response, tagging, unset,
 };
 pub use requests::{
     CompletePart, CompleteParts, DeleteKey, DeleteKeys, parse_complete_upload, parse_create_bucket,
     parse_delete, parse_tagging,
+};
+pub use versions::{
+    AskedDefault, AskedVersioning, VersionsEcho, legal_hold, list_versions, object_lock, parse_legal_hold,
+    parse_object_lock, parse_retention, parse_versioning, retention, versioning,
 };
 pub use writer::XmlWriter;

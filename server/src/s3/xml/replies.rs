@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::writer::XmlWriter;
 use crate::auth::{Person, encode_escapes};
 use crate::ops::api::{
-    BucketPage, ChecksumAlgorithm, ChecksumKind, ListedObject, ObjectPage, PartInfo, PartPage,
+    BucketPage, ChecksumAlgorithm, ChecksumKind, Deleted, ListedObject, ObjectPage, PartInfo, PartPage,
     StoredChecksum, UploadPage, Written,
 };
 use crate::s3::checksum::{algorithm_name, element_name, kind_name, value_text};
@@ -25,7 +25,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    fn leaf(self, xml: &mut XmlWriter, name: &str, text: &[u8]) {
+    pub(super) fn leaf(self, xml: &mut XmlWriter, name: &str, text: &[u8]) {
         match self {
             Encoding::Plain => xml.leaf_bytes(name, text),
             Encoding::Url => {
@@ -36,7 +36,7 @@ impl Encoding {
         }
     }
 
-    fn say(self, xml: &mut XmlWriter) {
+    pub(super) fn say(self, xml: &mut XmlWriter) {
         if self == Encoding::Url {
             xml.leaf("EncodingType", "url");
         }
@@ -83,7 +83,7 @@ pub fn list_buckets(page: &BucketPage, owner: &Person, prefix: &str, token: Opti
     xml.finish()
 }
 
-fn push_person(xml: &mut XmlWriter, element: &str, person: &Person) {
+pub(super) fn push_person(xml: &mut XmlWriter, element: &str, person: &Person) {
     xml.open(element);
     xml.leaf("ID", &person.id);
     xml.leaf("DisplayName", &person.name);
@@ -206,7 +206,7 @@ fn push_objects(xml: &mut XmlWriter, encoding: Encoding, objects: &[ListedObject
     }
 }
 
-fn push_object_fields(xml: &mut XmlWriter, encoding: Encoding, object: &ListedObject) {
+pub(super) fn push_object_fields(xml: &mut XmlWriter, encoding: Encoding, object: &ListedObject) {
     encoding.leaf(xml, "Key", &object.key);
     xml.leaf("LastModified", &iso_8601(object.modified_ms));
     xml.etag(&object.etag);
@@ -221,57 +221,12 @@ fn push_algorithm(xml: &mut XmlWriter, algorithm: ChecksumAlgorithm, kind: Check
     xml.leaf("ChecksumType", kind_name(kind));
 }
 
-fn push_prefixes(xml: &mut XmlWriter, encoding: Encoding, prefixes: &[Bytes]) {
+pub(super) fn push_prefixes(xml: &mut XmlWriter, encoding: Encoding, prefixes: &[Bytes]) {
     for prefix in prefixes {
         xml.open("CommonPrefixes");
         encoding.leaf(xml, "Prefix", prefix);
         xml.close("CommonPrefixes");
     }
-}
-
-/// What `ListObjectVersions` repeats of its request, besides the rest.
-#[derive(Clone, Debug)]
-pub struct VersionsEcho<'a> {
-    /// `key-marker`.
-    pub key_marker: &'a [u8],
-    /// `version-id-marker`.
-    pub version_id_marker: &'a str,
-}
-
-/// `ListObjectVersions` of a bucket that never had versioning: every object is version `null` and the latest.
-pub fn list_versions(
-    echo: &ListingEcho<'_>,
-    versions: &VersionsEcho<'_>,
-    owner: &Person,
-    page: &ObjectPage,
-) -> Bytes {
-    let mut xml = XmlWriter::s3_document("ListVersionsResult", page.objects.len() * (ROW_BYTES + 64));
-    xml.leaf("Name", echo.bucket);
-    echo.encoding.leaf(&mut xml, "Prefix", echo.prefix);
-    echo.encoding.leaf(&mut xml, "KeyMarker", versions.key_marker);
-    xml.leaf("VersionIdMarker", versions.version_id_marker);
-    if let Some(next) = &page.next {
-        echo.encoding.leaf(&mut xml, "NextKeyMarker", next);
-        xml.leaf("NextVersionIdMarker", "null");
-    }
-    xml.number("MaxKeys", echo.max);
-    if let Some(delimiter) = echo.delimiter {
-        echo.encoding.leaf(&mut xml, "Delimiter", delimiter);
-    }
-    echo.encoding.say(&mut xml);
-    xml.flag("IsTruncated", page.next.is_some());
-    for object in &page.objects {
-        xml.open("Version");
-        push_object_fields(&mut xml, echo.encoding, object);
-        xml.leaf("VersionId", "null");
-        xml.flag("IsLatest", true);
-        push_person(&mut xml, "Owner", owner);
-        xml.leaf("StorageClass", object.storage_class.as_deref().unwrap_or("STANDARD"));
-        xml.close("Version");
-    }
-    push_prefixes(&mut xml, echo.encoding, &page.common_prefixes);
-    xml.close("ListVersionsResult");
-    xml.finish()
 }
 
 /// The answer to a browser's upload with `success_action_status` 201.
@@ -349,7 +304,7 @@ pub struct DeletedKey<'a> {
     /// The version as the request named it.
     pub version_id: Option<&'a str>,
     /// `Err` if it was not deleted.
-    pub result: Result<(), S3Error>,
+    pub result: Result<Deleted, S3Error>,
 }
 
 /// `DeleteObjects`.
@@ -357,12 +312,16 @@ pub fn delete_result(keys: &[DeletedKey<'_>], quiet: bool) -> Bytes {
     let mut xml = XmlWriter::s3_document("DeleteResult", keys.len() * 96);
     for deleted in keys {
         match &deleted.result {
-            Ok(()) if quiet => {}
-            Ok(()) => {
+            Ok(_) if quiet => {}
+            Ok(done) => {
                 xml.open("Deleted");
                 xml.leaf("Key", deleted.key);
                 if let Some(version_id) = deleted.version_id {
                     xml.leaf("VersionId", version_id);
+                }
+                if let Some(version) = done.version.filter(|_| done.is_marker) {
+                    xml.flag("DeleteMarker", true);
+                    xml.leaf("DeleteMarkerVersionId", &version.to_string());
                 }
                 xml.close("Deleted");
             }
@@ -468,7 +427,7 @@ pub fn list_uploads(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::ops::api::ETag;
+    use crate::ops::api::{ETag, VersionId};
 
     fn page() -> ObjectPage {
         ObjectPage {
@@ -528,8 +487,11 @@ mod tests {
 
     #[test]
     fn a_quiet_delete_tells_only_errors() {
+        let gone = Deleted { existed: true, version: Some(VersionId::Null), is_marker: false };
+        let hidden = Deleted { existed: true, version: Some(VersionId::Null), is_marker: true };
         let keys = [
-            DeletedKey { key: "a", version_id: Some("null"), result: Ok(()) },
+            DeletedKey { key: "a", version_id: Some("null"), result: Ok(gone) },
+            DeletedKey { key: "m", version_id: None, result: Ok(hidden) },
             DeletedKey {
                 key: "b<",
                 version_id: None,
@@ -538,6 +500,11 @@ mod tests {
         ];
         let loud = delete_result(&keys, false);
         assert!(text(&loud).contains("<Deleted><Key>a</Key><VersionId>null</VersionId></Deleted>"));
+        assert!(
+            text(&loud).contains(
+                "<Deleted><Key>m</Key><DeleteMarker>true</DeleteMarker><DeleteMarkerVersionId>null</"
+            )
+        );
         let quiet = delete_result(&keys, true);
         assert!(!text(&quiet).contains("<Deleted>"));
         assert!(text(&quiet).contains("<Error><Key>b&lt;</Key><Code>AccessDenied</Code>"));

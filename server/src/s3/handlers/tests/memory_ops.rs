@@ -107,6 +107,14 @@ fn check(condition: &WriteCondition, old: Option<&ObjectInfo>) -> Result<(), OpE
     }
 }
 
+/// There are no versions here.
+fn only_null(version: Option<VersionId>) -> Result<(), OpError> {
+    match version {
+        None | Some(VersionId::Null) => Ok(()),
+        Some(VersionId::Named { .. }) => Err(OpError::NoSuchVersion),
+    }
+}
+
 impl MemoryOps {
     fn need(&self, bucket: &BucketName) -> Result<(), OpError> {
         if self.state.borrow().buckets.contains_key(bucket.as_str()) {
@@ -136,6 +144,7 @@ impl MemoryOps {
             checksum: info.checksums.first().cloned(),
             size_bytes: info.size_bytes,
             modified_ms: info.modified_ms,
+            version: info.version,
         };
         let name = (bucket.as_str().to_owned(), key.to_bytes());
         self.state.borrow_mut().objects.insert(name, (info, bytes));
@@ -254,6 +263,8 @@ impl Operations for MemoryOps {
             checksums: summary.checksum.into_iter().collect(),
             storage_class: put.storage_class,
             part_count: None,
+            version: None,
+            lock: put.lock,
         };
         Ok(self.store(&put.bucket, &put.key, info, bytes))
     }
@@ -273,27 +284,39 @@ impl Operations for MemoryOps {
         Ok(self.store(&append.put.bucket, &append.put.key, info, bytes))
     }
 
-    async fn head_object(&self, bucket: BucketName, key: ObjectKey) -> Result<ObjectInfo, OpError> {
+    async fn head_object(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+    ) -> Result<ObjectInfo, OpError> {
+        only_null(version)?;
         Ok(self.find(&bucket, &key)?.0)
     }
 
-    async fn open_object(&self, bucket: BucketName, key: ObjectKey) -> Result<MemoryObject, OpError> {
+    async fn open_object(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+    ) -> Result<MemoryObject, OpError> {
+        only_null(version)?;
         let (info, bytes) = self.find(&bucket, &key)?;
         Ok(MemoryObject { info, bytes })
     }
 
-    async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<(), OpError> {
+    async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<Deleted, OpError> {
         self.need(&bucket)?;
         let name = (bucket.as_str().to_owned(), delete.key.to_bytes());
-        self.state.borrow_mut().objects.remove(&name);
-        Ok(())
+        let existed = self.state.borrow_mut().objects.remove(&name).is_some();
+        Ok(Deleted { existed, version: delete.version, is_marker: false })
     }
 
     async fn delete_objects(
         &self,
         bucket: BucketName,
         deletes: Vec<DeleteEntry>,
-    ) -> Result<Vec<Result<(), OpError>>, OpError> {
+    ) -> Result<Vec<Result<Deleted, OpError>>, OpError> {
         self.need(&bucket)?;
         let mut results = Vec::new();
         for delete in deletes {
@@ -306,20 +329,52 @@ impl Operations for MemoryOps {
         &self,
         bucket: BucketName,
         key: ObjectKey,
+        version: Option<VersionId>,
         tagging: Option<Bytes>,
-    ) -> Result<(), OpError> {
+    ) -> Result<Option<VersionId>, OpError> {
+        only_null(version)?;
         let (mut info, bytes) = self.find(&bucket, &key)?;
         info.headers.retain(|header| header.name != TAGGING_HEADER);
         info.headers.extend(tagging.map(|value| Header { name: TAGGING_HEADER.to_owned(), value }));
         self.store(&bucket, &key, info, bytes);
-        Ok(())
+        Ok(version)
+    }
+
+    async fn set_object_lock(
+        &self,
+        bucket: BucketName,
+        _default: Option<DefaultRetention>,
+    ) -> Result<(), OpError> {
+        self.need(&bucket)?;
+        Err(OpError::ObjectLockNeedsVersioning)
+    }
+
+    async fn put_retention(
+        &self,
+        _bucket: BucketName,
+        _key: ObjectKey,
+        _version: Option<VersionId>,
+        _retention: Option<Retention>,
+        _bypass_governance: bool,
+    ) -> Result<Option<VersionId>, OpError> {
+        Err(OpError::NoObjectLock)
+    }
+
+    async fn put_legal_hold(
+        &self,
+        _bucket: BucketName,
+        _key: ObjectKey,
+        _version: Option<VersionId>,
+        _is_held: bool,
+    ) -> Result<Option<VersionId>, OpError> {
+        Err(OpError::NoObjectLock)
     }
 
     async fn copy_object(
         &self,
         copy: CopyObject,
         source_check: impl Fn(&ObjectInfo) -> Result<(), OpError> + 'static,
-    ) -> Result<Written, OpError> {
+    ) -> Result<Copied, OpError> {
         let (mut info, bytes) = self.find(&copy.source_bucket, &copy.source_key)?;
         source_check(&info)?;
         let same = copy.source_bucket == copy.bucket && copy.source_key == copy.key;
@@ -330,7 +385,8 @@ impl Operations for MemoryOps {
         if let Some(headers) = copy.replace_headers {
             info.headers = headers;
         }
-        Ok(self.store(&copy.bucket, &copy.key, info, bytes))
+        let written = self.store(&copy.bucket, &copy.key, info, bytes);
+        Ok(Copied { written, source_version: None })
     }
 
     async fn rename_object(
@@ -382,6 +438,25 @@ impl Operations for MemoryOps {
             }
         }
         Ok(page)
+    }
+
+    /// Every object is the one version of its key, and the latest.
+    async fn list_versions(&self, list: ListVersions) -> Result<VersionPage, OpError> {
+        let ListVersions { bucket, prefix, delimiter, after_key, max_keys, .. } = list;
+        let page = self.list_objects(ListObjects { bucket, prefix, delimiter, after: after_key, max_keys });
+        let page = page.await?;
+        let entry = |object: ListedObject| VersionEntry {
+            key: object.key.clone(),
+            version: VersionId::Null,
+            is_latest: true,
+            modified_ms: object.modified_ms,
+            object: Some(object),
+        };
+        Ok(VersionPage {
+            versions: page.objects.into_iter().map(entry).collect(),
+            common_prefixes: page.common_prefixes,
+            next: page.next.map(|key| (key, None)),
+        })
     }
 
     async fn create_upload(&self, create: CreateUpload) -> Result<UploadInfo, OpError> {
@@ -473,6 +548,8 @@ impl Operations for MemoryOps {
             checksums: Vec::new(),
             storage_class: None,
             part_count,
+            version: None,
+            lock: ObjectLock::NONE,
         };
         Ok(self.store(&complete.bucket, &complete.key, info, Bytes::from(bytes)))
     }

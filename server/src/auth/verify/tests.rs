@@ -409,4 +409,6 @@ fn sigv2_of_a_bucket_may_be_signed_with_a_slash_after_it() {
     let malformed =
         format!("PUT /b HTTP/1.1\r\nHost: h\r\nDate: {date}\r\nAuthorization: AWS HAHAHA\r\n\r\n");
     assert_eq!(verify(&malformed).unwrap_err(), AuthError::V2Malformed);
+    let early = malformed.replace(date, "Tue, 07 Jul 1950 21:53:04 GMT").replace("HAHAHA", "AK:s");
+    assert_eq!(verify(&early).unwrap_err(), AuthError::MissingDate);
 }

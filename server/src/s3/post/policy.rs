@@ -26,10 +26,11 @@ enum Condition {
     Length { min: u64, max: u64 },
 }
 
-/// Fields that need no condition.
+/// Fields that need no condition. A checksum can only make an upload fail.
 fn is_exempt(name: &str) -> bool {
     matches!(name, "policy" | "signature" | "awsaccesskeyid" | "x-amz-signature" | "file")
         || name.starts_with("x-ignore-")
+        || name.starts_with("x-amz-checksum-")
 }
 
 impl PostPolicy {
@@ -166,6 +167,10 @@ impl std::fmt::Display for Condition {
 
 /// Milliseconds since 1970 of `2007-12-01T12:00:00.000Z`.
 fn moment_ms(text: &str) -> Option<u64> {
+    // Other forms of ISO 8601 are none of S3's.
+    if text.as_bytes().get(10) != Some(&b'T') || !text.ends_with('Z') {
+        return None;
+    }
     let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(at.unix_timestamp_nanos() / 1_000_000).ok()
 }
@@ -268,6 +273,7 @@ mod tests {
             "{\"EXPIRATION\": \"2013-05-25T00:00:00Z\", \"conditions\": []}",
             "{\"expiration\": \"2013-05-25T00:00:00Z\", \"CONDITIONS\": []}",
             "{\"expiration\": \"2013-05-25 00:00:00\", \"conditions\": []}",
+            "{\"expiration\": \"2013-05-25 00:00:00+00:00\", \"conditions\": []}",
             "[]",
             "",
         ] {

@@ -153,6 +153,17 @@ fn what_a_policy_does_not_allow_is_refused_and_not_stored() {
 }
 
 #[test]
+fn a_checksum_of_the_file_needs_no_condition_and_must_be_right() {
+    with_client(|mut client| async move {
+        let right = STANDARD.encode(digest::digest(&digest::SHA256, b"hello"));
+        let wrong = STANDARD.encode(digest::digest(&digest::SHA256, b"other"));
+        let form = |sum: &str| and(signed(&policy("")), &[("x-amz-checksum-sha256", sum)]);
+        client.expect(204, post(&form(&right), "hello")).await;
+        client.refused(400, "BadDigest", post(&form(&wrong), "hello")).await;
+    });
+}
+
+#[test]
 fn what_is_no_form_is_refused() {
     for (content_type, body, status, code) in [
         ("text/plain", "hello", 412, "PreconditionFailed"),

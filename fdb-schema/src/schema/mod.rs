@@ -4,6 +4,7 @@
 //! Not here: engines (`engine`), what moves bytes (`shardstore`), S3's rules of requests (`server`).
 
 mod accounts;
+mod acl;
 mod append;
 mod audit;
 mod audit_history;

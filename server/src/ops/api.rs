@@ -944,6 +944,18 @@ pub trait Operations: Clone + 'static {
         version: Option<VersionId>,
         is_held: bool,
     ) -> impl Future<Output = Result<Option<VersionId>, OpError>>;
+    /// Replaces the access list of an object's version by what [`ACL_HEADER`] is to hold; its tag and time stay. Which
+    /// version it was.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchKey`], [`OpError::NoSuchVersion`], [`OpError::DeleteMarker`].
+    fn put_acl(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+        acl: Option<Bytes>,
+    ) -> impl Future<Output = Result<Option<VersionId>, OpError>>;
     /// Copies an object. `source_check` is the conditions on the source, decided in the transaction that copies.
     ///
     /// # Errors

@@ -245,6 +245,17 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         metadata.put_legal_hold(bucket, key.as_bytes(), version, is_held).await.map_err(of_failure)
     }
 
+    async fn put_acl(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+        acl: Option<Bytes>,
+    ) -> Result<Option<VersionId>, OpError> {
+        let (metadata, bucket) = (&self.inner.metadata, bucket.as_str());
+        metadata.put_acl(bucket, key.as_bytes(), version, acl).await.map_err(of_failure)
+    }
+
     async fn copy_object(
         &self,
         copy: CopyObject,

@@ -268,11 +268,11 @@ pub enum Asked {
 }
 
 const GRANT_HEADERS: [(&str, Permission); 5] = [
-    ("x-amz-grant-full-control", Permission::FullControl),
     ("x-amz-grant-read", Permission::Read),
     ("x-amz-grant-write", Permission::Write),
     ("x-amz-grant-read-acp", Permission::ReadAcp),
     ("x-amz-grant-write-acp", Permission::WriteAcp),
+    ("x-amz-grant-full-control", Permission::FullControl),
 ];
 
 impl Asked {

@@ -2,7 +2,7 @@
 
 use super::super::{Copy, DeleteCondition, Deleted, Header, Place};
 use super::*;
-use crate::schema::TAGGING_HEADER;
+use crate::schema::{ACL_HEADER, TAGGING_HEADER};
 
 fn copy<'a>(source: &'a [u8], target: &'a [u8]) -> Copy<'a> {
     Copy {
@@ -151,6 +151,28 @@ fn a_copy_onto_itself_needs_a_change_and_replaces_headers() {
         assert_eq!(record.headers, [header]);
         assert_eq!(world.sweep_all().await, 0);
         assert_eq!((world.live().await[&0], world.usage().await), (5_000, (1, 5_000)));
+    });
+}
+
+#[test]
+fn a_list_changes_by_itself_and_is_not_taken_along_by_a_copy() {
+    world(13, async |world| {
+        let before = world.put_stored(b"a", &[(0, 5_000)]).await;
+        let acl = |value: &'static str| Some(Bytes::from_static(value.as_bytes()));
+        world.metadata.put_acl("b", b"a", None, acl("o;READ=x")).await.unwrap();
+        world.metadata.put_acl("b", b"a", None, acl("o;WRITE=x")).await.unwrap();
+        let listed = world.metadata.object("b", b"a", None).await.unwrap().record;
+        assert_eq!((listed.listed, listed.data), (before.listed, before.data));
+        assert_eq!(
+            listed.headers,
+            [Header { name: ACL_HEADER.into(), value: Bytes::from_static(b"o;WRITE=x") }]
+        );
+        let copied =
+            world.metadata.copy_object(copy(b"a", b"c"), |_| Ok::<(), ()>(())).await.unwrap().unwrap();
+        assert_eq!(copied.target.record.headers, []);
+        world.metadata.put_acl("b", b"a", None, None).await.unwrap();
+        assert_eq!(world.metadata.object("b", b"a", None).await.unwrap().record.headers, []);
+        assert_eq!(refused(world.metadata.put_acl("b", b"none", None, None).await), Refusal::NoSuchKey);
     });
 }
 

@@ -48,9 +48,10 @@ pub fn client_address(head: &RequestHead, peer: IpAddr, proxies: &[Network]) -> 
     if proxies.is_empty() || !is_proxy(peer) {
         return peer.to_canonical();
     }
-    let forwarded = head.header_str("x-forwarded-for").unwrap_or_default();
+    // A proxy may add a field of its own after the client's: only together, in order, are they the list.
+    let forwarded: Vec<&str> = fields(head, "x-forwarded-for").flat_map(|value| value.split(',')).collect();
     let mut address = peer;
-    for entry in forwarded.rsplit(',') {
+    for entry in forwarded.into_iter().rev() {
         let Some(next) = address_of(entry) else { break };
         address = next;
         if !is_proxy(next) {
@@ -64,9 +65,17 @@ pub fn client_address(head: &RequestHead, peer: IpAddr, proxies: &[Network]) -> 
 pub fn client_is_secure(head: &RequestHead, peer: IpAddr, is_tls: bool, proxies: &[Network]) -> bool {
     let by_proxy = || {
         proxies.iter().any(|network| network.holds(peer))
-            && head.header_str("x-forwarded-proto").is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+            && fields(head, "x-forwarded-proto")
+                .last()
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
     };
     is_tls || by_proxy()
+}
+
+/// Every field of that name that is text.
+fn fields<'h>(head: &'h RequestHead, wanted: &'static str) -> impl Iterator<Item = &'h str> {
+    let named = head.headers().filter(move |(name, _)| name.eq_ignore_ascii_case(wanted));
+    named.filter_map(|(_, value)| std::str::from_utf8(value).ok())
 }
 
 /// One question about a request: what its head does not say.
@@ -272,8 +281,10 @@ mod tests {
 
     #[test]
     fn forwarded_addresses_count_only_behind_trusted_proxies() {
-        let forwarded =
-            head("GET /", "X-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.0.0.2\r\nX-Forwarded-Proto: https\r\n");
+        let forwarded = head(
+            "GET /",
+            "X-Forwarded-For: 10.9.9.9\r\nX-Forwarded-For: 1.1.1.1, 2.2.2.2, 10.0.0.2\r\nX-Forwarded-Proto: https\r\n",
+        );
         let of = |peer: &str, networks: &[&str]| {
             let networks: Vec<Network> = networks.iter().map(|text| Network::parse(text).unwrap()).collect();
             let secure = client_is_secure(&forwarded, peer.parse().unwrap(), false, &networks);

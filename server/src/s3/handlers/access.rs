@@ -6,15 +6,17 @@
 use bytes::Bytes;
 use shardstore_reactor::{Executor, Stream};
 
+use super::copy::{CopySource, of_source};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
-use crate::ops::api::{ConfigKind, Header, ObjectInfo, Operations};
+use crate::ops::api::{ACL_HEADER, ConfigKind, ETag, Header, ObjectInfo, Operations, TAGGING_HEADER};
 use crate::policy::{POLICY_BYTES_MAX, Policy};
 use crate::s3::acl::{Acl, Asked, Grant, Grantee, invalid_uri};
 use crate::s3::body::S3Body;
 use crate::s3::bucket_access::{BucketAccess, OWNERSHIP_DELETED, Ownership};
 use crate::s3::error::{Code, S3Error};
+use crate::s3::versions::push_version;
 use crate::s3::xml::{self, NamedGrantee};
 
 /// Longest document of a list: 100 grants of two ids and names.
@@ -150,7 +152,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn get_object_acl(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let _permit = self.ops.admit(Some(0))?;
         let info = self.ops.head_object(request.bucket()?, request.key()?, request.version()?).await?;
-        Ok(self.acl_reply(&object_acl(request, &info)?))
+        let mut response = self.acl_reply(&object_acl(request, &info)?);
+        push_version(&mut response.headers, info.version);
+        Ok(response)
     }
 
     pub(super) async fn put_object_acl<S: Stream, E: Executor>(
@@ -159,13 +163,16 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let _permit = self.ops.admit(body.len_bytes())?;
-        let (bucket, key) = (request.bucket()?, request.key()?);
+        let (bucket, key, version) = (request.bucket()?, request.key()?, request.version()?);
         let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let info = self.ops.head_object(bucket.clone(), key.clone(), request.version()?).await?;
+        let info = self.ops.head_object(bucket.clone(), key.clone(), version).await?;
         let owner = object_acl(request, &info)?.owner;
         let acl = self.put_acl(request, &document, &owner)?;
-        let _ = (key, kept_acl(request, &acl)?);
-        Err(Code::NotImplemented.into())
+        let kept = kept_acl(request, &acl)?.map(|header| header.value);
+        let version = self.ops.put_acl(bucket, key, version, kept).await?;
+        let mut response = Response::new(200);
+        push_version(&mut response.headers, version);
+        Ok(response)
     }
 
     /// The list that a request puts, by its headers or its document.
@@ -235,6 +242,28 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             return Err(Code::AccessDenied.into());
         }
         kept_acl(request, &acl)
+    }
+
+    /// The headers that a copy replaces, with the list of the target among them; the source's is never taken along.
+    /// Where headers had to be read from the source for that: its tag and time, which the copy must find again.
+    pub(super) async fn with_new_acl(
+        &self,
+        request: &Request<'_>,
+        replace_headers: Option<Vec<Header>>,
+        source: &CopySource,
+    ) -> Result<(Option<Vec<Header>>, Option<(ETag, u64)>), S3Error> {
+        let Some(acl) = self.new_object_acl(request)? else { return Ok((replace_headers, None)) };
+        let (mut headers, as_read) = match replace_headers {
+            Some(headers) => (headers, None),
+            None => {
+                let (bucket, key) = (source.bucket.clone(), source.key.clone());
+                let info = self.ops.head_object(bucket, key, source.version).await.map_err(of_source)?;
+                (info.headers, Some((info.etag, info.modified_ms)))
+            }
+        };
+        headers.retain(|header| header.name != ACL_HEADER && header.name != TAGGING_HEADER);
+        headers.push(acl);
+        Ok((Some(headers), as_read))
     }
 
     /// What a new bucket is configured to by its request's headers.

@@ -52,6 +52,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 return Err(S3Error::argument("x-amz-tagging-directive", word, "Unknown tagging directive."));
             }
         };
+        let (replace_headers, as_read) = self.with_new_acl(request, replace_headers, &source).await?;
         let conditions = ReadConditions::of_copy_source(head);
         let copy = CopyObject {
             source_bucket: source.bucket,
@@ -69,6 +70,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let copied = self
             .ops
             .copy_object(copy, move |info| match conditions.check(&info.etag.to_string(), info.modified_ms) {
+                _ if as_read.is_some_and(|as_read| as_read != (info.etag, info.modified_ms)) => {
+                    Err(OpError::ConditionalRequestConflict)
+                }
                 Verdict::Proceed => Ok(()),
                 Verdict::NotModified | Verdict::Failed => Err(OpError::PreconditionFailed),
             })
@@ -134,7 +138,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 }
 
 /// A delete marker cannot be copied.
-fn of_source(error: OpError) -> S3Error {
+pub(super) fn of_source(error: OpError) -> S3Error {
     match error {
         OpError::DeleteMarker { is_current: false, .. } => S3Error::with_message(
             Code::InvalidRequest,

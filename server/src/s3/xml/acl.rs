@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::reader::{MalformedXml, XmlEvent, walk};
 use super::writer::XmlWriter;
 use crate::auth::Person;
-use crate::s3::acl::{Acl, GRANTS_MAX, Grantee, Permission};
+use crate::s3::acl::{Acl, GRANTS_MAX, Grant, Grantee, Permission};
 use crate::s3::bucket_access::{Ownership, PublicAccessBlock};
 
 /// A grantee as a document names it; not yet resolved.
@@ -78,7 +78,10 @@ pub fn acl(acl: &Acl, person: impl Fn(&str) -> Person) -> Bytes {
     xml.leaf("DisplayName", &owner.name);
     xml.close("Owner");
     xml.open("AccessControlList");
-    for grant in &acl.grants {
+    // Groups come first, as RGW lists them: its suite, which other servers run too, compares by position.
+    let is_group = |grant: &&Grant| grant.grantee.uri().is_some();
+    let (groups, accounts): (Vec<&Grant>, Vec<&Grant>) = acl.grants.iter().partition(is_group);
+    for grant in groups.into_iter().chain(accounts) {
         xml.open("Grant");
         push_grantee(&mut xml, &grant.grantee, &person);
         xml.leaf("Permission", grant.permission.name());
@@ -202,8 +205,8 @@ mod tests {
         assert_eq!(
             parsed.grants,
             [
-                (NamedGrantee::Id("a1".to_owned()), Permission::FullControl),
                 (NamedGrantee::Uri(Grantee::AllUsers.uri().unwrap().to_owned()), Permission::Read),
+                (NamedGrantee::Id("a1".to_owned()), Permission::FullControl),
             ]
         );
         let text = String::from_utf8(written.to_vec()).unwrap();

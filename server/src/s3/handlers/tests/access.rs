@@ -119,9 +119,12 @@ fn lists_are_refused_where_the_owner_owns_everything() {
     with_client(|mut client| async move {
         client.expect(200, call("PUT", "/bkt/k")).await;
         let acl = |target: &str, name: &str| call("PUT", target).with("x-amz-acl", name);
-        for call in
-            [acl("/bkt?acl=", "public-read"), acl("/bkt/k?acl=", "private"), acl("/bkt/new", "public-read")]
-        {
+        for call in [
+            acl("/bkt?acl=", "public-read"),
+            acl("/bkt/k?acl=", "private"),
+            acl("/bkt/new", "public-read"),
+            acl("/bkt/copy", "private").with("x-amz-copy-source", "/bkt/k"),
+        ] {
             client.refused(400, "AccessControlListNotSupported", call).await;
         }
         client.expect(200, acl("/bkt/k", "bucket-owner-full-control")).await;
@@ -160,6 +163,56 @@ fn a_list_of_a_bucket_acts_once_ownership_lets_it() {
         client.expect(200, enforce()).await;
         client.expect(204, call("DELETE", "/acls?ownershipControls=")).await;
         client.refused(404, "OwnershipControlsNotFoundError", call("GET", "/acls?ownershipControls=")).await;
+    });
+}
+
+#[test]
+fn an_object_of_another_is_read_by_its_own_list() {
+    with_client(|mut client| async move {
+        let made = call("PUT", "/acls").with("x-amz-object-ownership", "ObjectWriter");
+        client.expect(200, made.with("x-amz-acl", "public-read-write").by_user()).await;
+        client
+            .expect(200, call("PUT", "/acls/open").body("o").with("x-amz-acl", "public-read").by_user())
+            .await;
+        client.expect(200, call("PUT", "/acls/shut").body("s").by_user()).await;
+        assert_eq!(client.expect(200, call("GET", "/acls/open").anonymous()).await.text(), "o");
+        client.refused(403, "AccessDenied", call("GET", "/acls/shut").anonymous()).await;
+        client.refused(404, "NoSuchKey", call("GET", "/acls/none").anonymous()).await;
+        client.refused(403, "AccessDenied", call("GET", "/acls/open?acl=").anonymous()).await;
+        // What another wrote is the other's, whoever owns the bucket.
+        client.expect(200, call("PUT", "/acls/roots").body("r")).await;
+        client.refused(403, "AccessDenied", call("GET", "/acls/roots").by_user()).await;
+        let seen = client.expect(200, call("GET", "/acls/roots?acl=")).await;
+        assert!(seen.text().contains("<DisplayName>root</DisplayName>"), "{}", seen.text());
+        let grant = call("PUT", "/acls/roots?acl=").with("x-amz-grant-read", &format!("id={USER_ID}"));
+        client.expect(200, grant).await;
+        assert_eq!(client.expect(200, call("GET", "/acls/roots").by_user()).await.text(), "r");
+        client.refused(403, "AccessDenied", call("GET", "/acls/roots?acl=").by_user()).await;
+        // A copy is its writer's, with the list that the copy asks for and the headers of the source.
+        let source = call("PUT", "/acls/open").body("o").with("x-amz-acl", "public-read");
+        client.expect(200, source.with("x-amz-meta-m", "1").by_user()).await;
+        let copy = |key: &str| call("PUT", &format!("/acls/{key}")).with("x-amz-copy-source", "/acls/open");
+        client.expect(200, copy("mine")).await;
+        client.refused(403, "AccessDenied", call("GET", "/acls/mine").anonymous()).await;
+        client.refused(403, "AccessDenied", call("GET", "/acls/mine").by_user()).await;
+        client.expect(200, copy("shared").with("x-amz-acl", "public-read")).await;
+        let seen = client.expect(200, call("GET", "/acls/shared").anonymous()).await;
+        assert_eq!((seen.text(), seen.header("x-amz-meta-m")), ("o", Some("1")));
+        let document = client.expect(200, call("GET", "/acls/open?acl=").by_user()).await.text().to_owned();
+        client.expect(200, call("PUT", "/acls/open?acl=").with("x-amz-acl", "private").by_user()).await;
+        client.refused(403, "AccessDenied", call("GET", "/acls/open").anonymous()).await;
+        client.expect(200, call("PUT", "/acls/open?acl=").body(document.clone()).by_user()).await;
+        client.expect(200, call("GET", "/acls/open").anonymous()).await;
+        let put = |text: &str| call("PUT", "/acls/open?acl=").body(text.to_owned()).by_user();
+        client.refused(400, "MalformedACLError", put(&document.replace("READ", "SEE"))).await;
+        client
+            .refused(
+                400,
+                "InvalidArgument",
+                put(&document.replacen(USER_ID, "nobody", 3).replacen("nobody", USER_ID, 1)),
+            )
+            .await;
+        client.refused(403, "AccessDenied", put(&document.replacen(USER_ID, super::ROOT_ID, 1))).await;
     });
 }
 

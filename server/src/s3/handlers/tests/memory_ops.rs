@@ -370,6 +370,21 @@ impl Operations for MemoryOps {
         Err(OpError::NoObjectLock)
     }
 
+    async fn put_acl(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        version: Option<VersionId>,
+        acl: Option<Bytes>,
+    ) -> Result<Option<VersionId>, OpError> {
+        only_null(version)?;
+        let (mut info, bytes) = self.find(&bucket, &key)?;
+        info.headers.retain(|header| header.name != ACL_HEADER);
+        info.headers.extend(acl.map(|value| Header { name: ACL_HEADER.to_owned(), value }));
+        self.store(&bucket, &key, info, bytes);
+        Ok(version)
+    }
+
     async fn copy_object(
         &self,
         copy: CopyObject,
@@ -382,6 +397,7 @@ impl Operations for MemoryOps {
             return Err(OpError::CopyOntoItself);
         }
         self.need(&copy.bucket)?;
+        info.headers.retain(|header| header.name != ACL_HEADER);
         if let Some(headers) = copy.replace_headers {
             info.headers = headers;
         }

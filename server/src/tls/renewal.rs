@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use metrics::counter;
+use metrics::{counter, describe_counter};
 use rustls::ServerConfig;
 use shardstore_reactor::Clock;
 
@@ -41,6 +41,8 @@ impl TlsRenewal {
             Some(CertificateSource::SelfSigned) => Vec::new(),
             Some(CertificateSource::Files(files)) => files.clone(),
         };
+        describe_counter!("basalt_tls_handshakes_total", "TLS handshakes by how they ended");
+        describe_counter!("basalt_tls_reloads_total", "times that certificate files were read again");
         let seen_first = stamp(&files);
         let first = if files.is_empty() { self_signed(config)? } else { server_config(&files)? };
         Ok(Some(Arc::new(TlsRenewal { files, current: Arc::new(ArcSwap::new(first)), seen_first })))

@@ -16,6 +16,10 @@ operation of S3's API reference is asked for, and `yes` means that it is carried
 bucket that never had it set. `no` is answered with 501 `NotImplemented`, and changes nothing. What conformance suites
 find is in [conformance.md](conformance.md), how clients are set up in [clients.md](clients.md).
 
+Completing an upload and copying a whole object go by reference and take milliseconds, so their status is the true one: AWS
+may answer 200 early, keep the connection alive with blanks and fail in the body. Only a part copied from a range moves bytes,
+5 GiB at most.
+
 | operation | request | state |
 |---|---|---|
 ";

@@ -152,11 +152,12 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     }
 }
 
-/// Whether a retention may be exchanged for another: later always, unless the mode gets weaker.
+/// Whether a retention may be exchanged for another: later in the same mode always; everything else is for those who may
+/// bypass governance, and a compliance mode stays.
 fn may_become(old: Option<Retention>, new: Option<Retention>, now_ms: u64, bypass: bool) -> bool {
     let Some(old) = old.filter(|old| now_ms < old.until_ms) else { return true };
     let is_later = new.is_some_and(|new| new.until_ms >= old.until_ms);
-    let keeps_mode = new.is_some_and(|new| new.mode == old.mode || new.mode == RetentionMode::Compliance);
+    let keeps_mode = new.is_some_and(|new| new.mode == old.mode);
     match old.mode {
         RetentionMode::Compliance => is_later && keeps_mode,
         RetentionMode::Governance => bypass || (is_later && keeps_mode),
@@ -212,7 +213,8 @@ mod tests {
         for (old, new, bypass, may) in [
             (None, until(Compliance, 1), false, true),
             (until(Governance, 100), until(Governance, 101), false, true),
-            (until(Governance, 100), until(Compliance, 100), false, true),
+            (until(Governance, 100), until(Compliance, 100), false, false),
+            (until(Governance, 100), until(Compliance, 100), true, true),
             (until(Governance, 100), until(Governance, 99), false, false),
             (until(Governance, 100), None, false, false),
             (until(Governance, 100), None, true, true),

@@ -24,6 +24,11 @@ pub fn push_version(headers: &mut HeaderText, version: Option<VersionId>) {
     }
 }
 
+/// Adds the version that a write made; as AWS, not that of a bucket whose versioning is suspended.
+pub fn push_made_version(headers: &mut HeaderText, version: Option<VersionId>) {
+    push_version(headers, version.filter(|version| *version != VersionId::Null));
+}
+
 /// Adds what a delete did.
 pub fn push_deleted(headers: &mut HeaderText, deleted: Deleted) {
     if deleted.is_marker {

@@ -15,6 +15,7 @@ use shardstore_reactor::{Clock, Drive};
 use crate::client::{key_of, list};
 use crate::content::{Content, crc64};
 use crate::process::{Ops, Process, bucket};
+use crate::versions;
 use crate::world::World;
 
 /// Rounds of scrub and repair until all is whole, and looks until all is swept, before it counts as never.
@@ -34,13 +35,14 @@ pub(crate) async fn settle(world: &World, process: &Process) {
         world.model.borrow_mut().settle(&key, content);
     }
     settle_uploads(world, &process.cores[0]).await;
+    versions::check(world, process).await;
 }
 
 async fn read_whole(world: &World, core: &Ops, key: &str) -> Option<Content> {
     let begun = world.model.borrow_mut().moment();
     let opened = match core.open_object(bucket(), key_of(key), None).await {
         Ok(opened) => Some(opened),
-        Err(OpError::NoSuchKey) => None,
+        Err(OpError::NoSuchKey | OpError::DeleteMarker { .. }) => None,
         Err(error) => panic!("{key} cannot be opened at rest: {error}"),
     };
     let tag = opened.as_ref().map(|opened| opened.info().etag);
@@ -212,6 +214,7 @@ pub(crate) async fn give_back(world: &World, process: &Process) {
         deleted.unwrap_or_else(|error| panic!("{key} cannot be deleted: {error}"));
         world.model.borrow_mut().settle(&key, None);
     }
+    versions::remove_all(world, core).await;
     let metadata = core.metadata();
     for _ in 0..ROUNDS_MAX {
         // Again each time: compaction opens volumes too.

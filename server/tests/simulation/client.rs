@@ -131,6 +131,7 @@ impl Doing<'_> {
         let Some(result) = result else { return };
         let result = result.map(|written| {
             assert_eq!((written.etag, written.size_bytes), (content.etag(), len_bytes));
+            self.world.model.borrow_mut().keeps(key, written.version, Some(&content));
         });
         self.judge(key, id, &condition, result);
     }
@@ -151,7 +152,7 @@ impl Doing<'_> {
         let begun = self.world.model.borrow_mut().moment();
         let tag = match self.core.head_object(bucket(), key_of(key), None).await {
             Ok(info) => Some(info.etag),
-            Err(OpError::NoSuchKey) => None,
+            Err(OpError::NoSuchKey | OpError::DeleteMarker { .. }) => None,
             Err(error) => panic!("a look at {key} fails: {error}"),
         };
         let mut model = self.world.model.borrow_mut();
@@ -230,10 +231,11 @@ impl Doing<'_> {
         match copied {
             Some(Ok(copied)) => {
                 let value = model.saw(from, id, ended, Some(copied.written.etag));
+                model.keeps(to, copied.written.version, value.as_ref());
                 model.learn(to, id, value);
                 model.end(to, id, Outcome::Done);
             }
-            Some(Err(OpError::NoSuchKey)) => {
+            Some(Err(OpError::NoSuchKey | OpError::DeleteMarker { .. })) => {
                 model.saw(from, id, ended, None);
                 model.end(to, id, Outcome::Refused);
             }
@@ -336,7 +338,10 @@ impl Doing<'_> {
         let write = self.world.model.borrow_mut().begin(&key, Value::Known(Some(content.clone())));
         let result = self.core.complete_upload(complete).await;
         let ended = result.is_ok();
-        let result = result.map(|written| assert_eq!(written.etag, content.etag()));
+        let result = result.map(|written| {
+            assert_eq!(written.etag, content.etag());
+            self.world.model.borrow_mut().keeps(&key, written.version, Some(&content));
+        });
         self.judge(&key, write, &WriteCondition::Always, result);
         self.end_upload(id, ended);
     }
@@ -382,7 +387,7 @@ impl Doing<'_> {
         let opened = self.core.open_object(bucket(), key_of(key), None).await;
         let opened = match opened {
             Ok(opened) => Some(opened),
-            Err(OpError::NoSuchKey) => None,
+            Err(OpError::NoSuchKey | OpError::DeleteMarker { .. }) => None,
             Err(error) => panic!("{key} cannot be opened: {error}"),
         };
         let tag = opened.as_ref().map(|opened| opened.info().etag);

@@ -20,6 +20,7 @@ mod process;
 mod run;
 mod runs;
 mod shrink;
+mod versions;
 mod world;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,8 @@ use shrink::shrink;
 
 /// Seeds in every run of the tests.
 const SEEDS: u64 = 300;
+/// Seeds of the runs with versions.
+const VERSIONED_SEEDS: u64 = 60;
 /// Seeds past those that once failed, for reasons that docs/why/simulation.md tells.
 const ONCE_FAILED: [u64; 5] = [2052, 2206, 2307, 2477, 2581];
 
@@ -67,6 +70,14 @@ fn what_was_acknowledged_survives_crashes_and_faults_of_the_whole_system() {
 fn seeds_that_once_failed_pass() {
     for seed in ONCE_FAILED {
         run_or_shrink(&Plan::of_seed(seed));
+    }
+}
+
+/// The same work in a bucket that keeps versions: deletes hide, overwrites hide, and what is removed comes back from rest.
+#[test]
+fn versions_survive_what_objects_survive() {
+    for seed in 0..VERSIONED_SEEDS {
+        run_or_shrink(&Plan::of_seed(seed).with_versions());
     }
 }
 

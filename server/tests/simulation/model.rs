@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use server::ops::api::{ETag, UploadId};
+use server::ops::api::{ETag, UploadId, VersionId};
 
 use crate::content::{Content, Part};
 
@@ -80,6 +80,8 @@ pub(crate) struct Model {
     now: Moment,
     keys: BTreeMap<String, Vec<Write>>,
     pub(crate) uploads: Vec<Upload>,
+    /// By key and id, in a bucket with versions: what was acknowledged and not removed since.
+    pub(crate) versions: BTreeMap<(String, String), Content>,
     /// Acknowledged changes so far.
     pub(crate) acknowledged: u64,
 }
@@ -131,6 +133,14 @@ impl Model {
                     write.done = Some(now.min(write.done.unwrap_or(now)));
                 }
             }
+        }
+    }
+
+    /// The system said under which version it keeps what a write wrote.
+    pub(crate) fn keeps(&mut self, key: &str, version: Option<VersionId>, content: Option<&Content>) {
+        if let (Some(version), Some(content)) = (version, content) {
+            let before = self.versions.insert((key.to_owned(), version.to_string()), content.clone());
+            assert!(before.is_none_or(|before| before.etag() == content.etag()), "{version} of {key} twice");
         }
     }
 

@@ -19,6 +19,8 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    /// The bucket keeps versions.
+    pub(crate) versions: bool,
     pub(crate) profile: Profile,
     pub(crate) drives: usize,
     pub(crate) cores: usize,
@@ -184,6 +186,7 @@ impl Plan {
         let lives = lives.collect();
         Plan {
             seed,
+            versions: false,
             profile: Profile { k, m },
             drives,
             cores: rng.usize(1..=2),
@@ -193,6 +196,11 @@ impl Plan {
             freeze_log_bytes: [16 * 1024, 64 * 1024, 256 * 1024, MIB][rng.usize(..4)],
             lives,
         }
+    }
+
+    /// The same plan in a bucket that keeps versions.
+    pub(crate) fn with_versions(self) -> Plan {
+        Plan { versions: true, ..self }
     }
 
     pub(crate) fn step_count(&self) -> usize {

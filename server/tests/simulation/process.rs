@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fdb_schema::engine::embedded::{self, Embedded, EmbeddedConfig, EmbeddedFactory};
 use fdb_schema::schema::{Metadata, Outcomes, volume_counter_key};
-use server::ops::api::{BucketName, NewBucket, OpError, Operations};
+use server::ops::api::{BucketName, NewBucket, OpError, Operations, Versioning};
 use server::ops::{Admission, AdmissionLimits, Core, MetadataRuns, StoreCatalog};
 use shardstore::{Media, Pool, PoolOptions, Store, StoreOptions, StoreShared, open_pool};
 use shardstore_reactor::{BufPool, Executor};
@@ -91,9 +91,14 @@ impl Process {
             return;
         }
         match self.cores[0].create_bucket(bucket(), "root".to_owned(), NewBucket::default()).await {
-            Ok(()) | Err(OpError::BucketAlreadyOwnedByYou) => world.has_bucket.set(true),
+            Ok(()) | Err(OpError::BucketAlreadyOwnedByYou) => {}
             Err(error) => panic!("the bucket cannot be made: {error}"),
         }
+        if world.plan.versions {
+            let set = self.cores[0].set_versioning(bucket(), Versioning::Enabled).await;
+            set.unwrap_or_else(|error| panic!("versioning cannot be enabled: {error}"));
+        }
+        world.has_bucket.set(true);
     }
 
     /// What a clean stop does.

@@ -16,6 +16,7 @@ use crate::client::Worker;
 use crate::mutation::Mutation;
 use crate::plan::{End, Life, OPERATOR, Plan};
 use crate::process::Process;
+use crate::versions;
 use crate::world::World;
 
 /// More polls than any life takes: beyond it something spins.
@@ -97,6 +98,8 @@ async fn live(world: &Rc<World>, life: &Life, ran: &mut Ran) {
     check::recount(&process).await;
     if life.end == End::Healed && !process.started_read_only {
         check::heal(world, &process).await;
+        check::settle(world, &process).await;
+        versions::remove_some(world, &process).await;
         check::settle(world, &process).await;
     }
     let stats = process.factory.stats();

@@ -466,7 +466,7 @@ fn what_is_locked_goes_by_no_way_and_its_time_ends_that() {
         world.put_tagged(b"k", [2; 16]).await;
         assert_eq!(world.found(b"k", Some(id)).await, Ok([1; 16]));
         let compliance = Some(Retention { mode: RetentionMode::Compliance, until_ms: now_ms + day_ms });
-        world.metadata.put_retention("b", b"k", Some(id), compliance, false).await.unwrap();
+        world.metadata.put_retention("b", b"k", Some(id), compliance, true).await.unwrap();
         let weaker = world.metadata.put_retention("b", b"k", Some(id), None, true).await;
         assert_eq!(refused(weaker), Refusal::Locked);
         assert!(remove(true).await.0.is_err());

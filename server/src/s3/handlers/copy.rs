@@ -22,7 +22,7 @@ use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
 use crate::s3::object_lock::asked_lock;
 use crate::s3::tagging::kept_tagging;
-use crate::s3::versions::{parse_version_id, push_version};
+use crate::s3::versions::{parse_version_id, push_made_version};
 use crate::s3::xml;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
@@ -80,7 +80,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             .map_err(of_source)?;
         let document = xml::copy_object(&copied.written);
         let mut response = Response::new(200).with_bytes("application/xml", document);
-        push_version(&mut response.headers, copied.written.version);
+        push_made_version(&mut response.headers, copied.written.version);
         push_source_version(&mut response.headers, copied.source_version);
         Ok(response)
     }

@@ -22,7 +22,7 @@ use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
 use crate::s3::object_lock::asked_lock;
 use crate::s3::tagging::kept_tagging;
-use crate::s3::versions::push_version;
+use crate::s3::versions::push_made_version;
 use crate::s3::xml::{self, CompletePart};
 
 /// Longest completion: 10,000 parts of up to 400 bytes.
@@ -132,7 +132,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             .await?;
         let document = xml::complete_upload(&location, bucket.as_str(), key.as_bytes(), &written);
         let mut response = Response::new(200).with_bytes("application/xml", document);
-        push_version(&mut response.headers, written.version);
+        push_made_version(&mut response.headers, written.version);
         Ok(response)
     }
 

@@ -1,5 +1,5 @@
 //! Object lock: the bucket's default, retention and legal holds of versions.
-//! Invariants: a document without a digest of its own is refused; nothing is set on what cannot be locked.
+//! Invariants: nothing is set on what cannot be locked; governance is passed over only by who asks for it and may.
 //! Not here: locks that come with a write (`s3::object_lock`), what a lock forbids (`ops`).
 
 use shardstore_reactor::{Executor, Stream};

@@ -25,7 +25,7 @@ use crate::s3::object_lock::{asked_lock, push_lock};
 use crate::s3::range::RangeSpec;
 use crate::s3::tagging::kept_tagging;
 use crate::s3::time_text::{http_date, parse_date_s};
-use crate::s3::versions::{push_deleted, push_version};
+use crate::s3::versions::{push_deleted, push_made_version, push_version};
 
 /// Streams an object, holding the request's place in the budget.
 pub struct ObjectSource<R, P> {
@@ -104,7 +104,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let mut response = Response::new(200);
         push_etag(&mut response.headers, &written.etag);
         push_checksum(&mut response.headers, written.checksum.as_ref(), None);
-        push_version(&mut response.headers, written.version);
+        push_made_version(&mut response.headers, written.version);
         Ok(response)
     }
 

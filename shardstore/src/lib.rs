@@ -50,7 +50,9 @@ pub use gc::{Freed, SpaceReport};
 pub use health::{DriveInfo, DriveState};
 pub use identity::{MASTER_KEY_PATH, MasterKeyError, read_master_key, write_master_key};
 pub use media::Media;
-pub use membership::{Offered, PoolFacts, ReceiveError, copy_master_key, look_at, tell_drives};
+pub use membership::{
+    Offered, PoolFacts, ReceiveError, copy_master_key, look_at, never_joined, prepare_to_join, tell_drives,
+};
 pub use options::{
     BALANCE_BYTES_PER_S, COMPACT_BYTES_PER_S, LARGE_MIN_BYTES, OWN_CRC_MAX_BYTES, REPAIR_BYTES_PER_S,
     REPAIR_DELAY, RESERVE_BYTES, SCRUB_BYTES_PER_S, SCRUB_PERIOD, StoreOptions, reserve_bytes,

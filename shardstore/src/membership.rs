@@ -1,6 +1,8 @@
 //! Changing the members of a formed pool: what each drive is told, and what a drive that comes is asked.
-//! Invariants: a change is committed in metadata before any drive hears of it, and reaches the drives with a higher
-//! revision, so the highest revision on any drive is a committed one; a directory becomes a drive only if it is empty.
+//! Invariants: a drive that joins holds its identity, marked as forming, before anybody names it, and counts for nothing
+//! until a member does; a change is committed in metadata before a member hears of it, unless metadata waits for the very
+//! drive that joins (docs/why/replacing-the-last-log-drive.md); so the highest revision on any member is in force; a
+//! directory becomes a drive only if it is empty.
 //! Not here: who decides changes (`server`), moving shards off a drive (`repair`).
 
 use futures_util::future::join_all;
@@ -97,15 +99,44 @@ pub async fn look_at<D: Drive>(drive: &D) -> Result<Offered, IoError> {
     }
 }
 
+/// Whether an identity was written for a drive that was to join and never did: nobody named it, so it holds nothing.
+pub fn never_joined(identity: &DriveIdentity, membership: &Membership) -> bool {
+    identity.phase == FormatPhase::Forming && membership.member(identity.drive).is_none()
+}
+
+/// Prepares a drive that is to join by `membership`: if the process ends before a member was told of it, it is none;
+/// if it ends after, the next start finds it where the members say.
+///
+/// # Errors
+/// What the drive says; nothing has changed then.
+pub async fn prepare_to_join<D: Drive>(
+    facts: &PoolFacts,
+    membership: &Membership,
+    id: DriveId,
+    drive: &D,
+) -> Result<(), IoError> {
+    let prepared = write_identities(facts, membership, FormatPhase::Forming, &[(id, drive.clone())]).await;
+    prepared.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
 /// Tells drives of the members; returns those that could not be told.
 pub async fn tell_drives<D: Drive>(
     facts: &PoolFacts,
     membership: &Membership,
     drives: &[(DriveId, D)],
 ) -> Vec<(DriveId, IoError)> {
+    write_identities(facts, membership, FormatPhase::Ready, drives).await
+}
+
+async fn write_identities<D: Drive>(
+    facts: &PoolFacts,
+    membership: &Membership,
+    phase: FormatPhase,
+    drives: &[(DriveId, D)],
+) -> Vec<(DriveId, IoError)> {
     let told = drives.iter().map(|(id, drive)| async move {
         let identity = DriveIdentity {
-            phase: FormatPhase::Ready,
+            phase,
             pool: facts.id,
             drive: *id,
             profile: facts.profile,

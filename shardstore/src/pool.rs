@@ -196,6 +196,13 @@ pub enum OpenError {
         /// Labels that it began with.
         began_with: Vec<String>,
     },
+    /// Two drives of one pool know different members by the same revision: each went on without the other.
+    MembersDiffer {
+        /// A drive of one half.
+        label: String,
+        /// A drive of the other.
+        other: String,
+    },
     /// More members are missing than parity mends.
     TooManyMissing {
         /// Labels of the missing members.
@@ -268,6 +275,11 @@ impl std::fmt::Display for OpenError {
                 "formatting was interrupted when it began with {}: start with the same drives again, or empty \
                  them all",
                 began_with.join(", ")
+            ),
+            OpenError::MembersDiffer { label, other } => write!(
+                f,
+                "{label} and {other} were parted, and drives were replaced on both sides since: each holds what the other \
+                 does not. Start with the drives of one side only"
             ),
             OpenError::TooManyMissing { missing, m, notes } => {
                 write!(
@@ -358,6 +370,7 @@ pub async fn open_pool<D: Drive, X: Executor>(
         given.push((drive, found?));
     }
     refuse_mixtures(&given)?;
+    refuse_halves(&given)?;
     let ready = newest_identity(&given, FormatPhase::Ready).cloned();
     let forming = newest_identity(&given, FormatPhase::Forming).cloned();
     match (ready, forming) {
@@ -457,6 +470,7 @@ async fn recognise<D: Drive>(
     };
     let mut members: Vec<PoolMember<D>> = identity.membership.members.iter().map(blank_member).collect();
     let mut gone = Vec::new();
+    let mut never_joined = Vec::new();
     let mut blank = Vec::new();
     for (drive, found) in given {
         let label = drive.label().to_owned();
@@ -464,7 +478,12 @@ async fn recognise<D: Drive>(
             Found::Identity(its) => {
                 let place = members.iter_mut().find(|member| member.id == its.drive);
                 let Some(member) = place else {
-                    gone.push(label);
+                    let is_forming = its.phase == FormatPhase::Forming;
+                    if is_forming {
+                        never_joined.push(label)
+                    } else {
+                        gone.push(label)
+                    }
                     continue;
                 };
                 if its.phase == FormatPhase::Forming {
@@ -493,6 +512,9 @@ async fn recognise<D: Drive>(
         format!(
             "{label} was removed from the pool or replaced: take it off the command line; it may be emptied"
         )
+    }));
+    notes.extend(never_joined.iter().map(|label| {
+        format!("{label} was to join the pool and never did: add it again, or take it off the command line")
     }));
     notes.extend(blank.iter().map(|label| {
         format!(
@@ -615,6 +637,25 @@ async fn write_identity<D: Drive>(drive: &D, identity: &DriveIdentity) -> Result
         drive.write_small(IDENTITY_PATH, identity.encode()).await
     };
     write.await.map_err(|source| OpenError::Format { label: drive.label().to_owned(), source })
+}
+
+/// Of the ready drives with the highest revision, all must know the same members.
+fn refuse_halves<D: Drive>(given: &Given<D>) -> Result<(), OpenError> {
+    let Some(newest) = newest_identity(given, FormatPhase::Ready) else { return Ok(()) };
+    let members = |identity: &DriveIdentity| -> BTreeSet<DriveId> {
+        identity.membership.members.iter().map(|member| member.drive).collect()
+    };
+    let revision = newest.membership.revision;
+    let mut same = identities(given).filter(|(_, identity)| {
+        identity.phase == FormatPhase::Ready && identity.membership.revision == revision
+    });
+    let Some((first, its)) = same.next() else { return Ok(()) };
+    match same.find(|(_, other)| members(other) != members(its)) {
+        Some((other, _)) => {
+            Err(OpenError::MembersDiffer { label: first.label().to_owned(), other: other.label().to_owned() })
+        }
+        None => Ok(()),
+    }
 }
 
 /// A label as it fits into an identity.

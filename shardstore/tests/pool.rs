@@ -5,9 +5,10 @@ mod common;
 
 use common::World;
 use shardstore::{
-    MasterKeyError, OpenError, PoolOptions, default_redundancy, open_pool, read_master_key, write_master_key,
+    MasterKeyError, OpenError, Pool, PoolOptions, default_redundancy, open_pool, prepare_to_join,
+    read_master_key, tell_drives, write_master_key,
 };
-use shardstore_format::{DriveIdentity, FormatPhase, Profile};
+use shardstore_format::{DriveId, DriveIdentity, FormatPhase, Member, MemberPlan, Membership, Profile};
 use shardstore_reactor::{Drive, DriveFile, OpenMode};
 use shardstore_sim::SimDrive;
 
@@ -226,6 +227,71 @@ fn a_formatting_cut_off_is_not_resumed_with_other_drives() {
     assert!(sentence.contains("began with /d0, /d1, /d2"), "{sentence}");
     world.drives.push(world.sim.drive("/d2", 1 << 30));
     assert!(world.sim.block_on(world.open_pool()).unwrap().missing().is_empty());
+}
+
+/// The members once another drive has taken the place of one of two.
+fn replaced(pool: &Pool<SimDrive>, leaving: usize, joins: DriveId, label: &str) -> Membership {
+    let mut next = pool.membership();
+    next.revision += 2;
+    next.members[leaving].plan = MemberPlan::Leave;
+    next.members.push(Member { drive: joins, label: label.to_owned(), plan: MemberPlan::Stay });
+    next
+}
+
+/// Story: the members were told of a drive that joins before it had an identity. With 1+1 and one drive dead, a crash in
+/// between left a pool of three of which two were missing, which did not start any more.
+#[test]
+fn a_replacement_of_one_of_two_drives_may_be_cut_off_at_any_step() {
+    for steps in 0..=3 {
+        let world = World::new(20, 2, Some(Profile { k: 1, m: 1 }));
+        world.sim.block_on(async {
+            let pool = world.open_pool().await.unwrap();
+            let (facts, joins, new) = (pool.facts(), DriveId(9), world.sim.drive("/new", 1 << 30));
+            let next = replaced(&pool, 1, joins, "/new");
+            if steps > 0 {
+                prepare_to_join(&facts, &next, joins, &new).await.unwrap();
+            }
+            if steps > 1 {
+                let survivor = [(pool.members()[0].id, world.drives[0].clone())];
+                assert!(tell_drives(&facts, &next, &survivor).await.is_empty());
+            }
+            if steps > 2 {
+                assert!(tell_drives(&facts, &next, &[(joins, new.clone())]).await.is_empty());
+            }
+            let started = vec![world.drives[0].clone(), new.clone()];
+            let opened = open_pool(started, PoolOptions::default(), &world.executor()).await.unwrap();
+            assert_eq!(opened.missing(), ["/d1"], "{steps} steps");
+            let has_joined =
+                opened.members().iter().any(|member| member.id == joins && member.drive.is_some());
+            assert_eq!(has_joined, steps > 1, "{steps} steps");
+            if steps == 1 {
+                assert!(opened.notes()[0].contains("never did"), "{:?}", opened.notes());
+            }
+            if has_joined {
+                assert_eq!(identity_of(&new).await.phase, FormatPhase::Ready);
+            }
+        });
+    }
+}
+
+#[test]
+fn halves_that_went_on_without_each_other_are_refused_and_each_opens_alone() {
+    let world = World::new(21, 2, Some(Profile { k: 1, m: 1 }));
+    world.sim.block_on(async {
+        let pool = world.open_pool().await.unwrap();
+        let facts = pool.facts();
+        for (kept, leaving, joins, label) in [(0, 1, DriveId(8), "/e"), (1, 0, DriveId(9), "/f")] {
+            let next = replaced(&pool, leaving, joins, label);
+            let told = [(pool.members()[kept].id, world.drives[kept].clone())];
+            assert!(tell_drives(&facts, &next, &told).await.is_empty());
+            let new = world.sim.drive(label, 1 << 30);
+            assert!(tell_drives(&facts, &next, &[(joins, new.clone())]).await.is_empty());
+            let half = vec![world.drives[kept].clone(), new];
+            let opened = open_pool(half, PoolOptions::default(), &world.executor()).await.unwrap();
+            assert_eq!(opened.missing().len(), 1);
+        }
+        assert!(refusal(&world).await.contains("were parted"));
+    });
 }
 
 #[test]

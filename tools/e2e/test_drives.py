@@ -1,12 +1,15 @@
 """Drives that are pulled and put back under a running server: reads and writes go on, and the operator is told."""
 
 import hashlib
+import time
 import urllib.request
 
 import pytest
+from botocore.exceptions import ClientError
 
 import server as basalt
 from conftest import s3_client
+from test_basaltctl import NOT_WHOLE, asked
 
 MIB = 1 << 20
 # Two looks of two seconds, and a start of jbd2 in between on a busy machine.
@@ -106,4 +109,85 @@ def test_two_drives_pulled_at_once_and_one_of_the_metadata_log_among_them_lose_n
     objects.put_some("whole")
     objects.check()
     six.restart()
+    objects.check()
+
+
+def refused(objects, name):
+    """A PUT is answered with 503: metadata cannot be written."""
+    with pytest.raises(ClientError) as caught:
+        objects.put(name, 5_000)
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+
+
+def whole_on(server, drives):
+    """Every drive is healthy, everything is whole, also after a restart with these drives."""
+    assert asked(server, "repair", "status", "--wait")["shards_left"] == 0
+    report = asked(server, "census")["report"]
+    assert report["all_whole"], report
+    server.drives = drives
+    server.restart()
+    states = [drive["state"] for drive in asked(server, "drive", "list")["drives"]]
+    assert states == ["healthy"] * len(drives), states
+    assert asked(server, "census")["report"]["all_whole"]
+
+
+def test_one_of_two_drives_dies_and_another_takes_its_place(new_server):
+    """With 1+1 metadata waits for a second drive: the new one is it."""
+    two = new_server("drives-two", drives=2, redundancy="1+1")
+    objects = Objects(two)
+    objects.put_some("before")
+    dead, new = two.drives[1], two.root / "new"
+    dead.rename(dead.with_name("dead"))
+    noticed(two, f"missing drive: {dead}")
+    refused(objects, "refused")
+    objects.check()
+    assert not asked(two, "census", code=NOT_WHOLE)["report"]["all_whole"]
+    new.mkdir()
+    asked(two, "--yes", "drive", "replace", dead, new, "--wait")
+    objects.put_some("after")
+    objects.check()
+    whole_on(two, [two.drives[0], new])
+    objects.check()
+    # The dead drive comes back after all: it is a member no more, and no harm.
+    two.stop()
+    two.drives = [*two.drives, dead.with_name("dead")]
+    two.start()
+    objects.put_some("later")
+    objects.check()
+
+
+def test_a_server_that_starts_with_one_of_two_drives_is_given_another(new_server):
+    two = new_server("drives-one", drives=2, redundancy="1+1")
+    objects = Objects(two)
+    objects.put_some("before")
+    two.stop()
+    dead, new = two.drives[0], two.root / "new"
+    dead.rename(dead.with_name("dead"))
+    two.drives = [two.drives[1]]
+    two.start()
+    objects.check()
+    refused(objects, "refused")
+    new.mkdir()
+    asked(two, "--yes", "drive", "replace", dead, new)
+    # No core has taken a writer number at a start without metadata to write it to.
+    two.drives = [two.drives[0], new]
+    two.restart()
+    objects.put_some("after")
+    whole_on(two, two.drives)
+    objects.check()
+
+
+def test_a_stop_and_a_start_do_not_wait_for_a_drive_that_metadata_waits_for(new_server):
+    """What is open cannot be sealed while metadata is read-only, neither at the stop nor at the start."""
+    two = new_server("drives-stop", drives=2, redundancy="1+1")
+    objects = Objects(two)
+    objects.put_some("before")
+    dead = two.drives[1]
+    dead.rename(dead.with_name("dead"))
+    noticed(two, f"missing drive: {dead}")
+    refused(objects, "refused")
+    begun = time.monotonic()
+    assert two.stop() == 0
+    assert time.monotonic() - begun < 20, "seals are given up after 10 s"
+    assert two.start() < 45, "the keeper gives up its first commit after 30 s"
     objects.check()

@@ -1,6 +1,7 @@
 //! The members of the pool: the list that drives' identities are copies of.
 //! Invariants: the revision goes up by one a change, so of two lists the higher revision is the later one; a change is
-//! committed here before a drive is told.
+//! committed here before a drive is told, unless nothing can be committed without the drive that joins: then it is adopted
+//! here afterwards, and leaves out one revision, which a change that is undecided meanwhile may have.
 //! Not here: drives (`shardstore`), who decides (`server`).
 
 use shardstore_format::Membership;
@@ -24,17 +25,34 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         .await
     }
 
+    /// Keeps `members`, which are in force on the drives already, in place of all older ones; false if those that are
+    /// kept are as new.
+    ///
+    /// # Errors
+    /// [`Failure::Engine`].
+    pub async fn adopt_members(&self, members: &Membership) -> Result<bool, Failure> {
+        self.set_members(members, |before| before < members.revision).await
+    }
+
     /// Keeps `members` if theirs is the next revision, or the first that is kept; false if another change came first.
     ///
     /// # Errors
     /// [`Failure::Engine`].
     pub async fn change_members(&self, members: &Membership) -> Result<bool, Failure> {
+        self.set_members(members, |before| before + 1 == members.revision).await
+    }
+
+    async fn set_members(
+        &self,
+        members: &Membership,
+        may_follow: impl Fn(u64) -> bool,
+    ) -> Result<bool, Failure> {
         let mut value = Vec::new();
         members.encode(&mut value);
         self.write(async |txn| {
             let row_key = keyspace::members();
             if let Some(before) = txn.get(&row_key, Isolation::Serializable).await?
-                && decode(&before)?.revision + 1 != members.revision
+                && !may_follow(decode(&before)?.revision)
             {
                 return Ok(false);
             }

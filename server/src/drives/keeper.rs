@@ -1,6 +1,7 @@
 //! Watches the drives and carries out what is asked of them.
-//! Invariants: the member list changes only here, first in metadata and then on the drives; a drive that went is fenced
-//! before anybody is told, and comes back only under a new handle, with what nobody names on it freed.
+//! Invariants: the member list changes only here, first in metadata and then on the drives, the other way round only
+//! while metadata waits for the drive that joins; no commit is waited for longer than `COMMIT_DEADLINE`; a drive that went
+//! is fenced before anybody is told, and comes back only under a new handle, with what nobody names on it freed.
 //! Not here: moving shards (`shardstore`): a member that is to leave waits here until nothing lies on it.
 
 use std::collections::BTreeMap;
@@ -8,14 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fdb_schema::Engine;
-use fdb_schema::schema::Metadata;
-use futures_channel::mpsc;
+use fdb_schema::schema::{Failure, Metadata};
+use fdb_schema::{Engine, EngineError};
+use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
-use shardstore::{DriveState, Media, Offered, PoolFacts, StoreShared, copy_master_key, look_at, tell_drives};
+use shardstore::{
+    DriveState, Media, Offered, PoolFacts, StoreShared, copy_master_key, look_at, never_joined,
+    prepare_to_join, tell_drives,
+};
 use shardstore_format::{
-    DriveId, DriveIdentity, LABEL_MAX_BYTES, MEMBERS_MAX, Member, MemberPlan, Membership,
+    DriveId, DriveIdentity, FormatPhase, LABEL_MAX_BYTES, MEMBERS_MAX, Member, MemberPlan, Membership,
 };
 use shardstore_reactor::{
     Clock, CoreExecutor, Drive, DrivePlace, Executor, FileLock, RealDrive, RealDriveFactory, timeout,
@@ -32,7 +36,8 @@ const ABSENT_LOOKS: u32 = 2;
 /// A look that takes longer says nothing: writes have their own deadline.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long the keeper waits for metadata at its start: as long as a hung write takes to fence its drive.
+/// How long the keeper waits for metadata: as long as a hung write takes to fence its drive. A commit that too few drives
+/// took waits for drives, and it is the keeper who brings them.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a keeper begins with.
@@ -68,6 +73,40 @@ pub struct Keeper<E: Engine> {
     absent_looks: BTreeMap<DriveId, u32>,
     /// Why a drive did not come back, so that it is said once.
     refusals: BTreeMap<DriveId, String>,
+    /// Metadata keeps this member list.
+    is_settled: bool,
+    /// A change that metadata has not answered yet.
+    undecided: Option<Committing>,
+}
+
+type Committing = oneshot::Receiver<Result<bool, Failure>>;
+
+/// Why a change of the members was not committed.
+enum Uncommitted {
+    /// Too few drives take the metadata log. It may be committed once there are more.
+    Waits,
+    /// Another change came first.
+    Superseded,
+    /// Metadata says why not.
+    Failed(Failure),
+}
+
+impl From<Uncommitted> for RequestError {
+    fn from(why: Uncommitted) -> RequestError {
+        match why {
+            Uncommitted::Waits => RequestError::Failed(
+                "metadata is read-only and waits for drives: bring drives back, replace them or add one, then look at \
+                 the list and try again"
+                    .to_owned(),
+            ),
+            Uncommitted::Superseded => RequestError::Refused(
+                "another change of the members came first; look at the list and try again".to_owned(),
+            ),
+            Uncommitted::Failed(error) => {
+                RequestError::Failed(format!("the change cannot be kept in metadata: {error}"))
+            }
+        }
+    }
 }
 
 impl<E: Engine> Keeper<E> {
@@ -83,13 +122,15 @@ impl<E: Engine> Keeper<E> {
             places,
             absent_looks: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            is_settled: false,
+            undecided: None,
         };
         (keeper, handle)
     }
 
     /// Looks and answers until nobody can ask any more.
     pub async fn run(mut self) {
-        self.agree_with_metadata().await;
+        self.agree_with_metadata(COMMIT_DEADLINE).await;
         let mut next_look = self.parts.executor.now();
         loop {
             let wait = LOOK_INTERVAL.saturating_sub(self.parts.executor.now().since(next_look));
@@ -113,40 +154,25 @@ impl<E: Engine> Keeper<E> {
         }
     }
 
-    /// A change that was cut off between metadata and the drives is finished; plans are taken up again.
-    async fn agree_with_metadata(&mut self) {
+    /// Of the member lists of drives and metadata the newer one is in force: a change that was cut off between them is
+    /// finished; plans are taken up again.
+    async fn agree_with_metadata(&mut self, deadline: Duration) {
+        let mine = self.parts.membership.revision;
         match self.parts.metadata.members().await {
-            Ok(Some(kept)) if kept.revision > self.parts.membership.revision => {
+            Ok(Some(kept)) if kept.revision > mine => {
                 tracing::info!(revision = kept.revision, "a change of the pool's members is finished");
-                for member in &kept.members {
-                    if self.parts.membership.member(member.drive).is_none() {
-                        self.parts.shared.drive_joined(member.drive, &member.label);
-                        self.parts.shared.drive_went(member.drive);
-                    }
-                }
-                for member in &self.parts.membership.members {
-                    if kept.member(member.drive).is_none() {
-                        self.parts.shared.drive_removed(member.drive);
-                    }
-                }
-                // Where a drive is now is what the command line says.
-                let known = std::mem::replace(&mut self.parts.membership, kept);
-                for member in &mut self.parts.membership.members {
-                    if let Some(here) = known.member(member.drive) {
-                        member.label.clone_from(&here.label);
-                    }
-                }
+                self.take_over(kept);
+                self.is_settled = true;
             }
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                // Not longer: a commit that too few drives took waits for drives, and it is the keeper who brings them.
-                let change = self.parts.metadata.change_members(&self.parts.membership);
-                match timeout(&self.parts.executor, COMMIT_DEADLINE, change).await {
-                    Ok(Ok(_)) => {}
+            Ok(Some(kept)) if kept.revision == mine => self.is_settled = true,
+            Ok(_) => {
+                let adopt = self.parts.metadata.adopt_members(&self.parts.membership);
+                match timeout(&self.parts.executor, deadline, adopt).await {
+                    Ok(Ok(_)) => self.is_settled = true,
                     Ok(Err(error)) => {
-                        tracing::warn!(%error, "the pool's members are not kept in metadata yet");
+                        tracing::debug!(%error, "the pool's members are not kept in metadata yet");
                     }
-                    Err(_) => tracing::warn!("the pool's members may not be kept in metadata yet"),
+                    Err(_) => tracing::debug!("the pool's members may not be kept in metadata yet"),
                 }
             }
             Err(error) => tracing::warn!(%error, "the pool's members cannot be read from metadata"),
@@ -159,6 +185,41 @@ impl<E: Engine> Keeper<E> {
             }
         }
         self.tell_the_stale().await;
+    }
+
+    /// Takes a newer member list from metadata. Where a drive is now is what the command line says.
+    fn take_over(&mut self, kept: Membership) {
+        for member in &kept.members {
+            if self.parts.membership.member(member.drive).is_none() {
+                self.parts.shared.drive_joined(member.drive, &member.label);
+                self.parts.shared.drive_went(member.drive);
+            }
+        }
+        for member in &self.parts.membership.members {
+            if kept.member(member.drive).is_none() {
+                self.parts.shared.drive_removed(member.drive);
+            }
+        }
+        let known = std::mem::replace(&mut self.parts.membership, kept);
+        for member in &mut self.parts.membership.members {
+            if let Some(here) = known.member(member.drive) {
+                member.label.clone_from(&here.label);
+            }
+        }
+    }
+
+    /// Takes up again what metadata left open when it was last asked.
+    async fn settle(&mut self) {
+        if let Some(undecided) = &mut self.undecided {
+            if let Ok(None) = undecided.try_recv() {
+                return;
+            }
+            self.undecided = None;
+            self.is_settled = false;
+        }
+        if !self.is_settled {
+            self.agree_with_metadata(LOOK_DEADLINE).await;
+        }
     }
 
     /// Tells the drives that have an older member list.
@@ -201,6 +262,7 @@ impl<E: Engine> Keeper<E> {
 
     async fn look(&mut self) {
         self.parts.media.notice_fenced();
+        self.settle().await;
         for member in self.parts.membership.members.clone() {
             match self.state_of(member.drive) {
                 DriveState::Healthy | DriveState::Draining => self.look_whether_gone(&member).await,
@@ -321,7 +383,8 @@ impl<E: Engine> Keeper<E> {
         let next = self.parts.metadata.next_volume_id().await.map_err(|error| error.to_string())?;
         let freed = self.parts.media.free_unnamed(member.drive, &drive, next).await;
         let freed = freed.map_err(|error| error.to_string())?;
-        if identity.membership.revision < self.parts.membership.revision {
+        let is_told = identity.phase == FormatPhase::Ready;
+        if !is_told || identity.membership.revision < self.parts.membership.revision {
             self.tell(&[(member.drive, drive.clone())]).await;
         }
         if freed > 0 {
@@ -367,21 +430,86 @@ impl<E: Engine> Keeper<E> {
     /// Commits a new member list and tells the drives.
     async fn change(&mut self, members: Vec<Member>) -> Result<(), RequestError> {
         let next = Membership { revision: self.parts.membership.revision + 1, members };
-        match self.parts.metadata.change_members(&next).await {
-            Ok(true) => {}
+        self.commit(&next).await?;
+        self.put_in_force(next).await;
+        Ok(())
+    }
+
+    async fn commit(&mut self, next: &Membership) -> Result<(), Uncommitted> {
+        if self.undecided.is_some() {
+            return Err(Uncommitted::Waits);
+        }
+        let (sender, mut answer) = oneshot::channel();
+        let (metadata, members) = (self.parts.metadata.clone(), next.clone());
+        self.parts.executor.spawn(async move {
+            // The keeper may have ended.
+            drop(sender.send(metadata.change_members(&members).await));
+        });
+        let Ok(answered) = timeout(&self.parts.executor, COMMIT_DEADLINE, &mut answer).await else {
+            self.undecided = Some(answer);
+            return Err(Uncommitted::Waits);
+        };
+        match answered.unwrap_or(Err(Failure::Engine(EngineError::Stopped))) {
+            Ok(true) => Ok(()),
             Ok(false) => {
-                let what = "another change of the members came first; look at the list and try again";
-                return Err(RequestError::Refused(what.to_owned()));
+                self.is_settled = false;
+                Err(Uncommitted::Superseded)
             }
+            Err(Failure::Engine(EngineError::ReadOnly)) => Err(Uncommitted::Waits),
             Err(error) => {
-                return Err(RequestError::Failed(format!("the change cannot be kept in metadata: {error}")));
+                self.is_settled = false;
+                Err(Uncommitted::Failed(error))
             }
         }
+    }
+
+    async fn put_in_force(&mut self, next: Membership) {
         self.parts.membership = next;
-        let drives: Vec<_> =
-            self.parts.drives.usable().into_iter().map(|(id, factory)| (id, factory.on_core())).collect();
-        self.tell(&drives).await;
+        self.tell(&self.usable()).await;
+    }
+
+    fn usable(&self) -> Vec<(DriveId, RealDrive)> {
+        let usable = self.parts.drives.usable();
+        usable.into_iter().map(|(id, factory)| (id, factory.on_core())).collect()
+    }
+
+    /// Puts a member list in force that has a drive more.
+    async fn bring_in(
+        &mut self,
+        members: Vec<Member>,
+        id: DriveId,
+        drive: &RealDrive,
+    ) -> Result<(), RequestError> {
+        let mut next = Membership { revision: self.parts.membership.revision + 1, members };
+        self.prepare(&next, id, drive).await?;
+        match self.commit(&next).await {
+            Ok(()) => {
+                self.put_in_force(next).await;
+                return Ok(());
+            }
+            Err(Uncommitted::Waits) => {}
+            Err(why) => return Err(why.into()),
+        }
+        // It may be this drive that metadata waits for. So the members hear of it first, and metadata follows once its log
+        // has the drive. One revision is left out: a change that is undecided may still be committed with it.
+        next.revision += 1;
+        self.prepare(&next, id, drive).await?;
+        let members = self.usable();
+        let untold = tell_drives(&self.parts.facts, &next, &members).await;
+        if untold.len() == members.len() {
+            let what = "no drive of the pool could be told of the change, so nothing has changed";
+            return Err(RequestError::Failed(what.to_owned()));
+        }
+        tracing::warn!(revision = next.revision, "a drive joins before metadata can be written");
+        self.parts.membership = next;
+        self.is_settled = false;
         Ok(())
+    }
+
+    async fn prepare(&self, next: &Membership, id: DriveId, drive: &RealDrive) -> Result<(), RequestError> {
+        prepare_to_join(&self.parts.facts, next, id, drive)
+            .await
+            .map_err(|error| RequestError::Failed(format!("{} cannot be written: {error}", drive.label())))
     }
 
     async fn carry_out(&mut self, request: DriveRequest) -> Result<(), RequestError> {
@@ -430,6 +558,10 @@ impl<E: Engine> Keeper<E> {
         let drive = factory.on_core();
         match look_at(&drive).await {
             Ok(Offered::Blank) => {}
+            // An attempt before this one ended before anybody was told.
+            Ok(Offered::Drive(identity))
+                if identity.pool == self.parts.facts.id
+                    && never_joined(&identity, &self.parts.membership) => {}
             Ok(Offered::Drive(identity)) if identity.pool == self.parts.facts.id => {
                 return Err(RequestError::Refused(format!("{label} is a drive of this pool already")));
             }
@@ -452,7 +584,7 @@ impl<E: Engine> Keeper<E> {
             member.plan = MemberPlan::Leave;
         }
         members.push(Member { drive: id, label: label.clone(), plan: MemberPlan::Stay });
-        self.change(members).await?;
+        self.bring_in(members, id, &drive).await?;
         let told = [(id, drive.clone())];
         if let Some((_, error)) = tell_drives(&self.parts.facts, &self.parts.membership, &told).await.pop() {
             let what = format!(

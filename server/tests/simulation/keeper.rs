@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use fdb_schema::engine::embedded::LogDrives;
 use fdb_schema::schema::Metadata;
-use shardstore::{DriveState, Media, Offered, Pool, PoolFacts, StoreShared, look_at, tell_drives};
-use shardstore_format::{DriveId, Member, MemberPlan, Membership};
+use futures_channel::oneshot;
+use shardstore::{
+    DriveState, Media, Offered, Pool, PoolFacts, StoreShared, look_at, prepare_to_join, tell_drives,
+};
+use shardstore_format::{DriveId, FormatPhase, Member, MemberPlan, Membership};
 use shardstore_reactor::{Clock, Drive, Executor, FenceReason, timeout};
 use shardstore_sim::SimExecutor;
 
@@ -42,8 +45,12 @@ pub(crate) struct Keeper {
     absent_looks: RefCell<BTreeMap<DriveId, u32>>,
     /// One look or request at a time.
     is_looking: Cell<bool>,
-    /// The member list is that of metadata.
+    /// The member list was compared with that of metadata.
     is_ready: Cell<bool>,
+    /// Metadata keeps this member list.
+    is_settled: Cell<bool>,
+    /// Changes that metadata has not answered yet.
+    undecided: Rc<Cell<u32>>,
 }
 
 impl Keeper {
@@ -71,6 +78,8 @@ impl Keeper {
             absent_looks: RefCell::default(),
             is_looking: Cell::new(false),
             is_ready: Cell::new(false),
+            is_settled: Cell::new(false),
+            undecided: Rc::default(),
         })
     }
 
@@ -79,7 +88,7 @@ impl Keeper {
         self.metadata.replace(Some(metadata));
         let keeper = Rc::clone(self);
         self.world.executor.spawn(async move {
-            keeper.agree_with_metadata().await;
+            keeper.agree_with_metadata(COMMIT_DEADLINE).await;
             loop {
                 keeper.look().await;
                 keeper.world.executor.sleep(LOOK_INTERVAL).await;
@@ -123,8 +132,8 @@ impl Keeper {
         self.shared.drives().iter().all(is_in)
     }
 
-    /// A change of members that was cut off between metadata and the drives is finished; plans are taken up again.
-    async fn agree_with_metadata(&self) {
+    /// Of the member lists of drives and metadata the newer one is in force; plans are taken up again.
+    async fn agree_with_metadata(&self, deadline: Duration) {
         let Some(metadata) = self.metadata.borrow().clone() else { return };
         let known = self.membership.borrow().clone();
         match metadata.members().await {
@@ -138,13 +147,14 @@ impl Keeper {
                     self.shared.drive_removed(member.drive);
                 }
                 self.membership.replace(kept);
+                self.is_settled.set(true);
             }
-            Ok(Some(_)) | Err(_) => {}
-            // Read-only metadata keeps them another time.
-            Ok(None) => {
-                let change = metadata.change_members(&known);
-                drop(timeout(&self.world.executor, COMMIT_DEADLINE, change).await);
+            Ok(Some(kept)) if kept.revision == known.revision => self.is_settled.set(true),
+            Ok(_) => {
+                let adopt = timeout(&self.world.executor, deadline, metadata.adopt_members(&known)).await;
+                self.is_settled.set(matches!(adopt, Ok(Ok(_))));
             }
+            Err(_) => {}
         }
         for member in self.membership.borrow().members.iter() {
             let is_draining = member.plan != MemberPlan::Stay;
@@ -189,14 +199,68 @@ impl Keeper {
 
     /// Commits a new member list and tells the drives; false if metadata refuses now.
     async fn change(&self, members: Vec<Member>) -> bool {
-        let Some(metadata) = self.metadata.borrow().clone() else { return false };
         let next = Membership { revision: self.membership.borrow().revision + 1, members };
-        if !metadata.change_members(&next).await.is_ok_and(|is_kept| is_kept) {
+        if !self.commit(&next).await {
             return false;
         }
         self.membership.replace(next.clone());
         let drives: Vec<_> = self.usable().into_iter().filter(|(id, _)| next.member(*id).is_some()).collect();
         drop(tell_drives(&self.facts, &next, &drives).await);
+        true
+    }
+
+    async fn commit(&self, next: &Membership) -> bool {
+        let Some(metadata) = self.metadata.borrow().clone() else { return false };
+        if self.undecided.get() > 0 {
+            return false;
+        }
+        self.undecided.set(1);
+        let (sender, answer) = oneshot::channel();
+        let (members, undecided) = (next.clone(), Rc::clone(&self.undecided));
+        self.world.executor.spawn(async move {
+            let result = metadata.change_members(&members).await;
+            undecided.set(0);
+            // The keeper may wait no more.
+            drop(sender.send(result));
+        });
+        let answered = timeout(&self.world.executor, COMMIT_DEADLINE, answer).await;
+        let is_kept = matches!(answered, Ok(Ok(Ok(true))));
+        if !is_kept {
+            self.is_settled.set(false);
+        }
+        is_kept
+    }
+
+    /// Another change came first.
+    async fn is_superseded(&self) -> bool {
+        let Some(metadata) = self.metadata.borrow().clone() else { return true };
+        let kept = metadata.members().await;
+        kept.is_ok_and(|kept| kept.is_some_and(|kept| kept.revision > self.membership.borrow().revision))
+    }
+
+    /// Puts a member list in force that has a drive more; if metadata waits for drives, on the drives first.
+    async fn bring_in(&self, members: Vec<Member>, id: DriveId, drive: &TestDrive) -> bool {
+        let mut next =
+            Membership { revision: self.membership.borrow().revision + 1, members: members.clone() };
+        if prepare_to_join(&self.facts, &next, id, drive).await.is_err() {
+            return false;
+        }
+        if self.change(members).await {
+            return true;
+        }
+        if self.is_superseded().await {
+            return false;
+        }
+        next.revision += 1;
+        if prepare_to_join(&self.facts, &next, id, drive).await.is_err() {
+            return false;
+        }
+        let drives: Vec<_> = self.usable().into_iter().filter(|(id, _)| next.member(*id).is_some()).collect();
+        if tell_drives(&self.facts, &next, &drives).await.len() == drives.len() {
+            return false;
+        }
+        self.membership.replace(next);
+        self.is_settled.set(false);
         true
     }
 
@@ -232,7 +296,7 @@ impl Keeper {
             member.plan = MemberPlan::Leave;
         }
         members.push(Member { drive: id, label: label.clone(), plan: MemberPlan::Stay });
-        if !self.change(members).await {
+        if !self.bring_in(members, id, &drive).await {
             return;
         }
         let membership = self.membership.borrow().clone();
@@ -282,6 +346,9 @@ impl Keeper {
             return;
         }
         self.media.notice_fenced();
+        if !self.is_settled.get() && self.undecided.get() == 0 {
+            self.agree_with_metadata(LOOK_DEADLINE).await;
+        }
         let members = self.membership.borrow().members.clone();
         for id in members.into_iter().map(|member| member.drive) {
             let Some(place) = self.places.borrow().get(&id).copied() else { continue };
@@ -358,7 +425,8 @@ impl Keeper {
             return;
         }
         let membership = self.membership.borrow().clone();
-        if identity.membership.revision < membership.revision {
+        let is_told = identity.phase == FormatPhase::Ready;
+        if !is_told || identity.membership.revision < membership.revision {
             drop(tell_drives(&self.facts, &membership, &[(id, drive.clone())]).await);
         }
         self.world.drives.borrow_mut()[place] = drive.clone();

@@ -171,9 +171,9 @@ pub(crate) enum Breakage {
 }
 
 impl Plan {
-    /// Whether metadata can be written with m drives gone, so that another drive can be put in the place of one.
+    /// Whether a drive can be lost at all: without parity nothing is there to fill another one from.
     pub(crate) fn can_replace(&self) -> bool {
-        self.drives > 2 * usize::from(self.profile.m)
+        self.profile.m > 0
     }
 
     pub(crate) fn of_seed(seed: u64) -> Plan {

@@ -87,9 +87,13 @@ async fn live(world: &Rc<World>, life: &Life, ran: &mut Ran) {
     if process.factory.stats().read_only {
         // A commit that its client left may wait for drives, and nothing is at rest before it is decided.
         mend_all(world, &process).await;
-        let mended = world.executor.now();
-        while process.factory.stats().read_only && world.executor.now().since(mended) < SLOWEST {
-            world.executor.sleep(REST).await;
+        wait_until_writable(world, &process).await;
+        if process.factory.stats().read_only {
+            // What lies in the place of a drive whose identity is damaged is none, and the log has no other.
+            for drive in 0..world.plan.drives {
+                process.keeper.replace(drive).await;
+            }
+            wait_until_writable(world, &process).await;
         }
         world.executor.sleep(REST).await;
         assert!(!process.factory.stats().read_only, "metadata stays read-only though every drive is there");
@@ -112,6 +116,13 @@ async fn live(world: &Rc<World>, life: &Life, ran: &mut Ran) {
     // process loses patience then.
     if timeout(&world.executor, STOP_PATIENCE, process.stop()).await.is_err() {
         tracing::info!("the process is killed while it stops");
+    }
+}
+
+async fn wait_until_writable(world: &World, process: &Process) {
+    let begun = world.executor.now();
+    while process.factory.stats().read_only && world.executor.now().since(begun) < SLOWEST {
+        world.executor.sleep(REST).await;
     }
 }
 

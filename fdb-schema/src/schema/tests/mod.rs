@@ -7,6 +7,7 @@ mod append;
 mod audit;
 mod buckets;
 mod listing;
+mod members;
 mod objects;
 mod outcomes;
 mod paused;

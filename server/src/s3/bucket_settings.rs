@@ -11,7 +11,12 @@ use bytes::Bytes;
 
 use crate::ops::api::{BucketConfigs, BucketInfo, BucketName, ConfigKind, Operations};
 use crate::s3::bucket_access::BucketAccess;
-use crate::s3::error::S3Error;
+use crate::s3::config::Document;
+use crate::s3::config::cors::Cors;
+use crate::s3::config::lifecycle::Lifecycle;
+use crate::s3::config::logging::Logging;
+use crate::s3::config::website::Website;
+use crate::s3::error::{Code, S3Error};
 
 /// A bucket's parsed configuration. Each part of the protocol adds the field that it needs.
 #[derive(Debug)]
@@ -20,6 +25,14 @@ pub struct BucketSettings {
     pub info: BucketInfo,
     /// Who may do what in it.
     pub access: BucketAccess,
+    /// Its cross-origin rules.
+    pub cors: Option<Cors>,
+    /// Its lifecycle rules.
+    pub lifecycle: Option<Lifecycle>,
+    /// Where its requests are logged.
+    pub logging: Option<Logging>,
+    /// Its static website.
+    pub website: Option<Website>,
     documents: BTreeMap<ConfigKind, Bytes>,
 }
 
@@ -27,8 +40,16 @@ impl BucketSettings {
     /// Parses all documents. They were checked when they were put, so an error means damage: the caller must refuse
     /// the request rather than go on without a rule.
     pub(super) fn parse(configs: BucketConfigs) -> Result<BucketSettings, S3Error> {
-        let access = BucketAccess::parse(configs.info.name.as_str(), &configs.documents)?;
-        Ok(BucketSettings { info: configs.info, access, documents: configs.documents })
+        let documents = configs.documents;
+        Ok(BucketSettings {
+            access: BucketAccess::parse(configs.info.name.as_str(), &documents)?,
+            info: configs.info,
+            cors: parsed(&documents)?,
+            lifecycle: parsed(&documents)?,
+            logging: parsed(&documents)?,
+            website: parsed(&documents)?,
+            documents,
+        })
     }
 
     /// A document as it is kept.
@@ -44,6 +65,15 @@ impl BucketSettings {
     fn cost_bytes(&self) -> usize {
         512 + 2 * self.documents.values().map(Bytes::len).sum::<usize>()
     }
+}
+
+/// A document that is there; one that does not read any more is damage.
+fn parsed<D: Document>(documents: &BTreeMap<ConfigKind, Bytes>) -> Result<Option<D>, S3Error> {
+    let damaged = |error: S3Error| S3Error {
+        detail: Some(format!("the kept {:?} document does not read: {error}", D::KIND)),
+        ..S3Error::from(Code::InternalError)
+    };
+    documents.get(&D::KIND).map(|kept| D::parse(kept)).transpose().map_err(damaged)
 }
 
 /// Remembered settings of one core: at most two halves of so much.
@@ -75,11 +105,7 @@ impl SettingsCache {
     ) -> Result<Rc<BucketSettings>, S3Error> {
         let info = ops.head_bucket(bucket.clone()).await?;
         if info.config_generation == 0 {
-            return Ok(Rc::new(BucketSettings {
-                info,
-                access: BucketAccess::unset(),
-                documents: BTreeMap::new(),
-            }));
+            return Ok(Rc::new(BucketSettings::parse(BucketConfigs { info, documents: BTreeMap::new() })?));
         }
         if let Some(found) = self.halves.borrow_mut().find(bucket, &info) {
             return Ok(found);
@@ -132,8 +158,8 @@ mod tests {
             object_lock: false,
             config_generation,
         };
-        let documents = BTreeMap::from([(ConfigKind::Cors, Bytes::from(vec![b'x'; len]))]);
-        Rc::new(BucketSettings { info, access: BucketAccess::unset(), documents })
+        let documents = BTreeMap::from([(ConfigKind::Tagging, Bytes::from(vec![b'x'; len]))]);
+        Rc::new(BucketSettings::parse(BucketConfigs { info, documents }).unwrap())
     }
 
     #[test]

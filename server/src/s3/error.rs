@@ -9,7 +9,7 @@ use crate::http::{Arrival, HeadError, RequestIds, Response};
 use crate::ops::api::{BodyError, OpError, Unavailable};
 use crate::s3::checksum::{algorithm_name, kind_name};
 use crate::s3::time_text::{http_date, iso_8601};
-use crate::s3::xml::XmlWriter;
+use crate::s3::xml::{MalformedXml, XmlWriter};
 
 macro_rules! codes {
     ($($name:ident $status:literal $message:literal)*) => {
@@ -40,6 +40,7 @@ macro_rules! codes {
 codes! {
     AccessControlListNotSupported 400 "The bucket does not allow ACLs"
     AccessDenied 403 "Access Denied"
+    AccessForbidden 403 "CORSResponse: This CORS request is not allowed."
     AuthorizationHeaderMalformed 400 "The authorization header you provided is invalid."
     AuthorizationQueryParametersError 400 "The query parameters of the signature are invalid."
     BadDigest 400 "The Content-MD5 or checksum value that you specified did not match what the server received."
@@ -73,6 +74,7 @@ codes! {
     InvalidStorageClass 400 "The storage class you specified is not valid"
     InvalidTag 400 "The tag provided was not a valid tag."
     InvalidToken 400 "The provided token is malformed or otherwise invalid."
+    InvalidTargetBucketForLogging 400 "The target bucket for logging does not exist, is not owned by you, or does not have the appropriate grants for the log-delivery group."
     InvalidURI 400 "Couldn't parse the specified URI."
     InvalidWriteOffset 400 "The write offset value that you specified does not match the current object size."
     KeyTooLongError 400 "Your key is too long"
@@ -194,6 +196,12 @@ impl std::fmt::Display for S3Error {
 }
 
 impl std::error::Error for S3Error {}
+
+impl From<MalformedXml> for S3Error {
+    fn from(_: MalformedXml) -> S3Error {
+        Code::MalformedXML.into()
+    }
+}
 
 impl From<OpError> for S3Error {
     fn from(error: OpError) -> S3Error {

@@ -10,6 +10,7 @@ pub mod bucket_access;
 pub mod bucket_settings;
 pub mod checksum;
 pub mod conditions;
+pub mod config;
 pub mod error;
 pub mod handlers;
 pub mod headers;

@@ -25,7 +25,7 @@ pub struct Tag {
     pub value: String,
 }
 
-/// The tags of an object, in the order sent.
+/// The tags of an object, by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TagSet(Vec<Tag>);
 
@@ -34,11 +34,12 @@ impl TagSet {
     ///
     /// # Errors
     /// `BadRequest` for too many; `InvalidTag` for a key or value that S3 does not take, or a key that stands twice.
-    pub fn new(tags: Vec<Tag>) -> Result<TagSet, S3Error> {
+    pub fn new(mut tags: Vec<Tag>) -> Result<TagSet, S3Error> {
         if tags.len() > TAGS_MAX {
             return Err(S3Error::with_message(Code::BadRequest, "Object tags cannot be greater than 10"));
         }
         check_tags(&tags)?;
+        tags.sort_by(|one, other| one.key.cmp(&other.key));
         Ok(TagSet(tags))
     }
 
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn headers_are_read_and_kept_tags_come_back_the_same() {
         let set = TagSet::of_header("a=1&b%20c=d+e&empty=&bare&%C3%BC=%26%3D".as_bytes()).unwrap();
-        let tags = [tag("a", "1"), tag("b c", "d e"), tag("empty", ""), tag("bare", ""), tag("\u{fc}", "&=")];
+        let tags = [tag("a", "1"), tag("b c", "d e"), tag("bare", ""), tag("empty", ""), tag("\u{fc}", "&=")];
         assert_eq!(set.tags(), tags);
         let kept = set.to_kept().unwrap();
         assert_eq!(TagSet::of_header(&kept).unwrap(), set);

@@ -17,9 +17,9 @@ use crate::s3::xml;
 const DOCUMENT_BYTES_MAX: usize = 512 * 1024;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
-    pub(super) async fn get_bucket_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+    pub(super) fn get_bucket_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let _permit = self.ops.admit(Some(0))?;
-        let settings = self.settings(request).await?;
+        let settings = request.access.settings()?;
         let document = settings.document(ConfigKind::Tagging).cloned().ok_or_else(|| {
             S3Error::from(Code::NoSuchTagSet).and("BucketName", settings.info.name.as_str().to_owned())
         })?;

@@ -9,10 +9,11 @@ use shardstore_reactor::{Executor, Stream};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
-use crate::ops::api::{ListBuckets, NewBucket, OpError, Operations};
+use crate::ops::api::{BucketPage, ConfigKind, ListBuckets, NewBucket, OpError, Operations};
 use crate::s3::body::S3Body;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::refuse_unbuilt;
+use crate::s3::tagging::check_bucket_tags;
 use crate::s3::xml;
 
 /// Longest body of CreateBucket: its configuration is under 1 KiB.
@@ -30,10 +31,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let bucket = request.bucket()?;
         let wants_lock = request.head.header("x-amz-bucket-object-lock-enabled");
         let object_lock = wants_lock.is_some_and(|value| value.eq_ignore_ascii_case(b"true"));
-        let new = NewBucket { object_lock, configs: self.new_bucket_configs(request)? };
+        let mut new = NewBucket { object_lock, configs: self.new_bucket_configs(request)? };
         let _permit = self.ops.admit(body.len_bytes())?;
         let document = body.collect(CONFIGURATION_BYTES_MAX).await?;
-        xml::parse_create_bucket(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let asked = xml::parse_create_bucket(&document)?;
+        check_bucket_tags(&asked.tags)?;
+        if !asked.tags.is_empty() {
+            new.configs.push((ConfigKind::Tagging, xml::tagging(&asked.tags)));
+        }
         let location = format!("/{}", bucket.as_str());
         let account = request.account()?;
         match self.ops.create_bucket(bucket.clone(), account.id.to_string(), new).await {
@@ -75,19 +80,22 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             _ => String::new(),
         };
         let account = request.account()?;
+        let elsewhere = query.text("bucket-region")?.is_some_and(|asked| asked != self.config.region);
         let _permit = self.ops.admit(Some(0))?;
-        let page = self
-            .ops
-            .list_buckets(ListBuckets {
-                // Root may do everything with every bucket, and so is shown every bucket.
-                owner: (!account.is_root).then(|| account.id.to_string()),
-                prefix: prefix.clone(),
-                after,
-                max_buckets: usize::try_from(max).unwrap_or(usize::MAX),
-            })
-            .await?;
+        let list = ListBuckets {
+            // Root may do everything with every bucket, and so is shown every bucket.
+            owner: (!account.is_root).then(|| account.id.to_string()),
+            prefix: prefix.clone(),
+            after,
+            max_buckets: usize::try_from(max).unwrap_or(usize::MAX),
+        };
+        let page = match elsewhere {
+            true => BucketPage { buckets: Vec::new(), next: None },
+            false => self.ops.list_buckets(list).await?,
+        };
         let token = page.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
-        let document = xml::list_buckets(&page, &account.person(), &prefix, token.as_deref());
+        let document =
+            xml::list_buckets(&page, &account.person(), &self.config.region, &prefix, token.as_deref());
         Ok(Response::new(200).with_bytes("application/xml", document))
     }
 }

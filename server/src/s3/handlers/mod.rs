@@ -6,9 +6,11 @@
 mod access;
 mod append;
 mod attributes;
+mod bucket_config;
 mod bucket_tagging;
 mod buckets;
 mod copy;
+mod cors;
 mod delete_many;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -25,8 +27,6 @@ mod sub_resources;
 mod tagging;
 mod versioning;
 
-use std::rc::Rc;
-
 use shardstore_reactor::{Executor, Stream};
 
 use self::objects::ObjectSource;
@@ -39,7 +39,10 @@ use crate::s3::address::Address;
 use crate::s3::authorize::{self, Asker, Authorized, Authorizer, Named, client_address, client_is_secure};
 use crate::s3::body::S3Body;
 use crate::s3::bucket_access::Ownership;
-use crate::s3::bucket_settings::{BucketSettings, SettingsCache};
+use crate::s3::bucket_settings::SettingsCache;
+use crate::s3::config::cors::Cors;
+use crate::s3::config::switches::SuspendedAcceleration;
+use crate::s3::config::website::Website;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::has_overrides;
 use crate::s3::query::Query;
@@ -142,7 +145,7 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
         let started = body.executor().now();
         let (operation, result) = self.answer(ids, head, body).await;
         let is_head = head.method() == Method::Head;
-        let response = match result {
+        let mut response = match result {
             Ok(response) => response,
             Err(error) => {
                 // Refusing under load is what the server is asked to do; the metrics count it.
@@ -167,6 +170,9 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
                 response
             }
         };
+        if operation != Operation::OptionsPreflight {
+            self.push_cors(head, &mut response.headers).await;
+        }
         let elapsed = body.executor().now().since(started);
         self.observer.observe(operation, ids, head, &response, elapsed);
         response
@@ -192,6 +198,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         if operation == Operation::PostObject {
             // Its signature is in the form.
             return (operation, self.post_object(ids, head, address, body).await);
+        }
+        if operation == Operation::OptionsPreflight {
+            return (operation, self.preflight(head, &address).await);
         }
         let host_bucket = address.bucket.as_deref().filter(|_| address.by_host);
         let now_ms = body.executor().unix_ms();
@@ -245,11 +254,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         Ok(self.verifier.credentials().person(&self.ops.head_bucket(bucket).await?.owner))
     }
 
-    /// The settings of the request's bucket as they are now.
-    async fn settings(&self, request: &Request<'_>) -> Result<Rc<BucketSettings>, S3Error> {
-        self.settings.get(&self.ops, &request.bucket()?).await
-    }
-
     async fn dispatch<S: Stream, E: Executor>(
         &self,
         operation: Operation,
@@ -286,7 +290,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             }
             Operation::HeadBucket => self.head_bucket(&request).await,
             Operation::DeleteBucket => self.delete_bucket(&request).await,
-            Operation::GetBucketTagging => self.get_bucket_tagging(&request).await,
+            Operation::GetBucketTagging => self.get_bucket_tagging(&request),
             Operation::PutBucketTagging => {
                 self.put_bucket_tagging(&request, S3Body::new(head, signature, body)?).await
             }
@@ -316,6 +320,34 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::GetObjectAcl => self.get_object_acl(&request).await,
             Operation::PutObjectAcl => {
                 self.put_object_acl(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::GetBucketCors => self.get_document::<Cors>(&request),
+            Operation::PutBucketCors => {
+                self.put_document::<Cors, _, _>(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::DeleteBucketCors => self.delete_document(&request, ConfigKind::Cors).await,
+            Operation::GetBucketWebsite => self.get_document::<Website>(&request),
+            Operation::PutBucketWebsite => {
+                self.put_document::<Website, _, _>(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::DeleteBucketWebsite => self.delete_document(&request, ConfigKind::Website).await,
+            Operation::GetBucketLifecycleConfiguration => self.get_lifecycle(&request),
+            Operation::PutBucketLifecycleConfiguration => {
+                let executor = body.executor().clone();
+                self.put_lifecycle(&request, S3Body::new(head, signature, body)?, &executor).await
+            }
+            Operation::DeleteBucketLifecycle => self.delete_document(&request, ConfigKind::Lifecycle).await,
+            Operation::GetBucketLogging => self.get_logging(&request),
+            Operation::PutBucketLogging => {
+                self.put_logging(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::GetBucketAccelerateConfiguration => self.get_acceleration(&request),
+            Operation::PutBucketAccelerateConfiguration => {
+                let body = S3Body::new(head, signature, body)?;
+                self.put_document::<SuspendedAcceleration, _, _>(&request, body).await
+            }
+            Operation::PutBucketRequestPayment | Operation::PutBucketNotificationConfiguration => {
+                self.put_switch(operation, &request, S3Body::new(head, signature, body)?).await
             }
             Operation::ListObjects => self.list_objects(&request).await,
             Operation::ListObjectsV2 => self.list_objects_v2(&request).await,

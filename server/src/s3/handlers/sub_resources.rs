@@ -54,12 +54,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             || S3Error::from(Code::NotImplemented).and("Operation", operation.name().to_owned());
         Ok(match operation {
             Operation::GetBucketLocation => Unset::Document(xml::bucket_location(&self.config.region)),
-            Operation::GetBucketLogging => Unset::Document(xml::unset("BucketLoggingStatus")),
             Operation::GetBucketNotificationConfiguration => {
                 Unset::Document(xml::unset("NotificationConfiguration"))
-            }
-            Operation::GetBucketAccelerateConfiguration => {
-                Unset::Document(xml::unset("AccelerateConfiguration"))
             }
             Operation::GetBucketRequestPayment => Unset::Document(xml::owner_pays()),
             Operation::GetBucketInventoryConfiguration => listed("ListInventoryConfigurationsResult")?,
@@ -68,18 +64,15 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::GetBucketIntelligentTieringConfiguration => {
                 listed("ListBucketIntelligentTieringConfigurationsOutput")?
             }
-            Operation::GetBucketLifecycleConfiguration => Unset::Absent(Code::NoSuchLifecycleConfiguration),
-            Operation::GetBucketCors => Unset::Absent(Code::NoSuchCORSConfiguration),
             Operation::GetBucketEncryption => {
                 Unset::Absent(Code::ServerSideEncryptionConfigurationNotFoundError)
             }
             Operation::GetBucketReplication => Unset::Absent(Code::ReplicationConfigurationNotFoundError),
-            Operation::GetBucketWebsite => Unset::Absent(Code::NoSuchWebsiteConfiguration),
-            Operation::DeleteBucketCors
-            | Operation::DeleteBucketEncryption
-            | Operation::DeleteBucketLifecycle
-            | Operation::DeleteBucketReplication
-            | Operation::DeleteBucketWebsite => Unset::AsAsked(204),
+            Operation::DeleteBucketEncryption | Operation::DeleteBucketReplication => Unset::AsAsked(204),
+            Operation::DeleteBucketAnalyticsConfiguration
+            | Operation::DeleteBucketIntelligentTieringConfiguration
+            | Operation::DeleteBucketInventoryConfiguration
+            | Operation::DeleteBucketMetricsConfiguration => Unset::Absent(Code::NoSuchConfiguration),
             _ => return Err(not_implemented()),
         })
     }

@@ -8,6 +8,7 @@ mod attributes;
 mod reader;
 mod replies;
 mod requests;
+mod tree;
 mod versions;
 mod writer;
 
@@ -23,9 +24,10 @@ pub use replies::{
     no_configurations, owner_pays, post_response, tagging, unset,
 };
 pub use requests::{
-    CompletePart, CompleteParts, DeleteKey, DeleteKeys, parse_complete_upload, parse_create_bucket,
-    parse_delete, parse_tagging,
+    CompletePart, CompleteParts, CreateBucketDocument, DeleteKey, DeleteKeys, parse_complete_upload,
+    parse_create_bucket, parse_delete, parse_tagging,
 };
+pub use tree::Element;
 pub use versions::{
     AskedDefault, AskedVersioning, VersionsEcho, legal_hold, list_versions, object_lock, parse_legal_hold,
     parse_object_lock, parse_retention, parse_versioning, retention, versioning,

@@ -62,7 +62,13 @@ pub struct ListingEcho<'a> {
 const ROW_BYTES: usize = 320;
 
 /// `ListBuckets`.
-pub fn list_buckets(page: &BucketPage, owner: &Person, prefix: &str, token: Option<&str>) -> Bytes {
+pub fn list_buckets(
+    page: &BucketPage,
+    owner: &Person,
+    region: &str,
+    prefix: &str,
+    token: Option<&str>,
+) -> Bytes {
     let mut xml = XmlWriter::s3_document("ListAllMyBucketsResult", page.buckets.len() * 128);
     push_person(&mut xml, "Owner", owner);
     xml.open("Buckets");
@@ -70,6 +76,7 @@ pub fn list_buckets(page: &BucketPage, owner: &Person, prefix: &str, token: Opti
         xml.open("Bucket");
         xml.leaf("Name", bucket.name.as_str());
         xml.leaf("CreationDate", &iso_8601(bucket.created_ms));
+        xml.leaf("BucketRegion", region);
         xml.close("Bucket");
     }
     xml.close("Buckets");

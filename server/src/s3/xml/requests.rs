@@ -4,6 +4,7 @@
 //! Not here: limits on the body's size (`handlers::body`).
 
 use super::reader::{MalformedXml, XmlEvent, walk};
+use super::tree::Element;
 use crate::ops::api::{ChecksumAlgorithm, PAGE_MAX};
 use crate::s3::checksum::algorithm_of_element;
 use crate::s3::tagging::Tag;
@@ -173,24 +174,34 @@ pub fn parse_complete_upload(document: &[u8]) -> Result<CompleteParts, Malformed
     if parsed.parts.is_empty() { Err(MalformedXml) } else { Ok(parsed) }
 }
 
-/// Reads a `CreateBucketConfiguration` document: its location constraint, if any. An empty body is fine.
+/// A `CreateBucketConfiguration` document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CreateBucketDocument {
+    /// The location constraint, if there is one.
+    pub location: Option<String>,
+    /// The tags that the bucket begins with.
+    pub tags: Vec<Tag>,
+}
+
+/// Reads a `CreateBucketConfiguration` document. An empty body is fine.
 ///
 /// # Errors
 /// [`MalformedXml`].
-pub fn parse_create_bucket(document: &[u8]) -> Result<Option<String>, MalformedXml> {
+pub fn parse_create_bucket(document: &[u8]) -> Result<CreateBucketDocument, MalformedXml> {
     if document.trim_ascii().is_empty() {
-        return Ok(None);
+        return Ok(CreateBucketDocument::default());
     }
-    let mut location = None;
-    walk(document, |event| {
-        match event {
-            XmlEvent::Open(name, 1) if name != "CreateBucketConfiguration" => return Err(MalformedXml),
-            XmlEvent::Close("LocationConstraint", 2, text) => location = Some(text.trim().to_owned()),
-            _ => {}
+    let root = Element::parse(document, "CreateBucketConfiguration")?;
+    let location = root.word_of("LocationConstraint")?.filter(|text| !text.is_empty()).map(str::to_owned);
+    let mut tags = Vec::new();
+    if let Some(set) = root.child("Tags")? {
+        for tag in set.only(&["Tag"])?.children() {
+            let (key, value) =
+                (tag.text_of("Key")?.ok_or(MalformedXml)?, tag.text_of("Value")?.ok_or(MalformedXml)?);
+            tags.push(Tag { key: key.to_owned(), value: value.to_owned() });
         }
-        Ok(())
-    })?;
-    Ok(location.filter(|location| !location.is_empty()))
+    }
+    Ok(CreateBucketDocument { location, tags })
 }
 
 #[cfg(test)]
@@ -270,9 +281,13 @@ mod tests {
 
     #[test]
     fn a_location_may_be_absent() {
-        assert_eq!(parse_create_bucket(b""), Ok(None));
-        let document = b"<CreateBucketConfiguration><LocationConstraint>eu</LocationConstraint></CreateBucketConfiguration>";
-        assert_eq!(parse_create_bucket(document), Ok(Some("eu".to_owned())));
+        assert_eq!(parse_create_bucket(b""), Ok(CreateBucketDocument::default()));
+        let document =
+            b"<CreateBucketConfiguration><LocationConstraint>eu</LocationConstraint><Tags><Tag><Key>a</Key>\
+            <Value>1</Value></Tag></Tags></CreateBucketConfiguration>";
+        let parsed = parse_create_bucket(document).unwrap();
+        assert_eq!(parsed.location.as_deref(), Some("eu"));
+        assert_eq!(parsed.tags, [Tag { key: "a".to_owned(), value: "1".to_owned() }]);
         assert_eq!(parse_create_bucket(b"<X/>"), Err(MalformedXml));
     }
 }

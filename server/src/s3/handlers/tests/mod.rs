@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_imports, reason = "the model names nearly every type of the operations")]
 
 mod access;
+mod bucket_config;
 mod compatibility;
 mod matrix;
 mod memory_ops;

@@ -11,6 +11,7 @@ use shardstore_format::Profile;
 
 use crate::policy::Network;
 use crate::s3::bucket_access::Ownership;
+use crate::s3::config::lifecycle::DayLength;
 
 /// Memory when nobody says otherwise: 1 GiB, or a quarter of the machine's if that is less.
 const MEMORY_DEFAULT_BYTES: u64 = 1 << 30;
@@ -85,6 +86,9 @@ pub struct Options {
     /// [default: BucketOwnerEnforced].
     #[arg(long, env = "BASALT_DEFAULT_OBJECT_OWNERSHIP", value_name = "NAME")]
     pub default_object_ownership: Option<String>,
+    /// Length of a day of lifecycle rules in seconds; less than 86400 is for tests [default: 86400].
+    #[arg(long, env = "BASALT_LIFECYCLE_DAY_SECONDS", value_name = "SECONDS")]
+    pub lifecycle_day_seconds: Option<u64>,
     /// Memory for buffers, page cache and memtables, such as 4GiB [default: 1GiB].
     #[arg(long, env = "BASALT_MEMORY", value_name = "BYTES")]
     pub memory: Option<String>,
@@ -142,6 +146,7 @@ struct FileOptions {
     domain: Option<String>,
     trusted_proxies: Option<String>,
     default_object_ownership: Option<String>,
+    lifecycle_day_seconds: Option<u64>,
     memory: Option<toml::Value>,
     metadata: Option<String>,
     drives: Vec<String>,
@@ -235,6 +240,8 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Object ownership of buckets that are made without naming one.
     pub object_ownership: Ownership,
+    /// How long a day of lifecycle rules is.
+    pub lifecycle_day: DayLength,
     /// Memory budget of the process in bytes.
     pub memory_bytes: u64,
     /// Drive directories, in the order given.
@@ -309,6 +316,10 @@ impl Config {
                 &file.default_object_ownership,
                 Ownership::default().name(),
             ))?,
+            lifecycle_day: options
+                .lifecycle_day_seconds
+                .or(file.lifecycle_day_seconds)
+                .map_or(Ok(DayLength::default()), parse_day)?,
             memory_bytes: memory.map_or(Ok(default_memory_bytes()), |text| parse_memory(&text))?,
             drives: expand_drives(patterns)?,
             root: root_credentials(environment, file.root_access_key, file.root_secret_key)?,
@@ -417,6 +428,14 @@ fn parse_region(name: String) -> Result<String, ConfigError> {
         Ok(name)
     } else {
         refuse(format!("--region {name} may hold only letters, digits, '-' and '_'"))
+    }
+}
+
+fn parse_day(seconds: u64) -> Result<DayLength, ConfigError> {
+    if (1..=86_400).contains(&seconds) {
+        Ok(DayLength::of_seconds(seconds))
+    } else {
+        refuse(format!("--lifecycle-day-seconds {seconds} is not a length; write one from 1 to 86400"))
     }
 }
 

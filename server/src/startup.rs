@@ -49,6 +49,7 @@ use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, Protection, TlsAc
 use crate::keys::MasterKey;
 use crate::ops::{Admission, Core, Exports, GcHandle, MetadataRuns, StoreCatalog, collector};
 use crate::s3::handlers::{S3Config, S3Service};
+use crate::s3::lifecycle_pass::LifecyclePass;
 use crate::tls::TlsRenewal;
 
 pub use self::offline::fsck;
@@ -548,7 +549,13 @@ async fn serve_core(
         domains: plan.config.domain.iter().cloned().collect(),
         trusted_proxies: plan.config.trusted_proxies.clone(),
         object_ownership: plan.config.object_ownership,
+        lifecycle_day: plan.config.lifecycle_day,
     };
+    if plan.index == 0 {
+        let marks = ops.metadata().clone();
+        let pass = LifecyclePass::new(ops.clone(), marks, executor.clone(), plan.config.lifecycle_day);
+        executor.spawn(pass.run());
+    }
     let service = Rc::new(S3Service::new(ops.clone(), accounts.on_core(), s3));
     let context = CoreContext::new(
         executor.clone(),

@@ -14,6 +14,7 @@ pub mod config;
 pub mod error;
 pub mod handlers;
 pub mod headers;
+pub mod lifecycle_pass;
 pub mod object_lock;
 pub mod post;
 pub mod query;

@@ -1,7 +1,7 @@
 //! Lifecycle rules: when objects, older versions, lone delete markers and unfinished uploads go.
 //! Invariants: a rule whose scope or action is not understood whole is refused, so nothing goes that no rule names; of
 //! several rules the one that comes first counts; a time is a whole day after the count of days, as AWS reckons.
-//! Not here: the pass that acts on them (`upkeep::lifecycle`).
+//! Not here: the pass that acts on them (`s3::lifecycle_pass`).
 
 use bytes::Bytes;
 
@@ -247,6 +247,13 @@ impl Lifecycle {
     /// Whether any rule that acts looks at tags: else they need not be read.
     pub fn looks_at_tags(&self) -> bool {
         self.rules.iter().any(|rule| rule.is_enabled && !rule.scope.tags.is_empty())
+    }
+
+    /// Whether any rule names older versions or lone delete markers.
+    pub fn names_older_versions(&self) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| rule.noncurrent.is_some() || rule.expiration == Some(Expiration::DeleteMarker(true)))
     }
 
     /// Whether any rule that acts has to do with uploads.

@@ -5,16 +5,19 @@
 use shardstore_reactor::{Executor, Stream};
 
 use super::{Reply, Request, S3Service};
-use crate::auth::Credentials;
-use crate::http::Response;
+use crate::auth::{Credentials, encode_escapes};
+use crate::http::{HeaderText, Response};
 use crate::ops::api::{BucketName, ConfigKind, DOCUMENT_MAX_BYTES, Operations};
 use crate::s3::body::S3Body;
 use crate::s3::config::Document;
-use crate::s3::config::lifecycle::{Lifecycle, TRANSITION_MINIMUM, TransitionMinimum};
+use crate::s3::config::lifecycle::{Lifecycle, Subject, TRANSITION_MINIMUM, TransitionMinimum};
 use crate::s3::config::logging::Logging;
 use crate::s3::config::switches::{SuspendedAcceleration, check_notification, check_request_payment};
+use crate::s3::config::website::Website;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::route::Operation;
+use crate::s3::tagging::TagSet;
+use crate::s3::time_text::http_date;
 use crate::s3::xml;
 
 /// Longest document as sent; AWS takes 64 KiB of CORS and 1,000 rules of lifecycle.
@@ -40,6 +43,18 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let document = D::parse(&body.collect(SENT_BYTES_MAX).await?)?;
         self.keep(request.bucket()?, &document).await?;
         Ok(Response::new(200))
+    }
+
+    /// Sites are not served yet: a right document is refused rather than kept for nothing.
+    pub(super) async fn put_website<S: Stream, E: Executor>(
+        &self,
+        request: &Request<'_>,
+        body: S3Body<'_, '_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        let _permit = self.ops.admit(body.len_bytes())?;
+        Website::parse(&body.collect(SENT_BYTES_MAX).await?)?;
+        self.ops.head_bucket(request.bucket()?).await?;
+        Err(S3Error::from(Code::NotImplemented).and("Operation", "PutBucketWebsite".to_owned()))
     }
 
     async fn keep<D: Document>(&self, bucket: BucketName, document: &D) -> Result<(), S3Error> {
@@ -80,6 +95,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         if let Some(word) = request.head.header_str(TRANSITION_MINIMUM) {
             lifecycle.transition_minimum = TransitionMinimum::parse(word)?;
         }
+        if lifecycle.names_older_versions() {
+            // The background pass looks at current versions and uploads only.
+            let element = "NoncurrentVersionExpiration or ExpiredObjectDeleteMarker".to_owned();
+            return Err(S3Error::from(Code::NotImplemented).and("Element", element));
+        }
         lifecycle.name_rules(|| executor.random_u64());
         self.keep(request.bucket()?, &lifecycle).await?;
         Ok(Response::new(200).with_header(TRANSITION_MINIMUM, lifecycle.transition_minimum.as_str()))
@@ -104,8 +124,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         match Logging::parse_status(&body.collect(SENT_BYTES_MAX).await?)? {
             None => self.ops.delete_bucket_config(bucket, ConfigKind::Logging).await?,
             Some(logging) => {
+                // No line would be delivered yet: a right document is refused rather than kept for nothing.
                 self.check_log_target(&bucket, &logging).await?;
-                self.keep(bucket, &logging).await?;
+                return Err(
+                    S3Error::from(Code::NotImplemented).and("Operation", "PutBucketLogging".to_owned())
+                );
             }
         }
         Ok(Response::new(200))
@@ -161,5 +184,27 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         self.ops.head_bucket(request.bucket()?).await?;
         Ok(Response::new(200))
+    }
+
+    /// Adds when a current object goes by the bucket's rules, and by which. `tags` are read only where there are rules.
+    pub(super) fn push_expiration(
+        &self,
+        request: &Request<'_>,
+        headers: &mut HeaderText,
+        (size_bytes, modified_ms): (u64, u64),
+        tags: impl FnOnce() -> Result<TagSet, S3Error>,
+    ) {
+        let settings = request.access.settings().ok();
+        let Some(lifecycle) = settings.and_then(|settings| settings.lifecycle.as_ref()) else { return };
+        let (Ok(key), Ok(tags)) = (request.key(), tags()) else { return };
+        let subject = Subject { key: key.as_bytes(), size_bytes, tags: tags.tags() };
+        if let Some((at_ms, id)) = lifecycle.expiry(&subject, modified_ms, self.config.lifecycle_day) {
+            let mut text = b"expiry-date=\"".to_vec();
+            text.extend_from_slice(&http_date(at_ms));
+            text.extend_from_slice(b"\", rule-id=\"");
+            encode_escapes(id.as_bytes(), &mut text);
+            text.push(b'"');
+            headers.push("x-amz-expiration", text);
+        }
     }
 }

@@ -41,6 +41,7 @@ use crate::s3::body::S3Body;
 use crate::s3::bucket_access::Ownership;
 use crate::s3::bucket_settings::SettingsCache;
 use crate::s3::config::cors::Cors;
+use crate::s3::config::lifecycle::DayLength;
 use crate::s3::config::switches::SuspendedAcceleration;
 use crate::s3::config::website::Website;
 use crate::s3::error::{Code, S3Error};
@@ -60,6 +61,8 @@ pub struct S3Config {
     pub trusted_proxies: Vec<Network>,
     /// Who owns the objects of a bucket that is made without saying so.
     pub object_ownership: Ownership,
+    /// How long a day of lifecycle rules is.
+    pub lifecycle_day: DayLength,
 }
 
 /// The S3 service of one core.
@@ -328,7 +331,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::DeleteBucketCors => self.delete_document(&request, ConfigKind::Cors).await,
             Operation::GetBucketWebsite => self.get_document::<Website>(&request),
             Operation::PutBucketWebsite => {
-                self.put_document::<Website, _, _>(&request, S3Body::new(head, signature, body)?).await
+                self.put_website(&request, S3Body::new(head, signature, body)?).await
             }
             Operation::DeleteBucketWebsite => self.delete_document(&request, ConfigKind::Website).await,
             Operation::GetBucketLifecycleConfiguration => self.get_lifecycle(&request),

@@ -23,7 +23,7 @@ use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, push_object_headers, refuse_unbuilt, storage_class};
 use crate::s3::object_lock::{asked_lock, push_lock};
 use crate::s3::range::RangeSpec;
-use crate::s3::tagging::kept_tagging;
+use crate::s3::tagging::{TagSet, kept_tagging};
 use crate::s3::time_text::{http_date, parse_date_s};
 use crate::s3::versions::{push_deleted, push_made_version, push_version};
 
@@ -105,6 +105,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         push_etag(&mut response.headers, &written.etag);
         push_checksum(&mut response.headers, written.checksum.as_ref(), None);
         push_made_version(&mut response.headers, written.version);
+        let tags = || head.header("x-amz-tagging").map_or(Ok(TagSet::default()), TagSet::of_header);
+        self.push_expiration(request, &mut response.headers, (written.size_bytes, written.modified_ms), tags);
         Ok(response)
     }
 
@@ -117,6 +119,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         let selection = select(request, &object).await?;
         let mut response = described(request, object.info(), &selection);
+        self.push_expiration_of(request, &mut response.headers, object.info());
         let len_bytes = selection.range.end - selection.range.start;
         if len_bytes > 0 {
             let permit = self.ops.admit_read(len_bytes)?;
@@ -136,14 +139,27 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 return Ok(not_modified(object.info()));
             }
             let selection = select(request, &object).await?;
-            return Ok(head_of(request, object.info(), &selection));
+            let mut response = head_of(request, object.info(), &selection);
+            self.push_expiration_of(request, &mut response.headers, object.info());
+            return Ok(response);
         }
         let info = self.ops.head_object(bucket, key, version).await?;
         if check(request, &info)? == Verdict::NotModified {
             return Ok(not_modified(&info));
         }
         let selection = select_range(request, &info)?;
-        Ok(head_of(request, &info, &selection))
+        let mut response = head_of(request, &info, &selection);
+        self.push_expiration_of(request, &mut response.headers, &info);
+        Ok(response)
+    }
+
+    fn push_expiration_of(&self, request: &Request<'_>, headers: &mut HeaderText, info: &ObjectInfo) {
+        // Only a current object expires: a version that is named may be an older one.
+        if request.query.may_hold("versionId") {
+            return;
+        }
+        let made = (info.size_bytes, info.modified_ms);
+        self.push_expiration(request, headers, made, || TagSet::of_object(info));
     }
 
     pub(super) async fn delete_object(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {

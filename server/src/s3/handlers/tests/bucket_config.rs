@@ -1,6 +1,14 @@
 //! Configuration of buckets as clients set, read and delete it, and what browsers get.
 
 use super::*;
+use crate::ops::api::{
+    BucketName, ConfigKind, CreateUpload, ListObjects, ListUploads, NewBucket, ObjectKey, ObjectLock,
+    Operations as _,
+};
+use crate::s3::config::Document as _;
+use crate::s3::config::lifecycle::Lifecycle;
+use crate::s3::error::S3Error;
+use crate::s3::lifecycle_pass::{LifecyclePass, PassMarks};
 
 const CORS: &str = "<CORSConfiguration><CORSRule><AllowedHeader>x-amz-*</AllowedHeader><AllowedMethod>GET</AllowedMethod>\
     <AllowedMethod>PUT</AllowedMethod><AllowedOrigin>https://*.example.com</AllowedOrigin>\
@@ -17,11 +25,6 @@ fn documents_are_kept_answered_and_deleted() {
     with_client(|mut client| async move {
         let documents = [
             ("cors", CORS, "NoSuchCORSConfiguration"),
-            (
-                "website",
-                "<WebsiteConfiguration><IndexDocument><Suffix>i.html</Suffix></IndexDocument></WebsiteConfiguration>",
-                "NoSuchWebsiteConfiguration",
-            ),
             (
                 "lifecycle",
                 "<LifecycleConfiguration><Rule><ID>a</ID><Filter></Filter><Status>Enabled</Status><Expiration>\
@@ -131,9 +134,7 @@ fn logging_needs_a_target_of_the_same_owner() {
         client.expect(200, call("PUT", "/anns").by_user()).await;
         client.refused(400, "InvalidTargetBucketForLogging", put(status("anns"))).await;
         client.expect(200, call("PUT", "/logs")).await;
-        client.expect(200, put(status("logs"))).await;
-        let seen = client.expect(200, call("GET", "/bkt?logging=")).await;
-        assert!(seen.text().contains("<TargetBucket>logs</TargetBucket><TargetPrefix>p</TargetPrefix>"));
+        client.refused(501, "NotImplemented", put(status("logs"))).await;
         client.expect(200, put("<BucketLoggingStatus/>".to_owned())).await;
         let seen = client.expect(200, call("GET", "/bkt?logging=")).await;
         assert!(!seen.text().contains("LoggingEnabled"), "{}", seen.text());
@@ -173,6 +174,12 @@ fn what_is_so_already_is_accepted_and_what_would_have_to_act_is_not() {
             client.refused(501, "NotImplemented", call("PUT", &target).body("<Any/>")).await;
         }
         client.refused(404, "NoSuchConfiguration", call("DELETE", "/bkt?metrics&id=a")).await;
+        let site =
+            "<WebsiteConfiguration><IndexDocument><Suffix>i</Suffix></IndexDocument></WebsiteConfiguration>";
+        client.refused(501, "NotImplemented", call("PUT", "/bkt?website=").body(site)).await;
+        client
+            .refused(400, "InvalidArgument", call("PUT", "/bkt?website=").body(site.replace(">i<", "><")))
+            .await;
     });
 }
 
@@ -193,5 +200,117 @@ fn a_bucket_may_begin_with_tags_and_is_listed_only_in_its_region() {
         );
         let seen = client.expect(200, call("GET", "/?bucket-region=eu-west-1")).await;
         assert!(!seen.text().contains("<Name>"));
+    });
+}
+
+#[test]
+fn objects_tell_when_they_go_and_rules_that_nothing_acts_on_are_refused() {
+    with_client(|mut client| async move {
+        let rules = |inside: &str| {
+            let root = "LifecycleConfiguration";
+            format!(
+                "<{root}><Rule><ID>a b</ID><Filter><Prefix>k</Prefix></Filter><Status>Enabled</Status>{inside}</Rule></{root}>"
+            )
+        };
+        let put = |inside: &str| call("PUT", "/bkt?lifecycle=").body(rules(inside));
+        client.expect(200, put("<Expiration><Days>3</Days></Expiration>")).await;
+        // Objects of the model are made on 1994-11-06 at 08:49.
+        let told = Some("expiry-date=\"Thu, 10 Nov 1994 00:00:00 GMT\", rule-id=\"a%20b\"");
+        let seen = client.expect(200, call("PUT", "/bkt/k").body("v")).await;
+        assert_eq!(seen.header("x-amz-expiration"), told);
+        let seen = client.expect(200, call("GET", "/bkt/k")).await;
+        assert_eq!(seen.header("x-amz-expiration"), told);
+        let seen = client.expect(200, call("HEAD", "/bkt/k")).await;
+        assert_eq!(seen.header("x-amz-expiration"), told);
+        let seen = client.expect(200, call("PUT", "/bkt/other").body("v")).await;
+        assert_eq!(seen.header("x-amz-expiration"), None);
+        for inside in [
+            "<NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays></NoncurrentVersionExpiration>",
+            "<Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>",
+        ] {
+            client.refused(501, "NotImplemented", put(inside)).await;
+        }
+    });
+}
+
+/// Marks of a pass in memory.
+#[derive(Clone, Default)]
+struct Marks(Rc<std::cell::RefCell<Option<bytes::Bytes>>>);
+
+impl PassMarks for Marks {
+    async fn load(&self) -> Result<Option<bytes::Bytes>, S3Error> {
+        Ok(self.0.borrow().clone())
+    }
+
+    async fn keep(&self, mark: &[u8]) -> Result<(), S3Error> {
+        *self.0.borrow_mut() = Some(bytes::Bytes::copy_from_slice(mark));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_pass_deletes_what_the_rules_name_and_aborts_old_uploads_and_nothing_else() {
+    let sim = Sim::new(7);
+    // The model makes everything on 1994-11-06 at 08:49; with days of a second these are ten days later.
+    sim.set_unix_ms(784_111_787_000);
+    let (ops, executor, marks) = (MemoryOps::default(), sim.executor(), Marks::default());
+    let bucket = |name: &str| BucketName::parse(name).unwrap();
+    let key = |name: &str| ObjectKey::parse(name.to_owned()).unwrap();
+    let rules = "<LifecycleConfiguration><Rule><ID>a</ID><Filter><Prefix>old/</Prefix></Filter><Status>Enabled</Status>\
+        <Expiration><Days>10</Days></Expiration><AbortIncompleteMultipartUpload><DaysAfterInitiation>10\
+        </DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule><Rule><ID>b</ID><Filter><Prefix>young/</Prefix>\
+        </Filter><Status>Enabled</Status><Expiration><Days>11</Days></Expiration></Rule></LifecycleConfiguration>";
+    sim.block_on(async move {
+        for name in ["ruled", "free"] {
+            ops.create_bucket(bucket(name), ROOT_ID.to_owned(), NewBucket::default()).await.unwrap();
+            for number in 0..1_005 {
+                ops.store_for_tests(&bucket(name), &key(&format!("old/{number}")));
+            }
+            ops.store_for_tests(&bucket(name), &key("young/1"));
+            ops.store_for_tests(&bucket(name), &key("z"));
+        }
+        for name in ["old/upload", "z"] {
+            let create = CreateUpload {
+                bucket: bucket("ruled"),
+                key: key(name),
+                headers: Vec::new(),
+                checksum: None,
+                storage_class: None,
+                initiator: ROOT_ID.to_owned(),
+                lock: ObjectLock::NONE,
+            };
+            ops.create_upload(create).await.unwrap();
+        }
+        let document = Lifecycle::parse(rules.as_bytes()).unwrap().to_kept();
+        ops.put_bucket_config(bucket("ruled"), ConfigKind::Lifecycle, document).await.unwrap();
+        // A pass that was cut off after `old/5` looks only at what follows; the next one looks at everything.
+        marks.keep(b"\x01\x05ruledold/5").await.unwrap();
+        let pass = LifecyclePass::new(ops.clone(), marks.clone(), executor, DayLength::of_seconds(1));
+        pass.pass().await.unwrap();
+        assert!(ops.head_object(bucket("ruled"), key("old/5"), None).await.is_ok());
+        assert!(ops.head_object(bucket("ruled"), key("old/6"), None).await.is_err());
+        pass.pass().await.unwrap();
+        let left = async |name: &str| {
+            let list = ListObjects {
+                bucket: bucket(name),
+                prefix: bytes::Bytes::new(),
+                delimiter: None,
+                after: bytes::Bytes::new(),
+                max_keys: 5_000,
+            };
+            ops.list_objects(list).await.unwrap().objects.len()
+        };
+        assert_eq!((left("ruled").await, left("free").await), (2, 1_007));
+        let list = ListUploads {
+            bucket: bucket("ruled"),
+            prefix: bytes::Bytes::new(),
+            delimiter: None,
+            after_key: bytes::Bytes::new(),
+            after_upload: None,
+            max_uploads: 10,
+        };
+        let uploads = ops.list_uploads(list).await.unwrap().uploads;
+        assert_eq!(uploads.iter().map(|upload| &upload.key[..]).collect::<Vec<_>>(), [b"z"]);
+        assert_eq!(marks.load().await.unwrap().unwrap(), &b"\x01\x00"[..]);
     });
 }

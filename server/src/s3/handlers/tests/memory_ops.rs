@@ -138,6 +138,22 @@ impl MemoryOps {
         self.state.borrow().objects.get(&name).cloned().ok_or(OpError::NoSuchKey)
     }
 
+    /// Puts an object of one byte.
+    pub(super) fn store_for_tests(&self, bucket: &BucketName, key: &ObjectKey) {
+        let info = ObjectInfo {
+            size_bytes: 1,
+            etag: ETag::whole([1; 16]),
+            modified_ms: MODIFIED_MS,
+            headers: Vec::new(),
+            checksums: Vec::new(),
+            storage_class: None,
+            part_count: None,
+            version: None,
+            lock: ObjectLock::NONE,
+        };
+        self.store(bucket, key, info, Bytes::from_static(b"x"));
+    }
+
     fn store(&self, bucket: &BucketName, key: &ObjectKey, info: ObjectInfo, bytes: Bytes) -> Written {
         let written = Written {
             etag: info.etag,

@@ -19,7 +19,7 @@ use shardstore_reactor::Executor as _;
 use shardstore_sim::Sim;
 
 use self::memory_ops::MemoryOps;
-use super::{S3Config, S3Service};
+use super::{DayLength, S3Config, S3Service};
 use crate::auth::{AccountTable, Accounts, CoreAccounts};
 use crate::http::test_wire::{Client, Seen, duplex};
 use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, serve_connection};
@@ -204,6 +204,7 @@ fn with_client<F: Future<Output = ()>>(test: impl FnOnce(S3Client) -> F) {
         domains: vec!["localhost".to_owned()],
         trusted_proxies: Vec::new(),
         object_ownership: Ownership::default(),
+        lifecycle_day: DayLength::default(),
     };
     let service = Rc::new(S3Service::new(world.ops.clone(), accounts(), config));
     let context = CoreContext::new(executor.clone(), ConnectionLimits::default(), AcceptLimits::default());

@@ -73,6 +73,10 @@ pub struct Options {
     /// Data and parity shards, such as 4+2 [default: by the number of drives].
     #[arg(long, env = "BASALT_REDUNDANCY", value_name = "K+M")]
     pub redundancy: Option<String>,
+    /// Storage class that clients may name beside STANDARD and REDUCED_REDUNDANCY, and the redundancy that it has, such
+    /// as STANDARD_IA=4+2; several by commas. A pool has one redundancy, so it is that.
+    #[arg(long, env = "BASALT_STORAGE_CLASSES", value_name = "CLASS=K+M", value_delimiter = ',')]
+    pub storage_classes: Vec<String>,
     /// Region that signatures must name [default: us-east-1].
     #[arg(long, env = "BASALT_REGION", value_name = "NAME")]
     pub region: Option<String>,
@@ -142,6 +146,7 @@ struct FileOptions {
     admin_listen: Option<String>,
     cores: Option<toml::Value>,
     redundancy: Option<String>,
+    storage_classes: Vec<String>,
     region: Option<String>,
     domain: Option<String>,
     trusted_proxies: Option<String>,
@@ -232,6 +237,8 @@ pub struct Config {
     pub cpus: Vec<usize>,
     /// Redundancy, if the operator chose it.
     pub redundancy: Option<Profile>,
+    /// Storage classes that the operator maps to a redundancy.
+    pub storage_classes: Vec<(String, Profile)>,
     /// Region.
     pub region: String,
     /// Domain of virtual-host style.
@@ -294,6 +301,8 @@ impl Config {
             given_paths(&options.tls_key, file.tls_key),
             is_self_signed,
         )?;
+        let storage_classes =
+            if options.storage_classes.is_empty() { &file.storage_classes } else { &options.storage_classes };
         Ok(Config {
             listen: parse_listen(given(&options.listen, file.listen), certificates.is_some())?,
             certificates,
@@ -308,6 +317,10 @@ impl Config {
                 .or(file.redundancy)
                 .map(|text| parse_redundancy(&text))
                 .transpose()?,
+            storage_classes: storage_classes
+                .iter()
+                .map(|text| parse_storage_class(text))
+                .collect::<Result<_, _>>()?,
             region: parse_region(pick(&options.region, &file.region, "us-east-1"))?,
             domain: domain.map(|name| parse_domain(&name)).transpose()?,
             trusted_proxies: parse_networks(&pick(&options.trusted_proxies, &file.trusted_proxies, ""))?,
@@ -492,6 +505,20 @@ fn parse_redundancy(text: &str) -> Result<Profile, ConfigError> {
     }
 }
 
+/// `STANDARD_IA=4+2` as a class and its profile.
+fn parse_storage_class(text: &str) -> Result<(String, Profile), ConfigError> {
+    let is_class = |class: &str| {
+        let part = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        (1..=32).contains(&class.len()) && class.bytes().all(part)
+    };
+    match text.split_once('=') {
+        Some((class, redundancy)) if is_class(class) => Ok((class.to_owned(), parse_redundancy(redundancy)?)),
+        _ => refuse(format!(
+            "--storage-classes {text} is not CLASS=K+M; write a class of S3 and the pool's redundancy, such as STANDARD_IA=4+2"
+        )),
+    }
+}
+
 /// A size with an optional unit: 1073741824, 512MiB, 4GiB, 4G (binary), 2GB (decimal).
 fn parse_memory(text: &str) -> Result<u64, ConfigError> {
     let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -664,6 +691,15 @@ mod tests {
     #[test]
     fn no_drive_is_refused_with_an_example() {
         assert!(Config::load(&options(&[]), &nothing).unwrap_err().0.contains("basalt serve ./data"));
+    }
+
+    #[test]
+    fn storage_classes_name_a_redundancy() {
+        let standard_ia = ("STANDARD_IA".to_owned(), Profile { k: 4, m: 2 });
+        assert_eq!(parse_storage_class("STANDARD_IA=4+2").unwrap(), standard_ia);
+        for bad in ["STANDARD_IA", "=4+2", "standard=4+2", "GLACIER=4"] {
+            assert!(parse_storage_class(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

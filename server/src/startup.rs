@@ -379,6 +379,14 @@ async fn open_everything(
     let drives: Vec<RealDrive> = factories.iter().map(RealDriveFactory::on_core).collect();
     let options = PoolOptions { redundancy: config.redundancy, set_aside };
     let pool = open_pool(drives, options, executor).await.map_err(refused)?;
+    if let Some((class, other)) =
+        config.storage_classes.iter().find(|(_, profile)| *profile != pool.profile())
+    {
+        let profile = pool.profile();
+        return Err(StartError(format!(
+            "--storage-classes {class}={other}: this pool has the redundancy {profile} and no other; write {class}={profile}"
+        )));
+    }
     let shared = StoreShared::new(&pool, budget.store_options());
     let media = Media::new(Arc::clone(&shared), &pool, executor.clone(), config.cpus.len());
     let runs = MetadataRuns::new(media.clone());
@@ -550,6 +558,7 @@ async fn serve_core(
         trusted_proxies: plan.config.trusted_proxies.clone(),
         object_ownership: plan.config.object_ownership,
         lifecycle_day: plan.config.lifecycle_day,
+        storage_classes: plan.config.storage_classes.iter().map(|(class, _)| class.clone()).collect(),
     };
     if plan.index == 0 {
         let marks = ops.metadata().clone();

@@ -44,6 +44,7 @@ fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("policy", texts(POLICIES)),
         ("post_form", post_forms()),
         ("range_copy_source", range_copy_sources()),
+        ("archives", archives()),
         ("page", pages()),
         ("volume", volumes()),
         ("identity", identities()),
@@ -61,6 +62,12 @@ fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("run_footer", named(&tree, "footer")),
         ("run", named(&tree, "run")),
     ]
+}
+
+/// A byte that says of which kind, then the archive.
+fn archives() -> Vec<Vec<u8>> {
+    let of_kind = |kind: u8, archive: Vec<u8>| [vec![kind], archive].concat();
+    vec![of_kind(0, server::s3::tar::sample()), of_kind(1, server::s3::zip::sample())]
 }
 
 fn named(seeds: &[(&str, Vec<u8>)], name: &str) -> Vec<Vec<u8>> {

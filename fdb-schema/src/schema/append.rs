@@ -53,20 +53,20 @@ pub struct StoredBytes<D: Durable> {
 
 impl<E: Engine, X: Executor> Metadata<E, X> {
     /// Adds bytes, at least one, to an object's end. `base` is the object's own bytes stored anew if they are inline. `compose` sees
-    /// the object as it is and how many parts it will have, and names the new one or refuses; what it refuses with is
-    /// the inner result. Cost: one row of at most 256 items is written again.
+    /// the object as it is and how many parts it will have, and names the new one. Cost: one row of at most 256 items is
+    /// written again.
     ///
     /// # Errors
     /// [`Refusal::NoSuchBucket`], [`Refusal::KeepsVersions`], [`Refusal::NoSuchKey`], [`Refusal::WriteOffset`],
     /// [`Refusal::ObjectChanged`], [`Refusal::PreconditionFailed`], [`Refusal::TooManyParts`], [`Refusal::TooManySharedParts`],
     /// [`Refusal::VolumeGone`], [`Failure::Engine`].
-    pub async fn append_object<R>(
+    pub async fn append_object(
         &self,
         append: Append<'_>,
         base: Option<StoredBytes<impl Durable>>,
         bytes: StoredBytes<impl Durable>,
-        compose: impl Fn(&ObjectRecord, u16) -> Result<Composed, R>,
-    ) -> Result<Result<ObjectRecord, R>, Failure> {
+        compose: impl Fn(&ObjectRecord, u16) -> Composed,
+    ) -> Result<ObjectRecord, Failure> {
         let (whole, base_data, data) = (self.new_data_id(), self.new_data_id(), self.new_data_id());
         let now_ms = self.executor.unix_ms();
         let items = items_of(&bytes.evidence, bytes.crc32c);
@@ -97,10 +97,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                     }
                     (Place::Rows { .. }, _) => add_part(txn, &old, whole, part, of_object).await?,
                 };
-                let composed = match compose(&old, part_count) {
-                    Ok(composed) => composed,
-                    Err(refused) => return Ok(Err(refused)),
-                };
+                let composed = compose(&old, part_count);
                 let mut new = old.clone();
                 new.listed.size_bytes += len_bytes;
                 new.listed.etag = composed.etag;
@@ -110,7 +107,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 new.place = Place::Rows { hint: Vec::new() };
                 txn.set(&keyspace::object(bucket, append.key), &new.encode());
                 self.add_usage(txn, bucket, 0, signed(len_bytes));
-                Ok(Ok(new))
+                Ok(new)
             })
             .await;
         drop((base, bytes));

@@ -61,6 +61,24 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         .await
     }
 
+    /// The same with whole rows.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn list_whole_objects(
+        &self,
+        bucket_name: &str,
+        query: ListQuery<'_>,
+        after: &[u8],
+    ) -> Result<Page<ObjectRecord>, Failure> {
+        self.read(async |txn| {
+            let kind = WholeObjects(Objects(bucket(txn, bucket_name, Isolation::Snapshot).await?.id));
+            let begin = begin_after(&kind, &query, after, None);
+            walk(txn, &kind, &query, begin).await
+        })
+        .await
+    }
+
     /// Whole rows of objects whose keys sort after `after`, at most `limit`: for those who look at every object.
     ///
     /// # Errors
@@ -135,6 +153,28 @@ impl Kind for Objects {
 
     fn item_of(&self, row: &Row) -> Result<ListedRecord, Failure> {
         Ok(ListedRecord::decode(&row.value)?)
+    }
+}
+
+struct WholeObjects(Objects);
+
+impl Kind for WholeObjects {
+    type Item = ObjectRecord;
+
+    fn starting_with(&self, prefix: &[u8]) -> KeyRange {
+        self.0.starting_with(prefix)
+    }
+
+    fn after(&self, key: &[u8], upload: Option<UploadKey>) -> Vec<u8> {
+        self.0.after(key, upload)
+    }
+
+    fn key_of(&self, row: &Row) -> Result<Bytes, Failure> {
+        self.0.key_of(row)
+    }
+
+    fn item_of(&self, row: &Row) -> Result<ObjectRecord, Failure> {
+        Ok(ObjectRecord::decode(&row.value)?)
     }
 }
 

@@ -67,6 +67,9 @@ pub use rename::Rename;
 pub use restore::{Restore, RestoreTarget, volume_of_row};
 pub use retry::{Metadata, Outcomes};
 pub use upload::{Completed, Composed, NewPart, NewUpload, UploadPath};
-pub use value::{ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum, TAGGING_HEADER};
+pub use value::{
+    ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ETag, Header, REDIRECT_HEADER, StoredChecksum,
+    TAGGING_HEADER,
+};
 pub use version::{DeleteMarker, ObjectLock, Retention, RetentionMode, Version, VersionId, VersionRecord};
 pub use volume::{LiveVolume, Owner};

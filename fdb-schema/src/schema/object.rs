@@ -15,7 +15,7 @@ use super::keyspace::{self, BucketId};
 use super::lock::lock_of_new;
 use super::record::{HINT_EXTENTS_MAX, INLINE_MAX_BYTES, ListedRecord, ObjectRecord, Place};
 use super::retry::Metadata;
-use super::value::{ACL_HEADER, ETag, Header, StoredChecksum, TAGGING_HEADER};
+use super::value::{ACL_HEADER, ETag, Header, REDIRECT_HEADER, StoredChecksum, TAGGING_HEADER};
 use super::version::{ObjectLock, Version, VersionId};
 use crate::{Engine, Isolation, Transaction};
 
@@ -139,6 +139,10 @@ pub struct Copy<'a> {
     pub replace_tagging: Option<Option<Bytes>>,
     /// The target's storage class if it is not STANDARD.
     pub storage_class: Option<String>,
+    /// The target's checksum instead of the source's; of the same bytes.
+    pub replace_checksum: Option<StoredChecksum>,
+    /// The target's [`REDIRECT_HEADER`] where the source's other headers are kept.
+    pub redirect: Option<Bytes>,
     /// Of what it replaces.
     pub condition: WriteCondition,
     /// Which version of the source; `None`: the current one.
@@ -342,8 +346,10 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             let is_same = source_bucket.id == target_bucket.id
                 && copy.source_key == copy.key
                 && old.as_ref().is_some_and(|old| old.listed.version == source.listed.version);
-            let is_changed =
-                copy.replace_headers.is_some() || copy.storage_class != source.listed.storage_class;
+            let is_changed = copy.replace_headers.is_some()
+                || copy.replace_checksum.is_some()
+                || copy.redirect.is_some()
+                || copy.storage_class != source.listed.storage_class;
             if is_same && !is_changed {
                 return Err(Refusal::CopyOntoItself.into());
             }
@@ -353,10 +359,16 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             target.headers.retain(|header| header.name != ACL_HEADER);
             target.listed.modified_ms = now_ms;
             target.listed.storage_class.clone_from(&copy.storage_class);
-            if let Some(headers) = &copy.replace_headers {
-                let kept = tagging(&target.headers);
-                target.headers.clone_from(headers);
-                set_tagging(&mut target.headers, kept);
+            if let Some(checksum) = &copy.replace_checksum {
+                target.listed.checksums = vec![checksum.clone()];
+            }
+            match &copy.replace_headers {
+                Some(headers) => {
+                    let kept = tagging(&target.headers);
+                    target.headers.clone_from(headers);
+                    set_tagging(&mut target.headers, kept);
+                }
+                None => set_header(&mut target.headers, REDIRECT_HEADER, copy.redirect.clone()),
             }
             if let Some(replaced) = &copy.replace_tagging {
                 set_tagging(&mut target.headers, replaced.clone());
@@ -384,8 +396,12 @@ fn tagging(headers: &[Header]) -> Option<Bytes> {
 }
 
 fn set_tagging(headers: &mut Vec<Header>, tagging: Option<Bytes>) {
-    headers.retain(|header| header.name != TAGGING_HEADER);
-    headers.extend(tagging.map(|value| Header { name: TAGGING_HEADER.to_owned(), value }));
+    set_header(headers, TAGGING_HEADER, tagging);
+}
+
+fn set_header(headers: &mut Vec<Header>, name: &str, value: Option<Bytes>) {
+    headers.retain(|header| header.name != name);
+    headers.extend(value.map(|value| Header { name: name.to_owned(), value }));
 }
 
 async fn found<T: Transaction>(

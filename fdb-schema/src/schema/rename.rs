@@ -55,20 +55,23 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 source_key: Bytes::copy_from_slice(rename.source_key),
                 key: Bytes::copy_from_slice(rename.key),
             };
-            if let Some(token) = rename.token {
-                let token = keyspace::renamed(bucket, token.as_bytes());
-                match txn.get(&token, Isolation::Serializable).await? {
-                    Some(before) if RenamedRecord::decode(&before)? == done => return Ok(Ok(())),
-                    Some(_) => return Err(Refusal::TokenReused.into()),
-                    None => txn.set(&token, &done.encode()),
-                }
-                txn.set(&keyspace::renamed_at(now_ms, &token), &[]);
+            let token = rename.token.map(|token| keyspace::renamed(bucket, token.as_bytes()));
+            if let Some(token) = &token
+                && let Some(before) = txn.get(token, Isolation::Serializable).await?
+            {
+                let is_repeated = RenamedRecord::decode(&before)? == done;
+                return if is_repeated { Ok(Ok(())) } else { Err(Refusal::TokenReused.into()) };
             }
             let source = object(txn, bucket, rename.source_key, Isolation::Serializable).await?;
             let source = source.ok_or(Refusal::NoSuchKey)?;
             let old = object(txn, bucket, rename.key, Isolation::Serializable).await?;
             if let Err(refused) = check(&source, old.as_ref()) {
                 return Ok(Err(refused));
+            }
+            // Nothing is set before the last thing that can refuse: an inner refusal commits.
+            if let Some(token) = &token {
+                txn.set(token, &done.encode());
+                txn.set(&keyspace::renamed_at(now_ms, token), &[]);
             }
             if let Some(old) = &old {
                 drop_reference(txn, old, now_ms).await?;

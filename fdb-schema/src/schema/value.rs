@@ -141,6 +141,9 @@ pub const TAGGING_HEADER: &str = "x-amz-tagging";
 /// taken along by a copy.
 pub const ACL_HEADER: &str = "x-basalt-acl";
 
+/// The header of a website's redirect, which belongs to a name and not to its bytes: no copy takes it along.
+pub const REDIRECT_HEADER: &str = "x-amz-website-redirect-location";
+
 /// A header that comes back as it was sent: `content-type`, `x-amz-meta-*` and the like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {

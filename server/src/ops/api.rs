@@ -12,8 +12,8 @@ use bytes::Bytes;
 pub use fdb_schema::schema::{
     ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ConfigKind, DOCUMENT_MAX_BYTES, DefaultRetention,
     DeleteCondition, Deleted, ETag, Header, NewBucket, ObjectLock, PartOfData as ObjectPart,
-    PartsOfData as ObjectParts, Retention, RetentionMode, RetentionPeriod, StoredChecksum, TAGGING_HEADER,
-    VersionId, Versioning, WriteCondition,
+    PartsOfData as ObjectParts, REDIRECT_HEADER, Retention, RetentionMode, RetentionPeriod, StoredChecksum,
+    TAGGING_HEADER, VersionId, Versioning, WriteCondition,
 };
 
 /// Longest object key, in bytes.
@@ -476,6 +476,10 @@ pub struct CopyObject {
     pub replace_tagging: Option<Option<Bytes>>,
     /// The target's storage class: `None` keeps STANDARD.
     pub storage_class: Option<String>,
+    /// The target's checksum instead of the source's; of the same bytes.
+    pub replace_checksum: Option<StoredChecksum>,
+    /// The target's [`REDIRECT_HEADER`] where the source's other headers are kept.
+    pub redirect: Option<Bytes>,
     /// Of what it replaces.
     pub condition: WriteCondition,
     /// Which version of the source; `None`: the current one.
@@ -519,6 +523,8 @@ pub struct ListObjects {
     pub after: Bytes,
     /// At most so many keys and common prefixes; values above [`PAGE_MAX`] count as that; 0 gives an empty page.
     pub max_keys: usize,
+    /// Whether to tell the headers of each object too.
+    pub with_headers: bool,
 }
 
 /// A page of a listing.
@@ -547,6 +553,8 @@ pub struct ListedObject {
     pub checksum: Option<(ChecksumAlgorithm, ChecksumKind)>,
     /// The storage class if it is not STANDARD.
     pub storage_class: Option<String>,
+    /// What its client gave to keep, if the listing asked for it.
+    pub headers: Option<Vec<Header>>,
 }
 
 /// One page of a listing of versions.
@@ -1041,6 +1049,24 @@ pub trait Operations: Clone + 'static {
         key: ObjectKey,
         upload: UploadId,
     ) -> impl Future<Output = Result<(), OpError>>;
+}
+
+#[cfg(test)]
+impl ObjectInfo {
+    /// An object of so many bytes and nothing else.
+    pub(crate) fn for_tests(size_bytes: u64) -> ObjectInfo {
+        ObjectInfo {
+            size_bytes,
+            etag: ETag::whole([0; 16]),
+            modified_ms: 0,
+            headers: Vec::new(),
+            checksums: Vec::new(),
+            storage_class: None,
+            part_count: None,
+            version: None,
+            lock: ObjectLock::NONE,
+        }
+    }
 }
 
 impl From<BodyError> for OpError {

@@ -68,11 +68,9 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
             checksum: summary.needed.clone().or_else(|| summary.checksum.clone()),
             condition: put.condition,
         };
-        let compose = |old: &ObjectRecord, part_count: u16| -> Result<Composed, OpError> {
-            Ok(composed(old, part_count, &summary))
-        };
+        let compose = |old: &ObjectRecord, part_count: u16| composed(old, part_count, &summary);
         let appended = self.metadata.append_object(append, base, bytes, compose).await;
-        Ok(unversioned(appended.map_err(of_conditional)??))
+        Ok(unversioned(appended.map_err(of_conditional)?))
     }
 }
 

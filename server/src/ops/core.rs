@@ -272,6 +272,8 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
             replace_headers: copy.replace_headers,
             replace_tagging: copy.replace_tagging,
             storage_class: copy.storage_class,
+            replace_checksum: copy.replace_checksum,
+            redirect: copy.redirect,
             condition: copy.condition,
             source_version: copy.source_version,
             lock: copy.lock,
@@ -308,8 +310,18 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
             delimiter: list.delimiter.as_deref(),
             limit: list.max_keys.min(PAGE_MAX),
         };
-        let page = self.inner.metadata.list_objects(list.bucket.as_str(), query, &list.after).await;
-        let page = page.map_err(of_failure)?;
+        let (metadata, bucket) = (&self.inner.metadata, list.bucket.as_str());
+        if list.with_headers {
+            let page = metadata.list_whole_objects(bucket, query, &list.after).await.map_err(of_failure)?;
+            let next = last_entry(&page).filter(|_| page.is_truncated);
+            let whole = |(key, object): (Bytes, ObjectRecord)| ListedObject {
+                headers: Some(object.headers),
+                ..listed_object(key, object.listed)
+            };
+            let objects = page.items.into_iter().map(whole).collect();
+            return Ok(ObjectPage { objects, common_prefixes: page.common_prefixes, next });
+        }
+        let page = metadata.list_objects(bucket, query, &list.after).await.map_err(of_failure)?;
         let next = last_entry(&page).filter(|_| page.is_truncated);
         let objects = page.items.into_iter().map(|(key, listed)| listed_object(key, listed)).collect();
         Ok(ObjectPage { objects, common_prefixes: page.common_prefixes, next })
@@ -395,6 +407,7 @@ fn listed_object(key: Bytes, listed: ListedRecord) -> ListedObject {
         modified_ms: listed.modified_ms,
         checksum: listed.checksums.first().map(|checksum| (checksum.algorithm, checksum.kind)),
         storage_class: listed.storage_class,
+        headers: None,
     }
 }
 

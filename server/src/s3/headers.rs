@@ -30,9 +30,17 @@ const KEPT: [&str; 6] = [
 /// # Errors
 /// `MetadataTooLarge`.
 pub fn kept_headers(head: &RequestHead) -> Result<Vec<Header>, S3Error> {
+    kept_of(head.headers())
+}
+
+/// The same, of fields that came another way.
+///
+/// # Errors
+/// `MetadataTooLarge`.
+pub fn kept_of<'h>(fields: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<Vec<Header>, S3Error> {
     let mut kept: Vec<Header> = Vec::new();
     let mut user_bytes = 0;
-    for (name, value) in head.headers() {
+    for (name, value) in fields {
         let name = name.to_ascii_lowercase();
         if name == "content-encoding" {
             let value = without_aws_chunked(value);
@@ -71,29 +79,19 @@ fn without_aws_chunked(value: &[u8]) -> Vec<u8> {
     kept.join(&b","[..]).trim_ascii().to_vec()
 }
 
-/// The storage class of a write; `None` is STANDARD.
+/// The storage class of a write; `None` is STANDARD. `mapped`: those that the operator maps to a redundancy.
 ///
 /// # Errors
-/// `InvalidStorageClass` for a word that S3 does not know.
-pub fn storage_class(head: &RequestHead) -> Result<Option<String>, S3Error> {
-    const KNOWN: [&str; 12] = [
-        "STANDARD",
-        "REDUCED_REDUNDANCY",
-        "STANDARD_IA",
-        "ONEZONE_IA",
-        "INTELLIGENT_TIERING",
-        "GLACIER",
-        "DEEP_ARCHIVE",
-        "OUTPOSTS",
-        "GLACIER_IR",
-        "SNOW",
-        "EXPRESS_ONEZONE",
-        "FSX_OPENZFS",
-    ];
+/// `InvalidStorageClass` for any other: it would promise what is not so.
+pub fn storage_class(head: &RequestHead, mapped: &[String]) -> Result<Option<String>, S3Error> {
     match head.header_str("x-amz-storage-class") {
         None | Some("STANDARD") => Ok(None),
-        Some(class) if KNOWN.contains(&class) => Ok(Some(class.to_owned())),
-        Some(_) => Err(Code::InvalidStorageClass.into()),
+        Some(class) if class == "REDUCED_REDUNDANCY" || mapped.iter().any(|known| known == class) => {
+            Ok(Some(class.to_owned()))
+        }
+        Some(class) => {
+            Err(S3Error::from(Code::InvalidStorageClass).and("StorageClassRequested", class.to_owned()))
+        }
     }
 }
 
@@ -197,6 +195,21 @@ mod tests {
         assert_eq!(kept_headers(&head("PUT /b/k", &big)).unwrap_err().code, Code::MetadataTooLarge);
         let fits = format!("x-amz-meta-a: {}\r\n", "v".repeat(2047));
         assert!(kept_headers(&head("PUT /b/k", &fits)).is_ok());
+    }
+
+    #[test]
+    fn classes_are_those_of_s3_that_are_so_and_those_that_are_mapped() {
+        let mapped = ["STANDARD_IA".to_owned()];
+        let class = |class: &str| {
+            storage_class(&head("PUT /b/k", &format!("x-amz-storage-class: {class}\r\n")), &mapped)
+        };
+        assert_eq!(class("STANDARD").unwrap(), None);
+        for shown in ["REDUCED_REDUNDANCY", "STANDARD_IA"] {
+            assert_eq!(class(shown).unwrap().as_deref(), Some(shown));
+        }
+        for refused in ["GLACIER", "standard", ""] {
+            assert_eq!(class(refused).unwrap_err().code, Code::InvalidStorageClass, "{refused}");
+        }
     }
 
     #[test]

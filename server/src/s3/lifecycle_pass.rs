@@ -184,6 +184,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
                 delimiter: None,
                 after: place.after.clone(),
                 max_keys: PAGE_MAX,
+                with_headers: false,
             };
             let page = self.ops.list_objects(list).await?;
             self.expire(&settings, lifecycle, &page.objects).await?;

@@ -21,9 +21,11 @@ pub mod query;
 pub mod range;
 pub mod route;
 pub mod tagging;
+pub mod tar;
 pub mod time_text;
 pub mod versions;
 pub mod xml;
+pub mod zip;
 
 #[cfg(test)]
 mod test_heads;

@@ -220,6 +220,8 @@ impl Doing<'_> {
             replace_headers: None,
             replace_tagging: None,
             storage_class: None,
+            replace_checksum: None,
+            redirect: None,
             condition: WriteCondition::Always,
             source_version: None,
             lock: ObjectLock::NONE,
@@ -470,6 +472,7 @@ pub(crate) async fn list(world: &World, core: &Ops, prefix: &str, delimiter: Opt
             delimiter: delimiter.map(|delimiter| delimiter.to_string().into()),
             after: after.clone(),
             max_keys: page,
+            with_headers: false,
         };
         let found = core.list_objects(list).await;
         let found = found.unwrap_or_else(|error| panic!("a listing of {prefix:?} fails: {error}"));

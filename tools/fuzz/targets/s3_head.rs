@@ -27,7 +27,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         query.number(name).ok();
     }
     headers::kept_headers(&head).ok();
-    headers::storage_class(&head).ok();
+    headers::storage_class(&head, &["STANDARD_IA".to_owned()]).ok();
     headers::refuse_unbuilt(&head).ok();
     checksum::header_checksum(&head).ok();
     if let Ok(expected) = checksum::Expected::of(&head, None) {

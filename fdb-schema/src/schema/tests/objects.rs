@@ -2,7 +2,7 @@
 
 use super::super::{Copy, DeleteCondition, Deleted, Header, Place};
 use super::*;
-use crate::schema::{ACL_HEADER, TAGGING_HEADER};
+use crate::schema::{ACL_HEADER, REDIRECT_HEADER, TAGGING_HEADER};
 
 fn copy<'a>(source: &'a [u8], target: &'a [u8]) -> Copy<'a> {
     Copy {
@@ -13,6 +13,8 @@ fn copy<'a>(source: &'a [u8], target: &'a [u8]) -> Copy<'a> {
         replace_headers: None,
         replace_tagging: None,
         storage_class: None,
+        replace_checksum: None,
+        redirect: None,
         condition: WriteCondition::Always,
         source_version: None,
         lock: ObjectLock::NONE,
@@ -305,4 +307,24 @@ fn a_put_that_races_the_deletion_of_its_bucket_never_leaves_an_object_without_on
         });
     }
     assert!((1..50).contains(&deleted_count), "both ways are seen: {deleted_count}");
+}
+
+#[test]
+fn a_redirect_stays_with_its_name_and_a_copy_onto_itself_may_change_it() {
+    world(20, async |world| {
+        let redirect = |to: &'static str| Header {
+            name: REDIRECT_HEADER.to_owned(),
+            value: Bytes::from_static(to.as_bytes()),
+        };
+        let kept = Header { name: "content-type".to_owned(), value: Bytes::from_static(b"a/b") };
+        let mut new = new_object(b"a", WriteCondition::Always);
+        new.headers = vec![kept.clone(), redirect("/x")];
+        world.metadata.put_object(new, NewBytes::<Stored>::Inline(Bytes::new())).await.unwrap();
+        assert_eq!(copy_all(&world, b"a", b"b").await.headers, std::slice::from_ref(&kept));
+        let onto = Copy { redirect: Some(Bytes::from_static(b"/y")), ..copy(b"a", b"a") };
+        let changed = world.metadata.copy_object(onto, |_| Ok::<(), ()>(())).await.unwrap().unwrap();
+        assert_eq!(changed.target.record.headers, [kept, redirect("/y")]);
+        let same = world.metadata.copy_object(copy(b"a", b"a"), |_| Ok::<(), ()>(())).await;
+        assert_eq!(refused(same), Refusal::CopyOntoItself);
+    });
 }

@@ -46,6 +46,7 @@ fn a_refused_rename_changes_nothing() {
             |_: &ObjectRecord, old: Option<&ObjectRecord>| if old.is_some() { Err("no") } else { Ok(()) };
         let result = world.metadata.rename_object(rename(b"a", b"b", Some("t")), check).await.unwrap();
         assert_eq!((result, world.usage().await), (Err("no"), (2, 3)));
+        world.rename(rename(b"b", b"c", Some("t"))).await.expect("its token was not used up");
     });
 }
 

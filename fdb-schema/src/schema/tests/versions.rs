@@ -119,6 +119,8 @@ impl World {
             replace_headers: Some(Vec::new()),
             replace_tagging: None,
             storage_class: None,
+            replace_checksum: None,
+            redirect: None,
             condition: WriteCondition::Always,
             source_version: version,
             lock: ObjectLock::NONE,

@@ -141,6 +141,8 @@ fn headers_and_class_come_back_and_a_copy_keeps_or_replaces_them() {
             replace_headers,
             replace_tagging: None,
             storage_class: None,
+            replace_checksum: None,
+            redirect: None,
             condition: WriteCondition::Always,
             source_version: None,
             lock: ObjectLock::NONE,
@@ -195,6 +197,7 @@ fn buckets_and_listings_page_to_their_end() {
             delimiter: Some(Bytes::from_static(b"/")),
             after,
             max_keys,
+            with_headers: false,
         };
         let first = machine.core.list_objects(list(Bytes::new(), 2)).await.unwrap();
         assert_eq!(first.common_prefixes, [Bytes::from_static(b"dir0/"), Bytes::from_static(b"dir1/")]);

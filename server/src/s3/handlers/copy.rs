@@ -11,12 +11,14 @@ use bytes::Bytes;
 use super::multipart::{part_number, upload_id};
 use super::{Reply, Request, S3Service};
 use crate::auth::{Credentials, decode_escapes};
+use crate::checksum_stream::ChecksumStream;
 use crate::http::{HeaderText, Response};
 use crate::ops::api::{
     BODY_MAX_BYTES, BodyError, BodyEvent, BodyReader, BodySource, BodySummary, BucketName, ChecksumAlgorithm,
-    CopyObject, ObjectKey, OpError, OpenedObject, Operations, PutPart, VersionId,
+    ChecksumKind, CopyObject, Header, ObjectInfo, ObjectKey, OpError, OpenedObject, Operations, PutPart,
+    REDIRECT_HEADER, StoredChecksum, VersionId,
 };
-use crate::s3::checksum::{Digests, Expected};
+use crate::s3::checksum::{Digests, Expected, parse_algorithm};
 use crate::s3::conditions::{ReadConditions, Verdict, write_condition};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
@@ -52,8 +54,21 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 return Err(S3Error::argument("x-amz-tagging-directive", word, "Unknown tagging directive."));
             }
         };
-        let (replace_headers, as_read) = self.with_new_acl(request, replace_headers, &source).await?;
+        let (mut replace_headers, as_read) = self.with_new_acl(request, replace_headers, &source).await?;
+        let redirect = head.header(REDIRECT_HEADER).map(Bytes::copy_from_slice);
+        if let Some(headers) = &mut replace_headers {
+            // They may be the source's, whose redirect stays with it.
+            headers.retain(|header| header.name != REDIRECT_HEADER);
+            let given = redirect.clone().map(|value| Header { name: REDIRECT_HEADER.to_owned(), value });
+            headers.extend(given);
+        }
         let conditions = ReadConditions::of_copy_source(head);
+        let asked = head.header_str("x-amz-checksum-algorithm").map(parse_algorithm).transpose()?;
+        let summed = match asked {
+            Some(algorithm) => self.summed(&source, algorithm).await?,
+            None => None,
+        };
+        let (summed, replace_checksum) = summed.unzip();
         let copy = CopyObject {
             source_bucket: source.bucket,
             source_key: source.key,
@@ -61,7 +76,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             key: request.key()?,
             replace_headers,
             replace_tagging,
-            storage_class: storage_class(head)?,
+            storage_class: storage_class(head, &self.config.storage_classes)?,
+            replace_checksum,
+            redirect,
             condition: write_condition(head)?,
             source_version: source.version,
             lock: asked_lock(head, now_ms)?,
@@ -69,12 +86,15 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let _permit = self.ops.admit(Some(0))?;
         let copied = self
             .ops
-            .copy_object(copy, move |info| match conditions.check(&info.etag.to_string(), info.modified_ms) {
-                _ if as_read.is_some_and(|as_read| as_read != (info.etag, info.modified_ms)) => {
-                    Err(OpError::ConditionalRequestConflict)
+            .copy_object(copy, move |info| {
+                let is_as_summed = summed.as_ref().is_none_or(|summed| summed == info);
+                let is_as_read = as_read.is_none_or(|as_read| as_read == (info.etag, info.modified_ms));
+                match conditions.check(&info.etag.to_string(), info.modified_ms) {
+                    // It was replaced since its checksum was computed or its list was read.
+                    _ if !is_as_summed || !is_as_read => Err(OpError::ConditionalRequestConflict),
+                    Verdict::Proceed => Ok(()),
+                    Verdict::NotModified | Verdict::Failed => Err(OpError::PreconditionFailed),
                 }
-                Verdict::Proceed => Ok(()),
-                Verdict::NotModified | Verdict::Failed => Err(OpError::PreconditionFailed),
             })
             .await
             .map_err(of_source)?;
@@ -83,6 +103,32 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         push_made_version(&mut response.headers, copied.written.version);
         push_source_version(&mut response.headers, copied.source_version);
         Ok(response)
+    }
+
+    /// The checksum that a copy is to have, computed by reading the source, and the source as it was then; `None` if it
+    /// has that checksum already.
+    async fn summed(
+        &self,
+        source: &CopySource,
+        algorithm: ChecksumAlgorithm,
+    ) -> Result<Option<(ObjectInfo, StoredChecksum)>, S3Error> {
+        let (bucket, key) = (source.bucket.clone(), source.key.clone());
+        let object = self.ops.open_object(bucket, key, source.version).await.map_err(of_source)?;
+        let info = object.info().clone();
+        let is_so = |checksum: &StoredChecksum| {
+            checksum.algorithm == algorithm && checksum.kind == ChecksumKind::FullObject
+        };
+        if info.checksums.iter().any(is_so) {
+            return Ok(None);
+        }
+        let _permit = self.ops.admit_read(info.size_bytes)?;
+        let mut reader = object.read(0..info.size_bytes);
+        let mut stream = ChecksumStream::new(algorithm);
+        while let Some(slices) = reader.next().await {
+            slices?.iter().for_each(|slice| stream.update(slice));
+        }
+        let value = stream.finish();
+        Ok(Some((info, StoredChecksum { algorithm, kind: ChecksumKind::FullObject, value })))
     }
 
     pub(super) async fn copy_part(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {

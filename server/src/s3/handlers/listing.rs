@@ -9,7 +9,10 @@ use bytes::Bytes;
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
-use crate::ops::api::{ListObjects, ObjectPage, Operations, PAGE_MAX};
+use crate::ops::api::{
+    ListObjects, ListedObject, ObjectKey, ObjectPage, Operations, PAGE_MAX, TAGGING_HEADER,
+};
+use crate::policy::Action;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::query::Query;
 use crate::s3::xml::{self, Encoding, ListingEcho};
@@ -88,7 +91,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Some(token) => decode_token(token)?,
             None => start_after.clone(),
         };
-        let objects = self.objects_page(request, &page, after).await?;
+        let objects = match self.list_members(request, &page, &after).await? {
+            Some(members) => members,
+            None => self.objects_page(request, &page, after).await?,
+        };
         let next = objects.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
         let bucket = request.bucket()?;
         let owner = match query.text("fetch-owner")? {
@@ -122,13 +128,29 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 delimiter: page.delimiter.clone(),
                 after,
                 max_keys: page.max,
+                with_headers: request.query.get("metadata").is_some_and(|value| value == "true"),
             })
             .await?;
+        for object in &mut objects.objects {
+            tell_permitted(request, object);
+        }
         if page.max == 0 {
             // AWS calls an empty page whole; a client would otherwise ask forever.
             objects.next = None;
         }
         Ok(objects)
+    }
+}
+
+/// Of the headers that a listing tells, only what the caller could read by itself.
+fn tell_permitted(request: &Request<'_>, object: &mut ListedObject) {
+    let Some(headers) = &mut object.headers else { return };
+    let Ok(key) = ObjectKey::parse(object.key.clone()) else { return };
+    if request.access.also(Action::GetObjectTagging, &key, None).is_err() {
+        headers.retain(|header| header.name != TAGGING_HEADER);
+    }
+    if request.access.also(Action::GetObject, &key, None).is_err() {
+        object.headers = None;
     }
 }
 

@@ -23,9 +23,11 @@ mod observe;
 mod post_object;
 mod rename;
 mod restore;
+mod snowball;
 mod sub_resources;
 mod tagging;
 mod versioning;
+mod zip;
 
 use shardstore_reactor::{Executor, Stream};
 
@@ -63,6 +65,8 @@ pub struct S3Config {
     pub object_ownership: Ownership,
     /// How long a day of lifecycle rules is.
     pub lifecycle_day: DayLength,
+    /// Storage classes beside STANDARD and REDUCED_REDUNDANCY that the operator maps to the pool's redundancy.
+    pub storage_classes: Vec<String>,
 }
 
 /// The S3 service of one core.

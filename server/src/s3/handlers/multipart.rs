@@ -53,7 +53,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 .chain(self.new_object_acl(request)?)
                 .collect(),
             checksum: algorithm.map(|algorithm| (algorithm, kind)),
-            storage_class: storage_class(head)?,
+            storage_class: storage_class(head, &self.config.storage_classes)?,
             initiator: request.identity.canonical_id().to_owned(),
             lock: asked_lock(head, now_ms)?,
         };

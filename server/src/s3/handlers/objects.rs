@@ -9,6 +9,8 @@ use bytes::Bytes;
 use shardstore_reactor::{Executor, Stream};
 
 use super::append::OFFSET_HEADER;
+use super::snowball::is_archive;
+use super::zip::{Inflate, archive_path};
 use super::{Reply, Request, S3Service, Source};
 use crate::auth::Credentials;
 use crate::http::{BodyFraming, HeaderText, Payload, PayloadSource, Response, StreamFailed};
@@ -26,15 +28,32 @@ use crate::s3::range::RangeSpec;
 use crate::s3::tagging::{TagSet, kept_tagging};
 use crate::s3::time_text::{http_date, parse_date_s};
 use crate::s3::versions::{push_deleted, push_made_version, push_version};
+use crate::s3::zip::Entry;
 
 /// Streams an object, holding the request's place in the budget.
 pub struct ObjectSource<R, P> {
     reader: R,
+    /// For a packed member of an archive.
+    inflate: Option<Box<Inflate>>,
     _permit: P,
+}
+
+impl<R: BodyReader, P: 'static> ObjectSource<R, P> {
+    fn new(reader: R, permit: P) -> ObjectSource<R, P> {
+        ObjectSource { reader, inflate: None, _permit: permit }
+    }
+
+    /// Of a member of an archive; `reader` reads it as it is packed.
+    pub(super) fn of_member(reader: R, permit: P, entry: &Entry) -> ObjectSource<R, P> {
+        ObjectSource { reader, inflate: Inflate::of(entry), _permit: permit }
+    }
 }
 
 impl<R: BodyReader, P: 'static> PayloadSource for ObjectSource<R, P> {
     async fn next(&mut self) -> Result<Option<Vec<Bytes>>, StreamFailed> {
+        if let Some(inflate) = &mut self.inflate {
+            return Ok(inflate.next(&mut self.reader).await?.map(|bytes| vec![bytes]));
+        }
         match self.reader.next().await {
             None => Ok(None),
             Some(Ok(parts)) => Ok(Some(parts)),
@@ -93,9 +112,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 .collect(),
             condition: write_condition(head)?,
             len_bytes: body.len_bytes(),
-            storage_class: storage_class(head)?,
+            storage_class: storage_class(head, &self.config.storage_classes)?,
             lock,
         };
+        if is_archive(head) {
+            return self.put_archive(request, put, body).await;
+        }
         if head.header(OFFSET_HEADER).is_some() {
             return self.append_object(request, put, body).await;
         }
@@ -111,6 +133,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 
     pub(super) async fn get_object(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        if let Some(path) = archive_path(request)? {
+            return self.get_member(request, path, false).await;
+        }
         let version = request.version()?;
         let object = self.ops.open_object(request.bucket()?, request.key()?, version).await?;
         let verdict = check(request, object.info())?;
@@ -123,13 +148,16 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let len_bytes = selection.range.end - selection.range.start;
         if len_bytes > 0 {
             let permit = self.ops.admit_read(len_bytes)?;
-            let source: Source<O> = ObjectSource { reader: object.read(selection.range), _permit: permit };
+            let source: Source<O> = ObjectSource::new(object.read(selection.range), permit);
             response.payload = Payload::Stream { len_bytes, source };
         }
         Ok(response)
     }
 
     pub(super) async fn head_object(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+        if let Some(path) = archive_path(request)? {
+            return self.get_member(request, path, true).await;
+        }
         let version = request.version()?;
         let _permit = self.ops.admit(Some(0))?;
         let (bucket, key) = (request.bucket()?, request.key()?);
@@ -178,7 +206,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 }
 
 /// The conditions of a read; most requests have none, and then nothing is rendered.
-fn check(request: &Request<'_>, info: &ObjectInfo) -> Result<Verdict, S3Error> {
+pub(super) fn check(request: &Request<'_>, info: &ObjectInfo) -> Result<Verdict, S3Error> {
     let conditions = ReadConditions::of_read(request.head);
     if conditions == ReadConditions::default() {
         return Ok(Verdict::Proceed);
@@ -277,7 +305,7 @@ fn head_of<P>(request: &Request<'_>, info: &ObjectInfo, selection: &Selection) -
     response
 }
 
-fn not_modified<P>(info: &ObjectInfo) -> Response<P> {
+pub(super) fn not_modified<P>(info: &ObjectInfo) -> Response<P> {
     let mut response = Response::new(304);
     push_validators(&mut response.headers, info);
     let fresh = ["cache-control", "expires"];

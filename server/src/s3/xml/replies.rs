@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::writer::XmlWriter;
 use crate::auth::{Person, encode_escapes};
 use crate::ops::api::{
-    BucketPage, ChecksumAlgorithm, ChecksumKind, Deleted, ListedObject, ObjectPage, PartInfo, PartPage,
-    StoredChecksum, UploadPage, Written,
+    ACL_HEADER, BucketPage, ChecksumAlgorithm, ChecksumKind, Deleted, Header, ListedObject, ObjectPage,
+    PartInfo, PartPage, StoredChecksum, TAGGING_HEADER, UploadPage, Written,
 };
 use crate::s3::checksum::{algorithm_name, element_name, kind_name, value_text};
 use crate::s3::error::S3Error;
@@ -209,7 +209,31 @@ fn push_objects(xml: &mut XmlWriter, encoding: Encoding, objects: &[ListedObject
             push_person(xml, "Owner", owner);
         }
         xml.leaf("StorageClass", object.storage_class.as_deref().unwrap_or("STANDARD"));
+        if let Some(headers) = &object.headers {
+            push_kept(xml, headers);
+        }
         xml.close("Contents");
+    }
+}
+
+/// MinIO's extension: the headers of an object, each an element, and its tag set.
+fn push_kept(xml: &mut XmlWriter, headers: &[Header]) {
+    let is_name = |name: &str| {
+        let part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        name.bytes().all(part) && name.starts_with(|first: char| first.is_ascii_alphabetic())
+    };
+    // What no element can be called, or no text can hold, is left out.
+    let is_shown = |header: &&Header| {
+        let is_own = [TAGGING_HEADER, ACL_HEADER].contains(&header.name.as_str());
+        !is_own && is_name(&header.name) && std::str::from_utf8(&header.value).is_ok()
+    };
+    xml.open("UserMetadata");
+    for header in headers.iter().filter(is_shown) {
+        xml.leaf_bytes(&header.name, &header.value);
+    }
+    xml.close("UserMetadata");
+    if let Some(tagging) = headers.iter().find(|header| header.name == TAGGING_HEADER) {
+        xml.leaf_bytes("UserTags", &tagging.value);
     }
 }
 
@@ -445,6 +469,7 @@ mod tests {
                 modified_ms: 784_111_777_000,
                 checksum: Some((ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject)),
                 storage_class: None,
+                headers: None,
             }],
             common_prefixes: vec![Bytes::from_static(b"p/")],
             next: Some(Bytes::from_static(b"p/")),

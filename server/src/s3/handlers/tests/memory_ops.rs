@@ -466,6 +466,7 @@ impl Operations for MemoryOps {
                     modified_ms: info.modified_ms,
                     checksum: info.checksums.first().map(|checksum| (checksum.algorithm, checksum.kind)),
                     storage_class: None,
+                    headers: list.with_headers.then(|| info.headers.clone()),
                 }),
             }
         }
@@ -475,7 +476,14 @@ impl Operations for MemoryOps {
     /// Every object is the one version of its key, and the latest.
     async fn list_versions(&self, list: ListVersions) -> Result<VersionPage, OpError> {
         let ListVersions { bucket, prefix, delimiter, after_key, max_keys, .. } = list;
-        let page = self.list_objects(ListObjects { bucket, prefix, delimiter, after: after_key, max_keys });
+        let page = self.list_objects(ListObjects {
+            bucket,
+            prefix,
+            delimiter,
+            after: after_key,
+            max_keys,
+            with_headers: false,
+        });
         let page = page.await?;
         let entry = |object: ListedObject| VersionEntry {
             key: object.key.clone(),

@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_imports, reason = "the model names nearly every type of the operations")]
 
 mod access;
+mod archives;
 mod bucket_config;
 mod compatibility;
 mod matrix;
@@ -205,6 +206,7 @@ fn with_client<F: Future<Output = ()>>(test: impl FnOnce(S3Client) -> F) {
         trusted_proxies: Vec::new(),
         object_ownership: Ownership::default(),
         lifecycle_day: DayLength::default(),
+        storage_classes: Vec::new(),
     };
     let service = Rc::new(S3Service::new(world.ops.clone(), accounts(), config));
     let context = CoreContext::new(executor.clone(), ConnectionLimits::default(), AcceptLimits::default());

@@ -146,6 +146,7 @@ fn what_a_policy_does_not_allow_is_refused_and_not_stored() {
                 delimiter: None,
                 after: Bytes::new(),
                 max_keys: 1,
+                with_headers: false,
             };
             assert!(client.ops.list_objects(list).await.unwrap().objects.is_empty());
         });

@@ -50,7 +50,7 @@ pub struct Options {
     /// Configuration file (TOML); flags and environment win over it.
     #[arg(long, env = "BASALT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Addresses of the S3 listener, such as [::]:9000 or http://127.0.0.1:9000,https://:9443; without a scheme it is
+    /// Addresses of the S3 listener, such as `[::]:9000` or `http://127.0.0.1:9000,https://:9443`; without a scheme it is
     /// https where there is a certificate [default: 127.0.0.1:9000].
     #[arg(long, env = "BASALT_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
     pub listen: Vec<String>,

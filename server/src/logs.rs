@@ -1,5 +1,5 @@
 //! Structured log lines: to stderr, and the last of them kept for a support bundle.
-//! Invariants: a line goes to stderr whatever becomes of the copy; at most [`LINES_MAX`] lines of [`LINE_MAX_BYTES`] are
+//! Invariants: a line goes to stderr whatever becomes of the copy; at most `LINES_MAX` lines of `LINE_MAX_BYTES` are
 //! kept; lines about single requests are not, since their paths are the users' and may be presigned.
 //! Not here: what is logged.
 

@@ -131,3 +131,31 @@ def test_lifecycle_removes_what_its_rules_name_also_after_a_kill(new_server):
         return keys == ["kept", "other"] and uploads == ["kept/upload"]
 
     basalt.until(left, 20 * DAY_S, "only what no rule names is left")
+
+
+def test_lifecycle_removes_older_versions_and_lone_markers_and_nothing_locked(new_server):
+    server = new_server("lifecycle-versions", args=["--lifecycle-day-seconds", str(DAY_S)])
+    s3, name = s3_client(server), bucket_name("lifecycle")
+    s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    for key in ["old/a", "old/b", "kept/a", "old/locked"]:
+        for body in [b"1", b"2", b"3"]:
+            s3.put_object(Bucket=name, Key=key, Body=body)
+    s3.delete_object(Bucket=name, Key="old/b")
+    held = s3.list_object_versions(Bucket=name, Prefix="old/locked")["Versions"][1]["VersionId"]
+    hold = {"Status": "ON"}
+    s3.put_object_legal_hold(Bucket=name, Key="old/locked", VersionId=held, LegalHold=hold)
+    gone = {"NoncurrentDays": 1}
+    lone = {"ExpiredObjectDeleteMarker": True}
+    rules = [rule("old/", NoncurrentVersionExpiration=gone, Expiration=lone)]
+    s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": rules})
+    assert s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"] == rules
+
+    def left():
+        page = s3.list_object_versions(Bucket=name)
+        counts = {}
+        for version in page.get("Versions", []):
+            counts[version["Key"]] = counts.get(version["Key"], 0) + 1
+        return "DeleteMarkers" not in page and counts == {"kept/a": 3, "old/a": 1, "old/locked": 2}
+
+    basalt.until(left, 20 * DAY_S, "only current, locked and unnamed versions are left")
+    assert s3.get_object(Bucket=name, Key="old/locked", VersionId=held)["Body"].read() == b"2"

@@ -298,6 +298,11 @@ impl<E: Engine> Audit<E> {
                 continue;
             };
             for part in parts {
+                // A copy may hold the part on.
+                let held = header(&self.txn, part.data, Isolation::Snapshot).await?;
+                if held.is_some_and(|held| held.reference_count > 1) {
+                    continue;
+                }
                 let of_part = all_extents(&self.txn, part.data).await?;
                 extents.extend(of_part.unwrap_or_default());
             }

@@ -118,8 +118,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         .await
     }
 
-    /// Whole version rows from the row after `after` on, at most `limit`: for those who look at every version. Object
-    /// rows are not among them ([`Metadata::scan_objects`]).
+    /// Whole version rows from the row after `after` on, at most `limit`, each with its key and count as the row's key has
+    /// them: for those who look at every version. Object rows are not among them ([`Metadata::scan_objects`]).
     ///
     /// # Errors
     /// [`super::Refusal::NoSuchBucket`], [`Failure::Engine`].
@@ -128,7 +128,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         bucket_name: &str,
         after: Option<(&[u8], u64)>,
         limit: usize,
-    ) -> Result<Vec<(Bytes, VersionRecord)>, Failure> {
+    ) -> Result<Vec<((Bytes, u64), VersionRecord)>, Failure> {
         self.read(async |txn| {
             let bucket = bucket(txn, bucket_name, Isolation::Snapshot).await?.id;
             let mut range = keyspace::versions(bucket, b"");
@@ -136,7 +136,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 range.begin = successor(keyspace::version(bucket, key, count));
             }
             let found = rows(txn, &range, limit, Isolation::Snapshot).await?;
-            found.iter().map(|row| Ok((version_key(row)?.0, VersionRecord::decode(&row.value)?))).collect()
+            found.iter().map(|row| Ok((version_key(row)?, VersionRecord::decode(&row.value)?))).collect()
         })
         .await
     }

@@ -53,6 +53,8 @@ impl WriteCondition {
 /// What a delete demands; an object that is not there satisfies everything but `If-Match: *`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeleteCondition {
+    /// There must be an object: where none is, nothing is deleted and no marker is made.
+    pub must_exist: bool,
     /// Unquoted tag, or `*`.
     pub if_match: Option<String>,
     /// `x-amz-if-match-size`.
@@ -64,7 +66,7 @@ pub struct DeleteCondition {
 impl DeleteCondition {
     pub(crate) fn check(&self, old: Option<&ObjectRecord>) -> Result<(), Refusal> {
         let Some(old) = old else {
-            let any = self.if_match.as_deref() == Some("*");
+            let any = self.must_exist || self.if_match.as_deref() == Some("*");
             return if any { Err(Refusal::PreconditionFailed) } else { Ok(()) };
         };
         if let Some(tag) = &self.if_match {

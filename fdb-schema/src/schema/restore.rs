@@ -87,8 +87,12 @@ impl<E: Engine, X: Executor> Restore<E, X> {
         }
         // Numbers, credentials and members are what every start writes.
         let stored = keyspace::of_kinds(Prefix::Bucket, Prefix::Owner);
-        let is_stored = !rows(&txn, &stored, 1, Isolation::Snapshot).await?.is_empty();
-        Ok(if is_stored { RestoreTarget::InUse } else { RestoreTarget::Empty })
+        for range in [stored, keyspace::all_access_keys()] {
+            if !rows(&txn, &range, 1, Isolation::Snapshot).await?.is_empty() {
+                return Ok(RestoreTarget::InUse);
+            }
+        }
+        Ok(RestoreTarget::Empty)
     }
 
     /// Begins: says which dump is restored, and that volume ids below `next_volume` are taken, so that the engine's own

@@ -13,7 +13,7 @@ use shardstore_reactor::{Drive, Executor};
 
 use super::api::{
     AppendObject, BodySource, BodySummary, ChecksumKind, ETag, OpError, PutObject, StoredChecksum,
-    WriteCondition, Written,
+    Versioning, WriteCondition, Written,
 };
 use super::checksum::combine_two;
 use super::core::{CoreInner, written};
@@ -28,6 +28,10 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
     ) -> Result<Written, OpError> {
         let AppendObject { put, offset_bytes } = append;
         check_length(put.len_bytes)?;
+        let bucket = self.metadata.bucket(put.bucket.as_str()).await.map_err(of_failure)?;
+        if bucket.versioning != Versioning::Never {
+            return Err(OpError::KeepsVersions);
+        }
         let found = self.metadata.object_and_inline(put.bucket.as_str(), put.key.as_bytes(), None).await;
         let (old, inline) = match found {
             Ok((found, inline)) => (found.record, inline),
@@ -105,7 +109,9 @@ fn composed(old: &ObjectRecord, part_count: u16, summary: &BodySummary) -> Compo
     md5.update(summary.md5);
     let etag = ETag { md5: md5.finalize().into(), part_count: Some(part_count) };
     let combined = old.listed.checksums.first().filter(|old| old.kind == ChecksumKind::FullObject);
-    let combined = combined.zip(summary.needed.as_ref()).and_then(|(old, new)| {
+    // Its checksum may have been exchanged for one of another algorithm while the bytes came.
+    let same = combined.zip(summary.needed.as_ref()).filter(|(old, new)| old.algorithm == new.algorithm);
+    let combined = same.and_then(|(old, new)| {
         let value = combine_two(old.algorithm, &old.value, &new.value, summary.len_bytes)?;
         Some(StoredChecksum { algorithm: old.algorithm, kind: ChecksumKind::FullObject, value })
     });

@@ -269,9 +269,9 @@ impl<D: Drive, E: Engine, X: Executor> Census<'_, D, E, X> {
                 Err(Failure::Refused(_)) => return Ok(()),
                 Err(failure) => return Err(failure),
             };
-            let Some((key, last)) = found.last() else { return Ok(()) };
-            after = Some((key.clone(), last.version().count));
-            for (key, version) in &found {
+            let Some((last, _)) = found.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for ((key, _), version) in &found {
                 if let Some(record) = version.object() {
                     self.read_object(bucket, key, record, true).await?;
                 }

@@ -80,11 +80,15 @@ impl<D: Drive, E: Engine, X: Executor> OpenedObject for Opened<D, E, X> {
     }
 
     async fn parts(&self, after: u16, limit: usize) -> Result<ObjectParts, OpError> {
-        if self.info.part_count.is_none() {
+        let Some(part_count) = self.info.part_count else {
             return Ok(ObjectParts { parts: Vec::new(), part_count: 0 });
-        }
+        };
         let limit = limit.min(PAGE_MAX);
-        self.core.metadata.parts(self.data, after, limit).await.map_err(of_failure)
+        let mut found = self.core.metadata.parts(self.data, after, limit).await.map_err(of_failure)?;
+        // An append grows the rows of what was opened: parts that came since are not of it.
+        found.parts.retain(|part| part.range.end <= self.info.size_bytes);
+        found.part_count = found.part_count.min(part_count);
+        Ok(found)
     }
 
     fn read(self, range: Range<u64>) -> Reader<D, E, X> {

@@ -141,7 +141,7 @@ pub fn delete_condition(head: &RequestHead) -> Result<DeleteCondition, S3Error> 
         })
         .transpose()?;
     let if_match = head.header_str("if-match").map(|tag| unquote(tag).to_owned());
-    Ok(DeleteCondition { if_match, size_bytes, modified_s })
+    Ok(DeleteCondition { must_exist: false, if_match, size_bytes, modified_s })
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The background pass that acts on lifecycle rules: it deletes objects and aborts uploads whose time has come.
-//! Invariants: a current version is deleted as a client would without naming it, so a bucket with versioning keeps it;
-//! one pass at a time, on one core; a page at a time with a pause after it, so its load is bounded whatever a
+//! Invariants: a current version is deleted as a client would without naming it, so a bucket with versioning keeps it; older
+//! versions and lone delete markers are removed by their ids, unless they are locked; one pass at a time, on one core; a page at a time with a pause after it, so its load is bounded whatever a
 //! bucket holds; an object goes only if it is still the one that was looked at; after a stop it goes on where it was.
-//! Not here: what rules say (`config::lifecycle`); older versions, which no rule may name yet.
+//! Not here: what rules say (`config::lifecycle`), which version is an older one (`lifecycle_versions`).
 
 use std::time::Duration;
 
@@ -15,15 +15,16 @@ use shardstore_reactor::Executor;
 use super::bucket_settings::{BucketSettings, SettingsCache};
 use super::config::lifecycle::{DayLength, Lifecycle, Subject};
 use super::error::{Code, S3Error};
+use super::lifecycle_versions::{Older, VersionWalk};
 use super::tagging::TagSet;
 use crate::ops::api::{
-    BucketName, DeleteCondition, DeleteEntry, ListBuckets, ListObjects, ListUploads, ListedObject, ObjectKey,
-    OpError, Operations, PAGE_MAX, UploadId,
+    BucketName, DeleteCondition, DeleteEntry, ListBuckets, ListObjects, ListUploads, ListVersions,
+    ListedObject, ObjectKey, OpError, Operations, PAGE_MAX, UploadId, VersionEntry, VersionId, Versioning,
 };
 
 /// The row that says how far the pass came.
 const MARK_NAME: &str = "lifecycle";
-const MARK_VERSION: u8 = 1;
+const MARK_VERSION: u8 = 2;
 /// Buckets looked up at a time.
 const BUCKETS_PAGE: usize = 100;
 /// After a page: at most 10,000 rows are read in a second.
@@ -57,29 +58,47 @@ fn unreadable(failure: fdb_schema::schema::Failure) -> S3Error {
     S3Error { detail: Some(failure.to_string()), ..S3Error::from(Code::InternalError) }
 }
 
+/// What of a bucket is walked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Walked {
+    /// Its current objects.
+    #[default]
+    Objects,
+    /// Then its versions.
+    Versions,
+}
+
 /// How far a pass came: everything before this place is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The bucket that is being walked; empty: none yet.
     bucket: String,
-    /// The last key that was looked at in it.
+    /// What of it.
+    walked: Walked,
+    /// The last key that was done in it.
     after: Bytes,
 }
 
 impl Place {
     fn encode(&self) -> Vec<u8> {
         let len = u8::try_from(self.bucket.len()).expect("a bucket's name has at most 63 bytes");
-        [&[MARK_VERSION, len][..], self.bucket.as_bytes(), &self.after].concat()
+        let walked = u8::from(self.walked == Walked::Versions);
+        [&[MARK_VERSION, walked, len][..], self.bucket.as_bytes(), &self.after].concat()
     }
 
     /// A mark that does not read begins a new pass: nothing is lost by looking again.
     pub fn decode(mark: &Bytes) -> Place {
-        let [MARK_VERSION, len, ..] = mark[..] else { return Place::default() };
-        let end = 2 + usize::from(len);
-        let Some(bucket) = mark.get(2..end).and_then(|name| std::str::from_utf8(name).ok()) else {
+        let [MARK_VERSION, walked, len, ..] = mark[..] else { return Place::default() };
+        let walked = match walked {
+            0 => Walked::Objects,
+            1 => Walked::Versions,
+            _ => return Place::default(),
+        };
+        let end = 3 + usize::from(len);
+        let Some(bucket) = mark.get(3..end).and_then(|name| std::str::from_utf8(name).ok()) else {
             return Place::default();
         };
-        Place { bucket: bucket.to_owned(), after: mark.slice(end..) }
+        Place { bucket: bucket.to_owned(), walked, after: mark.slice(end..) }
     }
 }
 
@@ -97,6 +116,7 @@ pub struct LifecyclePass<O, M, X> {
 struct Figures {
     looked_at: Counter,
     expired: Counter,
+    removed: Counter,
     aborted: Counter,
     is_running: Gauge,
     ended_s: Gauge,
@@ -108,6 +128,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
         let figures = Figures {
             looked_at: counter!("basalt_lifecycle_objects_looked_at_total"),
             expired: counter!("basalt_lifecycle_expired_objects_total"),
+            removed: counter!("basalt_lifecycle_removed_versions_total"),
             aborted: counter!("basalt_lifecycle_aborted_uploads_total"),
             is_running: gauge!("basalt_lifecycle_pass_running"),
             ended_s: gauge!("basalt_lifecycle_last_pass_end_seconds"),
@@ -153,7 +174,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
             };
             let page = self.ops.list_buckets(list).await?;
             for info in &page.buckets {
-                place = Place { bucket: info.name.as_str().to_owned(), after: Bytes::new() };
+                place = Place { bucket: info.name.as_str().to_owned(), ..Place::default() };
                 if info.config_generation > 0 {
                     self.walk(&info.name, &mut place).await?;
                 }
@@ -174,6 +195,19 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
     }
 
     async fn walk_rules(&self, bucket: &BucketName, place: &mut Place) -> Result<(), S3Error> {
+        if place.walked == Walked::Objects {
+            self.walk_objects(bucket, place).await?;
+            (place.walked, place.after) = (Walked::Versions, Bytes::new());
+        }
+        self.walk_versions(bucket, place).await?;
+        let settings = self.settings.get(&self.ops, bucket).await?;
+        match &settings.lifecycle {
+            Some(lifecycle) if lifecycle.looks_at_uploads() => self.abort_old(bucket, lifecycle).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn walk_objects(&self, bucket: &BucketName, place: &mut Place) -> Result<(), S3Error> {
         loop {
             // Rules are read anew for each page: what was switched off stops at once.
             let settings = self.settings.get(&self.ops, bucket).await?;
@@ -188,16 +222,92 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
             };
             let page = self.ops.list_objects(list).await?;
             self.expire(&settings, lifecycle, &page.objects).await?;
-            let Some(next) = page.next else { break };
+            let Some(next) = page.next else { return Ok(()) };
             place.after = next;
             self.marks.keep(&place.encode()).await?;
             self.executor.sleep(PAGE_PAUSE).await;
         }
-        let settings = self.settings.get(&self.ops, bucket).await?;
-        match &settings.lifecycle {
-            Some(lifecycle) if lifecycle.looks_at_uploads() => self.abort_old(bucket, lifecycle).await,
-            _ => Ok(()),
+    }
+
+    /// Older versions and lone delete markers, of a bucket that may have them.
+    async fn walk_versions(&self, bucket: &BucketName, place: &mut Place) -> Result<(), S3Error> {
+        let mut walk = VersionWalk::after(place.after.clone());
+        let mut after = (place.after.clone(), None);
+        loop {
+            let settings = self.settings.get(&self.ops, bucket).await?;
+            let lifecycle = settings.lifecycle.as_ref().filter(|rules| rules.looks_at_versions());
+            let Some(lifecycle) = lifecycle else { return Ok(()) };
+            if settings.info.versioning == Versioning::Never {
+                return Ok(());
+            }
+            let list = ListVersions {
+                bucket: bucket.clone(),
+                prefix: Bytes::new(),
+                delimiter: None,
+                after_key: after.0,
+                after_version: after.1,
+                max_keys: PAGE_MAX,
+            };
+            let page = self.ops.list_versions(list).await?;
+            self.figures.looked_at.increment(page.versions.len() as u64);
+            let mut doomed = Vec::new();
+            for entry in page.versions {
+                let shown = walk.take(&entry);
+                doomed.extend(shown.lone_marker.filter(|marker| self.marker_goes(lifecycle, marker)));
+                if let Some(older) = shown.older
+                    && self.older_goes(bucket, lifecycle, &entry, older).await?
+                {
+                    doomed.push(entry);
+                }
+            }
+            if page.next.is_none() {
+                doomed.extend(walk.end().filter(|marker| self.marker_goes(lifecycle, marker)));
+            }
+            self.remove(bucket, doomed).await?;
+            let Some(next) = page.next else { return Ok(()) };
+            after = next;
+            place.after = walk.done().clone();
+            self.marks.keep(&place.encode()).await?;
+            self.executor.sleep(PAGE_PAUSE).await;
         }
+    }
+
+    fn marker_goes(&self, lifecycle: &Lifecycle, marker: &VersionEntry) -> bool {
+        lifecycle.marker_expired(&marker.key, marker.modified_ms, self.executor.unix_ms(), self.day)
+    }
+
+    async fn older_goes(
+        &self,
+        bucket: &BucketName,
+        lifecycle: &Lifecycle,
+        entry: &VersionEntry,
+        older: Older,
+    ) -> Result<bool, S3Error> {
+        let key = ObjectKey::parse(entry.key.clone())?;
+        // A delete marker has no bytes and no tags.
+        let tags = match entry.object.is_some() && lifecycle.looks_at_tags() {
+            true => self.tags(bucket, &key, Some(entry.version)).await?,
+            false => Some(TagSet::default()),
+        };
+        let Some(tags) = tags else { return Ok(false) };
+        let size_bytes = entry.object.as_ref().map_or(0, |object| object.size_bytes);
+        let subject = Subject { key: key.as_bytes(), size_bytes, tags: tags.tags() };
+        let now_ms = self.executor.unix_ms();
+        Ok(lifecycle.noncurrent_expired(&subject, older.since_ms, older.newer, now_ms, self.day))
+    }
+
+    /// Removes versions for good.
+    async fn remove(&self, bucket: &BucketName, doomed: Vec<VersionEntry>) -> Result<(), S3Error> {
+        for group in doomed.chunks(PAGE_MAX) {
+            let deletes = group.iter().map(|entry| {
+                let key = ObjectKey::parse(entry.key.clone())?;
+                Ok(DeleteEntry { version: Some(entry.version), ..DeleteEntry::current(key) })
+            });
+            let deletes = deletes.collect::<Result<Vec<_>, OpError>>()?;
+            let removed = self.delete(bucket, deletes).await?;
+            self.figures.removed.increment(removed);
+        }
+        Ok(())
     }
 
     async fn expire(
@@ -212,7 +322,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
         for object in objects {
             let key = ObjectKey::parse(object.key.clone())?;
             let tags = match lifecycle.looks_at_tags() {
-                true => self.tags(&settings.info.name, &key).await?,
+                true => self.tags(&settings.info.name, &key, None).await?,
                 false => Some(TagSet::default()),
             };
             let Some(tags) = tags else { continue };
@@ -221,6 +331,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
             if expiry.is_some_and(|(at_ms, _)| at_ms <= now_ms) {
                 // Only the object that was looked at: one that was replaced meanwhile is young.
                 let condition = DeleteCondition {
+                    must_exist: true,
                     if_match: Some(object.etag.to_string()),
                     size_bytes: Some(object.size_bytes),
                     modified_s: Some(object.modified_ms / 1_000),
@@ -228,26 +339,38 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
                 deletes.push(DeleteEntry { condition, ..DeleteEntry::current(key) });
             }
         }
+        let expired = self.delete(&settings.info.name, deletes).await?;
+        self.figures.expired.increment(expired);
+        Ok(())
+    }
+
+    /// Deletes, at the pass's pace; how many were.
+    async fn delete(&self, bucket: &BucketName, deletes: Vec<DeleteEntry>) -> Result<u64, S3Error> {
         if deletes.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        let count = u32::try_from(deletes.len()).unwrap_or(u32::MAX);
-        for result in self.ops.delete_objects(settings.info.name.clone(), deletes).await? {
+        let (count, mut deleted) = (u32::try_from(deletes.len()).unwrap_or(u32::MAX), 0);
+        for result in self.ops.delete_objects(bucket.clone(), deletes).await? {
             match result {
-                Ok(_) => self.figures.expired.increment(1),
+                Ok(_) => deleted += 1,
                 Err(OpError::PreconditionFailed | OpError::NoSuchKey | OpError::ObjectLocked) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         self.executor.sleep(DELETE_PAUSE * count).await;
-        Ok(())
+        Ok(deleted)
     }
 
-    /// An object's tags; `None` where it is gone.
-    async fn tags(&self, bucket: &BucketName, key: &ObjectKey) -> Result<Option<TagSet>, S3Error> {
-        match self.ops.head_object(bucket.clone(), key.clone(), None).await {
+    /// The tags of an object, or of a version of it; `None` where that is gone.
+    async fn tags(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        version: Option<VersionId>,
+    ) -> Result<Option<TagSet>, S3Error> {
+        match self.ops.head_object(bucket.clone(), key.clone(), version).await {
             Ok(info) => TagSet::of_object(&info).map(Some),
-            Err(OpError::NoSuchKey) => Ok(None),
+            Err(OpError::NoSuchKey | OpError::NoSuchVersion | OpError::DeleteMarker { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -290,9 +413,12 @@ mod tests {
 
     #[test]
     fn a_place_reads_back_and_any_other_mark_begins_anew() {
-        let place = Place { bucket: "abc".to_owned(), after: Bytes::from_static(b"k\0\xff") };
-        assert_eq!(Place::decode(&Bytes::from(place.encode())), place);
-        for mark in [&b""[..], b"\x01", b"\x01\x09abc", b"\x02\x00", b"\x01\x02\xff\xfe"] {
+        for walked in [Walked::Objects, Walked::Versions] {
+            let place = Place { bucket: "abc".to_owned(), walked, after: Bytes::from_static(b"k\0\xff") };
+            assert_eq!(Place::decode(&Bytes::from(place.encode())), place);
+        }
+        let of_the_first_version = b"\x01\x03abck";
+        for mark in [&b""[..], b"\x02", b"\x02\x00\x09abc", of_the_first_version, b"\x02\x00\x02\xff\xfe"] {
             assert_eq!(Place::decode(&Bytes::copy_from_slice(mark)), Place::default());
         }
     }

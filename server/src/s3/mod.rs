@@ -15,6 +15,7 @@ pub mod error;
 pub mod handlers;
 pub mod headers;
 pub mod lifecycle_pass;
+pub mod lifecycle_versions;
 pub mod object_lock;
 pub mod post;
 pub mod query;

@@ -415,6 +415,27 @@ fn tags_and_conditions_are_those_of_the_version_that_is_named() {
     });
 }
 
+/// Story: the lifecycle pass deleted an object that had been removed for good since it was listed, and left a delete
+/// marker for a key that nobody had any more. Found by reading.
+#[test]
+fn a_delete_that_demands_an_object_makes_no_marker_where_none_is() {
+    world(8, async |world| {
+        world.set(Versioning::Enabled).await;
+        let condition = super::super::DeleteCondition { must_exist: true, ..Default::default() };
+        let expire = Delete { condition, ..delete(b"k") };
+        assert_eq!(refused(world.metadata.delete_object("b", &expire).await), Refusal::PreconditionFailed);
+        let page = world
+            .metadata
+            .list_versions("b", ListQuery { prefix: b"", delimiter: None, limit: 9 }, AfterVersion::Nothing)
+            .await
+            .unwrap();
+        assert!(page.items.is_empty());
+        world.put_tagged(b"k", [1; 16]).await;
+        world.metadata.delete_object("b", &expire).await.unwrap();
+        assert_eq!(refused(world.metadata.delete_object("b", &expire).await), Refusal::PreconditionFailed);
+    });
+}
+
 #[test]
 fn a_completion_makes_a_version_and_answers_with_it_again() {
     world(7, async |world| {

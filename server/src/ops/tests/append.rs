@@ -1,7 +1,7 @@
 //! Append end to end: bytes, checksums and refusals.
 
 use super::*;
-use crate::ops::api::AppendObject;
+use crate::ops::api::{AppendObject, Versioning};
 
 async fn append(machine: &Machine, name: &str, offset_bytes: u64, bytes: &[u8]) -> Result<Written, OpError> {
     let append = AppendObject { put: put(name, bytes), offset_bytes };
@@ -53,5 +53,32 @@ fn deleted_appended_objects_give_their_space_back() {
         machine.clean().await;
         machine.clean().await;
         assert_eq!(machine.space().await, (0, 0));
+    });
+}
+
+/// Story: a GET of the part after the last, opened before an append and asked for its part after it, found the appended
+/// part, which lies behind the size that was opened, and an assert ended the process. Found by reading.
+#[test]
+fn a_read_that_has_begun_does_not_see_a_part_that_is_appended_meanwhile() {
+    machine(4, 6, async |machine| {
+        machine.put("k", &noise(1, 200_000)).await;
+        append(&machine, "k", 200_000, &noise(2, 50_000)).await.unwrap();
+        let opened = machine.core.open_object(bucket(), key("k"), None).await.unwrap();
+        append(&machine, "k", 250_000, &noise(3, 10)).await.unwrap();
+        assert_eq!(opened.part(2).await.unwrap().range, 200_000..250_000);
+        assert_eq!(opened.part(3).await.unwrap_err(), OpError::NoSuchPart { part_count: 2 });
+        let parts = opened.parts(0, 10).await.unwrap();
+        assert_eq!((parts.parts.len(), parts.part_count), (2, 2));
+    });
+}
+
+#[test]
+fn a_bucket_that_keeps_versions_refuses_an_append_before_its_body() {
+    machine(5, 6, async |machine| {
+        machine.core.set_versioning(bucket(), Versioning::Enabled).await.unwrap();
+        for name in ["new", "k"] {
+            assert_eq!(append(&machine, name, 0, b"bytes").await, Err(OpError::KeepsVersions));
+            machine.put("k", b"").await;
+        }
     });
 }

@@ -249,11 +249,10 @@ impl Lifecycle {
         self.rules.iter().any(|rule| rule.is_enabled && !rule.scope.tags.is_empty())
     }
 
-    /// Whether any rule names older versions or lone delete markers.
-    pub fn names_older_versions(&self) -> bool {
-        self.rules
-            .iter()
-            .any(|rule| rule.noncurrent.is_some() || rule.expiration == Some(Expiration::DeleteMarker(true)))
+    /// Whether any rule that acts has to do with older versions or delete markers.
+    pub fn looks_at_versions(&self) -> bool {
+        let looks = |rule: &Rule| rule.noncurrent.is_some() || rule.expiration.is_some();
+        self.rules.iter().any(|rule| rule.is_enabled && looks(rule))
     }
 
     /// Whether any rule that acts has to do with uploads.

@@ -95,11 +95,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         if let Some(word) = request.head.header_str(TRANSITION_MINIMUM) {
             lifecycle.transition_minimum = TransitionMinimum::parse(word)?;
         }
-        if lifecycle.names_older_versions() {
-            // The background pass looks at current versions and uploads only.
-            let element = "NoncurrentVersionExpiration or ExpiredObjectDeleteMarker".to_owned();
-            return Err(S3Error::from(Code::NotImplemented).and("Element", element));
-        }
         lifecycle.name_rules(|| executor.random_u64());
         self.keep(request.bucket()?, &lifecycle).await?;
         Ok(Response::new(200).with_header(TRANSITION_MINIMUM, lifecycle.transition_minimum.as_str()))

@@ -114,7 +114,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     ) -> Result<Option<(ObjectInfo, StoredChecksum)>, S3Error> {
         let (bucket, key) = (source.bucket.clone(), source.key.clone());
         let object = self.ops.open_object(bucket, key, source.version).await.map_err(of_source)?;
-        let info = object.info().clone();
+        // The check in the transaction sees the source without its version.
+        let info = ObjectInfo { version: None, ..object.info().clone() };
         let is_so = |checksum: &StoredChecksum| {
             checksum.algorithm == algorithm && checksum.kind == ChecksumKind::FullObject
         };

@@ -90,6 +90,7 @@ fn entry(request: &Request<'_>, key: &DeleteKey, bypass_governance: bool) -> Res
         key: object_key,
         version,
         condition: DeleteCondition {
+            must_exist: false,
             if_match: key.etag.as_deref().map(|tag| unquote(tag).to_owned()),
             size_bytes: size_bytes.map_err(|_| invalid("Size is not a number"))?,
             modified_s,

@@ -44,6 +44,11 @@ pub enum Payload<P> {
     },
 }
 
+/// Whether a byte may stand in the name of a header field (RFC 9110 5.6.2).
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// Header fields as they will stand on the wire.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderText {
@@ -51,9 +56,13 @@ pub struct HeaderText {
 }
 
 impl HeaderText {
-    /// Adds a field; bytes of `value` that could end the line are dropped.
+    /// Adds a field; bytes of `value` that could end the line are dropped, and a field whose name is none.
     pub fn push(&mut self, name: &str, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
+        // Such a name would end the line, or be another field's: whoever asked for it gets none.
+        if name.bytes().any(|byte| byte <= b' ' || byte == b':' || byte >= 0x7f) {
+            return;
+        }
         self.text.reserve(name.len() + value.len() + 4);
         self.text.extend_from_slice(name.as_bytes());
         self.text.extend_from_slice(b": ");
@@ -186,8 +195,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_cannot_end_its_line() {
+    fn neither_a_name_nor_a_value_can_end_its_line() {
         let mut headers = HeaderText::default();
+        headers.push("x-amz-meta-a: b\r\ncontent-length: 2\r\n\r\nhi", "v");
         headers.push("X", "a\r\nSet-Cookie: b\tc");
         headers.push_number("N", 0);
         headers.push_number("M", u64::MAX);

@@ -102,6 +102,8 @@ impl Glob {
 
     /// Whether `text` matches. Cost: at most the product of both lengths, no allocation unless there are variables.
     pub(super) fn matches(&self, text: &str, facts: &dyn Facts) -> bool {
+        // Once, not at every place where a `*` may end: a value may take long to make.
+        let Some(values) = self.values(facts) else { return false };
         let (mut piece_at, mut text_at) = (0, 0);
         // After the last `*`: the piece that follows it, and where the text that it swallowed ends.
         let mut retry: Option<(usize, usize)> = None;
@@ -117,10 +119,10 @@ impl Glob {
                 Some(Piece::Text(literal)) => {
                     text[text_at..].starts_with(literal.as_str()).then_some(literal.len())
                 }
-                Some(Piece::Variable { key, default }) => match value_of(key, default.as_deref(), facts) {
-                    Some(value) => text[text_at..].starts_with(&*value).then_some(value.len()),
-                    None => return false,
-                },
+                Some(Piece::Variable { .. }) => {
+                    let value = values.get(piece_at).map(|value| &**value).unwrap_or_default();
+                    text[text_at..].starts_with(value).then_some(value.len())
+                }
             };
             match (step, retry) {
                 (Some(length), _) => {
@@ -136,6 +138,18 @@ impl Glob {
                 (None, None) => return false,
             }
         }
+    }
+
+    /// For each piece the value of its variable; none at all of a pattern without, `None` if one has no value.
+    fn values<'f>(&'f self, facts: &'f dyn Facts) -> Option<Vec<Cow<'f, str>>> {
+        if self.keys().next().is_none() {
+            return Some(Vec::new());
+        }
+        let value = |piece: &'f Piece| match piece {
+            Piece::Variable { key, default } => value_of(key, default.as_deref(), facts),
+            Piece::Text(_) | Piece::One | Piece::Many => Some(Cow::Borrowed("")),
+        };
+        self.pieces.iter().map(value).collect()
     }
 
     /// As [`Glob::matches`], of a pattern without variables.

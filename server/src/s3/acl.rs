@@ -236,7 +236,15 @@ impl Acl {
     /// # Errors
     /// `InternalError` if what it keeps is damaged: nothing may be allowed then.
     pub fn of_object(info: &ObjectInfo) -> Result<Option<Acl>, S3Error> {
-        let Some(kept) = info.headers.iter().find(|header| header.name == ACL_HEADER) else {
+        Acl::of_headers(&info.headers)
+    }
+
+    /// The list among what an object keeps.
+    ///
+    /// # Errors
+    /// As [`Acl::of_object`].
+    pub fn of_headers(headers: &[Header]) -> Result<Option<Acl>, S3Error> {
+        let Some(kept) = headers.iter().find(|header| header.name == ACL_HEADER) else {
             return Ok(None);
         };
         let damaged = || S3Error {

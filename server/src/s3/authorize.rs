@@ -14,7 +14,8 @@ use std::rc::Rc;
 use metrics::{Counter, counter};
 
 use self::facts::Asked;
-use crate::ops::api::{BucketName, ObjectInfo, ObjectKey, OpError, Operations, UploadId, VersionId};
+use crate::auth::is_canonical_id;
+use crate::ops::api::{BucketName, Header, ObjectInfo, ObjectKey, OpError, Operations, UploadId, VersionId};
 use crate::policy::{Action, Question, Target, Verdict};
 use crate::s3::acl::{Acl, Permission, bucket_permission, object_permission};
 use crate::s3::bucket_access::BucketAccess;
@@ -114,6 +115,7 @@ impl Authorizer {
             return Ok(Authorized { asker, settings: None });
         };
         let settings = cache.get(ops, bucket).await?;
+        self.require_owner(&asker, "x-amz-expected-bucket-owner", &settings)?;
         let authorized = Authorized { asker, settings: Some(Rc::clone(&settings)) };
         let head = authorized.asker.head;
         let query = Query::new(head.raw_query());
@@ -255,6 +257,7 @@ impl Authorizer {
     ) -> Result<(), S3Error> {
         let head = target.asker.head;
         let settings = cache.get(ops, &source.bucket).await?;
+        self.require_owner(&target.asker, "x-amz-source-expected-bucket-owner", &settings)?;
         let authorized = Authorized { asker: target.asker.clone(), settings: Some(Rc::clone(&settings)) };
         if authorized.is_plain_owner(&settings) {
             return Ok(());
@@ -288,6 +291,22 @@ impl Authorizer {
             asked(action).map_err(|denial| self.refuse(denial))?;
         }
         Ok(())
+    }
+
+    /// A caller may say whose bucket it means, so that nothing reaches one of the same name that another made.
+    fn require_owner(
+        &self,
+        asker: &Asker<'_>,
+        name: &'static str,
+        settings: &BucketSettings,
+    ) -> Result<(), S3Error> {
+        let Some(asked) = asker.head.header(name) else { return Ok(()) };
+        // Owners from before there were accounts are shown as root, whose id is not known here.
+        let owner = settings.info.owner.as_str();
+        if !is_canonical_id(owner) || asked == owner.as_bytes() {
+            return Ok(());
+        }
+        Err(self.refuse(Denial::NotAllowed))
     }
 
     fn refuse(&self, denial: Denial) -> S3Error {
@@ -344,6 +363,20 @@ impl<'r> Authorized<'r> {
             return Ok(());
         }
         let known = Known { object: &Object::NotAsked, given: None, version };
+        self.decide_with(settings, action, Some(key), &known).map_err(|_| Code::AccessDenied.into())
+    }
+
+    /// As [`Authorized::also`], on an object that is there and has these headers: its list and its tags count.
+    ///
+    /// # Errors
+    /// `AccessDenied`; `InternalError` if what the object keeps is damaged.
+    pub fn also_on(&self, action: Action, key: &ObjectKey, headers: &[Header]) -> Result<(), S3Error> {
+        let settings = self.settings()?;
+        if self.is_plain_owner(settings) {
+            return Ok(());
+        }
+        let object = Object::Present(Acl::of_headers(headers)?, TagSet::of_headers(headers)?);
+        let known = Known { object: &object, given: None, version: None };
         self.decide_with(settings, action, Some(key), &known).map_err(|_| Code::AccessDenied.into())
     }
 

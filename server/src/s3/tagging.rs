@@ -59,7 +59,8 @@ impl TagSet {
             let value = pair.get(equals + 1..).unwrap_or_default();
             Some(Tag { key: text(&pair[..equals])?, value: text(value)? })
         });
-        let tags: Option<Vec<Tag>> = tags.collect();
+        // One more than there may be says that there are too many.
+        let tags: Option<Vec<Tag>> = tags.take(TAGS_MAX + 1).collect();
         let tags = tags.ok_or_else(|| {
             S3Error::argument(
                 "x-amz-tagging",
@@ -76,7 +77,15 @@ impl TagSet {
     /// # Errors
     /// As [`TagSet::of_header`]: only if what it keeps is damaged.
     pub fn of_object(info: &ObjectInfo) -> Result<TagSet, S3Error> {
-        let kept = info.headers.iter().find(|header| header.name == TAGGING_HEADER);
+        TagSet::of_headers(&info.headers)
+    }
+
+    /// The tags among what an object keeps.
+    ///
+    /// # Errors
+    /// As [`TagSet::of_object`].
+    pub fn of_headers(headers: &[Header]) -> Result<TagSet, S3Error> {
+        let kept = headers.iter().find(|header| header.name == TAGGING_HEADER);
         kept.map_or_else(|| Ok(TagSet::default()), |header| TagSet::of_header(&header.value))
     }
 

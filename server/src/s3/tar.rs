@@ -196,7 +196,11 @@ impl TarReader {
                 self.said.path = Some(until_nul(&gathered).to_vec());
                 Ok(())
             }
-            b'x' => self.pax(&gathered),
+            b'x' => {
+                // Of several before one member the last counts, so that they cannot pile up.
+                self.said.records.clear();
+                self.pax(&gathered)
+            }
             // Of all members that follow, or of links: nothing here needs it.
             _ => Ok(()),
         }
@@ -356,6 +360,21 @@ mod tests {
         }
         reader.finish()?;
         Ok(members)
+    }
+
+    /// Story: extended headers in a row were all kept until a member came, so a small packed archive of nothing else took
+    /// all memory. Found by reading.
+    #[test]
+    fn of_extended_headers_in_a_row_the_last_counts() {
+        let archive = [
+            entry(b"pax", b'x', b"6 a=1\n"),
+            entry(b"pax", b'x', b"6 b=2\n"),
+            entry(b"k", b'0', b""),
+            vec![0; 1_024],
+        ]
+        .concat();
+        let members = read(&archive, 512).unwrap();
+        assert_eq!(members[0].0.records, [(b"b".to_vec(), b"2".to_vec())]);
     }
 
     #[test]

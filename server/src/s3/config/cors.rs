@@ -11,6 +11,9 @@ use crate::s3::xml::{Element, XmlWriter};
 
 const RULES_MAX: usize = 100;
 const ID_CHARS_MAX: usize = 255;
+/// Most patterns of one kind in a rule, and most header fields of a request that are looked at: every request with an
+/// origin compares them all, 100 x 100 x 100 short texts at most.
+const LIST_MAX: usize = 100;
 const METHODS: [&str; 5] = ["GET", "PUT", "HEAD", "POST", "DELETE"];
 
 /// A bucket's rules.
@@ -25,6 +28,8 @@ pub struct Rule {
     id: Option<String>,
     /// Allowed request header fields; each may hold one `*`.
     headers: Vec<String>,
+    /// The same in lower case.
+    headers_lower: Vec<String>,
     /// In the order sent.
     pub methods: Vec<String>,
     /// Each may hold one `*`.
@@ -43,6 +48,9 @@ impl Cors {
         method: &str,
         headers: impl Iterator<Item = &'h str> + Clone,
     ) -> Option<&Rule> {
+        if headers.clone().nth(LIST_MAX).is_some() {
+            return None;
+        }
         self.rules.iter().find(|rule| {
             rule.origins.iter().any(|pattern| matches(pattern, origin))
                 && rule.methods.iter().any(|allowed| allowed == method)
@@ -59,7 +67,7 @@ impl Rule {
 
     fn allows_header(&self, header: &str) -> bool {
         let header = header.to_ascii_lowercase();
-        self.headers.iter().any(|pattern| matches(&pattern.to_ascii_lowercase(), &header))
+        self.headers_lower.iter().any(|pattern| matches(pattern, &header))
     }
 }
 
@@ -116,13 +124,15 @@ fn parse_rule(element: &Element) -> Result<Rule, S3Error> {
     let max_age_s = element.word_of("MaxAgeSeconds")?.map(str::parse).transpose().map_err(|_| malformed())?;
     let rule = Rule {
         id: element.text_of("ID")?.map(str::to_owned),
+        headers_lower: words("AllowedHeader").iter().map(|text| text.to_ascii_lowercase()).collect(),
         headers: words("AllowedHeader"),
         methods: words("AllowedMethod"),
         origins: words("AllowedOrigin"),
         expose: words("ExposeHeader"),
         max_age_s,
     };
-    if rule.methods.is_empty() || rule.origins.is_empty() {
+    let lists = [&rule.headers, &rule.methods, &rule.origins, &rule.expose];
+    if rule.methods.is_empty() || rule.origins.is_empty() || lists.iter().any(|list| list.len() > LIST_MAX) {
         return Err(malformed());
     }
     if rule.id.as_ref().is_some_and(|id| id.chars().count() > ID_CHARS_MAX) {
@@ -165,6 +175,19 @@ mod tests {
         let kept = cors.to_kept();
         assert!(String::from_utf8_lossy(&kept).contains(RULE));
         assert_eq!(Cors::parse(&kept).unwrap(), cors);
+    }
+
+    #[test]
+    fn lists_that_would_cost_much_to_compare_are_refused() {
+        let with = |count: usize| {
+            let headers = "<AllowedHeader>b</AllowedHeader>".repeat(count);
+            let rest = "<AllowedMethod>GET</AllowedMethod><AllowedOrigin>*</AllowedOrigin>";
+            parse(&format!("<CORSRule>{headers}{rest}</CORSRule>"))
+        };
+        assert!(with(101).is_err());
+        let cors = with(100).unwrap();
+        assert!(cors.find("o", "GET", std::iter::repeat_n("b", 100)).is_some());
+        assert!(cors.find("o", "GET", std::iter::repeat_n("b", 101)).is_none());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
 use crate::ops::api::{ACL_HEADER, ConfigKind, ETag, Header, ObjectInfo, Operations, TAGGING_HEADER};
-use crate::policy::{POLICY_BYTES_MAX, Policy};
+use crate::policy::{Action, POLICY_BYTES_MAX, Policy};
 use crate::s3::acl::{Acl, Asked, Grant, Grantee, invalid_uri};
 use crate::s3::body::S3Body;
 use crate::s3::bucket_access::{BucketAccess, OWNERSHIP_DELETED, Ownership};
@@ -166,6 +166,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let (bucket, key, version) = (request.bucket()?, request.key()?, request.version()?);
         let document = body.collect(DOCUMENT_BYTES_MAX).await?;
         let info = self.ops.head_object(bucket.clone(), key.clone(), version).await?;
+        // The body took time: it may be another object by now.
+        let action = if version.is_some() { Action::PutObjectVersionAcl } else { Action::PutObjectAcl };
+        request.access.also_on(action, &key, &info.headers)?;
         let owner = object_acl(request, &info)?.owner;
         let acl = self.put_acl(request, &document, &owner)?;
         let kept = kept_acl(request, &acl)?.map(|header| header.value);

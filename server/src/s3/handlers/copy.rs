@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::multipart::{part_number, upload_id};
 use super::{Reply, Request, S3Service};
-use crate::auth::{Credentials, decode_escapes};
+use crate::auth::{Credentials, decode_query_escapes};
 use crate::checksum_stream::ChecksumStream;
 use crate::http::{HeaderText, Response};
 use crate::ops::api::{
@@ -121,6 +121,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         };
         if info.checksums.iter().any(is_so) {
             return Ok(None);
+        }
+        if info.size_bytes > BODY_MAX_BYTES {
+            return Err(S3Error::with_message(
+                Code::InvalidRequest,
+                "The specified copy source is larger than the maximum allowable size for a copy source",
+            ));
         }
         let _permit = self.ops.admit_read(info.size_bytes)?;
         let mut reader = object.read(0..info.size_bytes);
@@ -305,7 +311,8 @@ pub(super) fn copy_source(value: &[u8]) -> Result<CopySource, S3Error> {
     };
     let version = version.map(|text| parse_version_id("x-amz-copy-source", text)).transpose()?;
     let mut decoded = Vec::with_capacity(path.len());
-    decode_escapes(path.as_bytes(), &mut decoded).map_err(|_| invalid())?;
+    // As AWS: a plus is a space here, as in a query.
+    decode_query_escapes(path.as_bytes(), &mut decoded).map_err(|_| invalid())?;
     let path = decoded.strip_prefix(b"/").unwrap_or(&decoded);
     let slash = path.iter().position(|&byte| byte == b'/').ok_or_else(invalid)?;
     let (bucket, key) = (&path[..slash], &path[slash + 1..]);
@@ -347,7 +354,7 @@ mod tests {
     fn sources_are_decoded_once_with_or_without_a_slash() {
         for text in ["/bkt/a%20b%2Bc/d+e", "bkt/a%20b%2Bc/d+e", "bkt%2Fa%20b%2Bc/d+e?versionId=null"] {
             let source = copy_source(text.as_bytes()).unwrap();
-            assert_eq!((source.bucket.as_str(), source.key.as_bytes()), ("bkt", &b"a b+c/d+e"[..]), "{text}");
+            assert_eq!((source.bucket.as_str(), source.key.as_bytes()), ("bkt", &b"a b+c/d e"[..]), "{text}");
         }
         let named = copy_source(b"bkt/k?versionId=ffffffffffffff000000000000000009").unwrap().version;
         assert_eq!(named, Some(VersionId::Named { count: 0xff, nonce: 9 }));

@@ -17,6 +17,10 @@ use crate::s3::error::{Code, S3Error};
 use crate::s3::query::Query;
 use crate::s3::xml::{self, Encoding, ListingEcho};
 
+/// Most objects of a page that tells their headers, and what its answer takes at worst but for escapes.
+const METADATA_PAGE_MAX: usize = 100;
+const METADATA_PAGE_BYTES: u64 = 2 << 20;
+
 /// The parameters that all listings share.
 pub(super) struct Page {
     pub(super) prefix: Bytes,
@@ -119,7 +123,13 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         page: &Page,
         after: Bytes,
     ) -> Result<ObjectPage, S3Error> {
-        let _permit = self.ops.admit(Some(0))?;
+        let with_headers = request.query.get("metadata").is_some_and(|value| value == "true");
+        // Headers of an object may be 64 KiB: with them a page is shorter.
+        let (max_keys, answer_bytes) = match with_headers {
+            true => (page.max.min(METADATA_PAGE_MAX), METADATA_PAGE_BYTES),
+            false => (page.max, 0),
+        };
+        let _permit = self.ops.admit(Some(answer_bytes))?;
         let mut objects = self
             .ops
             .list_objects(ListObjects {
@@ -127,8 +137,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 prefix: page.prefix.clone(),
                 delimiter: page.delimiter.clone(),
                 after,
-                max_keys: page.max,
-                with_headers: request.query.get("metadata").is_some_and(|value| value == "true"),
+                max_keys,
+                with_headers,
             })
             .await?;
         for object in &mut objects.objects {
@@ -146,10 +156,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 fn tell_permitted(request: &Request<'_>, object: &mut ListedObject) {
     let Some(headers) = &mut object.headers else { return };
     let Ok(key) = ObjectKey::parse(object.key.clone()) else { return };
-    if request.access.also(Action::GetObjectTagging, &key, None).is_err() {
+    let may_read = request.access.also_on(Action::GetObject, &key, headers).is_ok();
+    if request.access.also_on(Action::GetObjectTagging, &key, headers).is_err() {
         headers.retain(|header| header.name != TAGGING_HEADER);
     }
-    if request.access.also(Action::GetObject, &key, None).is_err() {
+    if !may_read {
         object.headers = None;
     }
 }

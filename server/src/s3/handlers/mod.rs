@@ -106,6 +106,8 @@ struct Request<'r> {
     bucket: Option<BucketName>,
     key: Option<ObjectKey>,
     identity: Identity,
+    /// Its bucket was named by the host.
+    by_host: bool,
     /// Proof that it may be dispatched, and what its handler may ask further.
     access: Authorized<'r>,
 }
@@ -155,6 +157,7 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
         let mut response = match result {
             Ok(response) => response,
             Err(error) => {
+                let error = self.about(error, head);
                 // Refusing under load is what the server is asked to do; the metrics count it.
                 let is_fault = error.code.status() >= 500
                     && error.code.status() != 501
@@ -240,6 +243,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         ids: &RequestIds,
         now_ms: u64,
     ) -> Result<Request<'r>, S3Error> {
+        let by_host = address.by_host;
         let bucket = address.bucket.map(|name| BucketName::parse(&name)).transpose()?;
         let key = address.key.map(ObjectKey::parse).transpose()?;
         let source = source_of(operation, head, bucket.as_ref())?;
@@ -253,7 +257,36 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         };
         let named = Named { bucket: bucket.as_ref(), key: key.as_ref(), source };
         let access = self.authorizer.authorize(&self.ops, &self.settings, operation, asker, named).await?;
-        Ok(Request { head, query: Query::new(head.raw_query()), bucket, key, identity, access })
+        Ok(Request { head, query: Query::new(head.raw_query()), bucket, key, identity, by_host, access })
+    }
+
+    /// The same error with what it is about, which clients show and compare: the key, the bucket or the upload.
+    fn about(&self, error: S3Error, head: &RequestHead) -> S3Error {
+        let address = Address::parse(head.header_str("host"), head.raw_path(), &self.config.domains);
+        let Ok(address) = address else { return error };
+        let (name, value) = match error.code {
+            Code::NoSuchKey | Code::NoSuchVersion => {
+                ("Key", address.key.map(|key| String::from_utf8_lossy(&key).into_owned()))
+            }
+            Code::NoSuchBucket
+            | Code::InvalidBucketName
+            | Code::BucketNotEmpty
+            | Code::BucketAlreadyOwnedByYou
+            | Code::BucketAlreadyExists => ("BucketName", address.bucket),
+            Code::NoSuchUpload | Code::InvalidPart | Code::InvalidPartOrder => {
+                let upload = Query::new(head.raw_query()).get("uploadId");
+                ("UploadId", upload.map(|upload| upload.into_owned()))
+            }
+            _ => return error,
+        };
+        let is_said = |name: &str| error.extra.iter().any(|(said, _)| *said == name);
+        match value {
+            // Of a copy the source is meant as often as the target.
+            Some(value) if !is_said(name) && head.header("x-amz-copy-source").is_none() => {
+                error.and(name, value)
+            }
+            _ => error,
+        }
     }
 
     /// The owner of a bucket, and so of what is in it, as S3 shows it.

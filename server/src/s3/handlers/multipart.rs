@@ -240,5 +240,7 @@ fn location(request: &Request<'_>, bucket: &str, key: &[u8]) -> String {
     let mut encoded = Vec::with_capacity(key.len() + 16);
     encode_escapes(key, &mut encoded);
     let host = request.head.header_str("host").unwrap_or_default();
-    format!("http://{host}/{bucket}/{}", String::from_utf8_lossy(&encoded))
+    let scheme = if request.access.asker().is_secure { "https" } else { "http" };
+    let bucket = if request.by_host { String::new() } else { format!("{bucket}/") };
+    format!("{scheme}://{host}/{bucket}{}", String::from_utf8_lossy(&encoded))
 }

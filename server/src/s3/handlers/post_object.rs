@@ -7,13 +7,16 @@ use shardstore_reactor::{Executor, Stream};
 use super::{Reply, S3Service};
 use crate::auth::{Credentials, encode_escapes};
 use crate::http::{RequestBody, RequestHead, RequestIds, Response};
-use crate::ops::api::{BucketName, Operations};
+use crate::ops::api::{BucketName, ObjectKey, Operations};
 use crate::s3::address::Address;
 use crate::s3::body::S3Body;
 use crate::s3::error::S3Error;
 use crate::s3::post::{Begun, PostForm};
 use crate::s3::route::Operation;
 use crate::s3::xml;
+
+/// Memory of a form before its file: 20 KiB of fields twice, and one read of the socket.
+const FIELDS_BYTES: u64 = 40 * 1024 + 64 * 1024;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn post_object<S: Stream, E: Executor>(
@@ -26,10 +29,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let bucket = BucketName::parse(address.bucket.as_deref().unwrap_or_default())?;
         let now_ms = body.executor().unix_ms();
         let Begun { form, decoder, pending } = {
-            let _permit = self.ops.admit(None)?;
+            // Nobody is known yet: only what is gathered, the fields and one read of the socket.
+            let _permit = self.ops.admit(Some(FIELDS_BYTES))?;
             PostForm::read(head, body).await?
         };
         let key = form.key()?.to_owned();
+        ObjectKey::parse(key.clone())?;
         let identity = self.verifier.authenticate_form(form.fields(), now_ms)?;
         let length_range = form.check_policy(bucket.as_str(), now_ms)?;
         let put = form.to_put(head, bucket.as_str())?;
@@ -37,18 +42,20 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let request = self.permitted(Operation::PutObject, &put, address, identity, ids, now_ms).await?;
         let file = S3Body::of_form(&put, decoder, pending, length_range, body)?;
         let stored = self.put_object(&request, file, now_ms).await?;
-        let scheme = if ids.is_secure { "https" } else { "http" };
-        let host = format!("{scheme}://{}", head.header_str("host").unwrap_or_default());
-        Ok(answer(&form, &host, bucket.as_str(), &key, stored))
+        let scheme = if request.access.asker().is_secure { "https" } else { "http" };
+        let host = head.header_str("host").unwrap_or_default();
+        let below = if request.by_host { String::new() } else { format!("{}/", bucket.as_str()) };
+        Ok(answer(&form, format!("{scheme}://{host}/{below}"), bucket.as_str(), &key, stored))
     }
 }
 
-fn answer<P>(form: &PostForm, host: &str, bucket: &str, key: &str, stored: Response<P>) -> Response<P> {
+/// `above`: the address of the bucket, to which the key is added.
+fn answer<P>(form: &PostForm, above: String, bucket: &str, key: &str, stored: Response<P>) -> Response<P> {
     let etag = stored.headers.get("ETag").unwrap_or_default().to_owned();
     if let Some(target) = form.redirect(bucket, &etag) {
         return Response { status: 303, ..stored }.with_header("Location", target);
     }
-    let mut path = format!("{host}/{bucket}/").into_bytes();
+    let mut path = above.into_bytes();
     encode_escapes(key.as_bytes(), &mut path);
     let location = String::from_utf8_lossy(&path).into_owned();
     let status = form.field("success_action_status");

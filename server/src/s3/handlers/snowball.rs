@@ -15,10 +15,10 @@ use shardstore_reactor::{Executor, Stream};
 use super::objects::{push_checksum, push_etag};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
-use crate::http::{RequestHead, Response};
+use crate::http::{RequestHead, Response, is_token};
 use crate::ops::api::{
-    ACL_HEADER, BodyError, BodyEvent, BodySource, BodySummary, ChecksumAlgorithm, ETag, ObjectKey, OpError,
-    Operations, PutObject, Written,
+    ACL_HEADER, BodyError, BodyEvent, BodySource, BodySummary, ChecksumAlgorithm, ETag, Header, ObjectKey,
+    OpError, Operations, PutObject, TAGGING_HEADER, Written,
 };
 use crate::policy::Action;
 use crate::s3::body::S3Body;
@@ -34,7 +34,7 @@ const GATHERED_BYTES_MAX: u64 = 64 << 10;
 /// Members written at once.
 const IN_FLIGHT_MAX: usize = 16;
 /// Packed bytes that are inflated at a time: deflate makes at most 1,032 times as many, 4 MiB.
-const PACKED_BYTES: usize = 4 << 10;
+const PACKED_BYTES: usize = 512;
 
 /// Whether a PUT is an archive to unpack.
 pub(super) fn is_archive(head: &RequestHead) -> bool {
@@ -108,7 +108,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         mut body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let options = Options::of(request.head);
-        let _permit = self.ops.admit(body.len_bytes())?;
+        // What is unpacked may be far more than was sent.
+        let _permit = self.ops.admit(None)?;
         self.ops.head_bucket(request.bucket()?).await?;
         let mut members = Members::of(&mut body);
         self.put_members(request, &put, &options, &mut members).await?;
@@ -208,12 +209,24 @@ fn member_put(
 ) -> Result<PutObject, S3Error> {
     const MARK: &[u8] = b"minio.metadata.";
     let headers = member.records.iter().filter_map(|(name, value)| {
-        let name = std::str::from_utf8(name.strip_prefix(MARK)?).ok()?;
-        Some((name, &value[..]))
+        // It becomes the name of a header field, which these bytes cannot end.
+        let name = name.strip_prefix(MARK).filter(|name| name.iter().all(|byte| is_token(*byte)))?;
+        Some((std::str::from_utf8(name).ok()?, &value[..]))
     });
     let key = ObjectKey::parse(key)?;
     request.access.also(Action::PutObject, &key, None)?;
-    let of_all = put.headers.iter().filter(|header| header.name == ACL_HEADER);
+    let has = |wanted: &str| put.headers.iter().any(|header| header.name == wanted);
+    for (is_asked, action) in [
+        (put.lock.retention.is_some(), Action::PutObjectRetention),
+        (put.lock.legal_hold.is_some(), Action::PutObjectLegalHold),
+        (has(TAGGING_HEADER), Action::PutObjectTagging),
+    ] {
+        if is_asked {
+            request.access.also(action, &key, None)?;
+        }
+    }
+    let is_of_all = |header: &&Header| [ACL_HEADER, TAGGING_HEADER].contains(&header.name.as_str());
+    let of_all = put.headers.iter().filter(is_of_all);
     Ok(PutObject {
         key,
         headers: kept_of(headers)?.into_iter().chain(of_all.cloned()).collect(),

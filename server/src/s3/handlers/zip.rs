@@ -16,8 +16,8 @@ use super::{Reply, Request, S3Service, Source};
 use crate::auth::Credentials;
 use crate::http::{HeaderText, Payload, Response, StreamFailed};
 use crate::ops::api::{
-    BodyReader, BucketName, ListedObject, ObjectInfo, ObjectKey, ObjectPage, OpError, OpenedObject,
-    Operations,
+    BodyReader, BucketName, KEY_MAX_BYTES, ListedObject, ObjectInfo, ObjectKey, ObjectPage, OpError,
+    OpenedObject, Operations,
 };
 use crate::policy::Action;
 use crate::s3::conditions::Verdict;
@@ -76,6 +76,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request.access.also(Action::GetObject, &path.archive, None)?;
         let permit = self.ops.admit_read(TAIL_BYTES)?;
         let object = self.ops.open_object(request.bucket()?, path.archive.clone(), None).await?;
+        // The archive's own list and tags count as in a GET of it.
+        request.access.also_on(Action::GetObject, &path.archive, &object.info().headers)?;
         if check(request, object.info())? == Verdict::NotModified {
             return Ok(not_modified(object.info()));
         }
@@ -119,11 +121,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Err(OpError::NoSuchKey) => return Ok(Some(Listed::new(page, after).finish(None))),
             Err(error) => return Err(error.into()),
         };
+        request.access.also_on(Action::GetObject, &path.archive, &object.info().headers)?;
         let archive = open_archive(request.bucket()?, path.archive, object).await?;
         let mut listed = Listed::new(page, after);
         let below = [archive.key.as_bytes(), b"/"].concat();
         self.walk(&archive, |entry| {
-            if std::str::from_utf8(&entry.path).is_ok() {
+            // No key is longer, so no one can ask for such a member by its name.
+            let is_key = below.len() + entry.path.len() <= KEY_MAX_BYTES;
+            if is_key && std::str::from_utf8(&entry.path).is_ok() {
                 listed.add(Bytes::from([&below[..], &entry.path].concat()), entry.size_bytes);
             }
             false

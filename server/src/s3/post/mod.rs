@@ -12,7 +12,7 @@ use shardstore_reactor::{Executor, Stream};
 pub use self::form::{FIELDS_BYTES_MAX, FormDecoder, FormError, FormStep};
 pub use self::policy::PostPolicy;
 use crate::auth::encode_escapes;
-use crate::http::{HeadLimits, HeadParse, RequestBody, RequestHead, parse_head};
+use crate::http::{HeadLimits, HeadParse, RequestBody, RequestHead, is_token, parse_head};
 use crate::s3::body::body_error;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::tagging::TagSet;
@@ -75,7 +75,7 @@ impl PostForm {
         let mut pending = Bytes::new();
         loop {
             match decoder.decode(&mut pending).map_err(form_error)? {
-                FormStep::Field(name, value) => form.fields.push((name.to_ascii_lowercase(), value)),
+                FormStep::Field(name, value) => form.add(name.to_ascii_lowercase(), value)?,
                 FormStep::File(name) => {
                     form.name_file(&name);
                     return Ok(Begun { form, decoder, pending });
@@ -94,10 +94,21 @@ impl PostForm {
         }
     }
 
+    /// A second field of a name is refused: the policy would look at one of them and the object keep both.
+    fn add(&mut self, name: String, value: String) -> Result<(), S3Error> {
+        if self.field(&name).is_some() {
+            return Err(S3Error::argument(&name, &value, "POST forms must have each field once."));
+        }
+        self.fields.push((name, value));
+        Ok(())
+    }
+
     /// Puts the file's name where the key asks for it.
     fn name_file(&mut self, file: &str) {
         for (name, value) in &mut self.fields {
-            if name == "key" {
+            let expanded_bytes = value.len() + value.matches("${filename}").count() * file.len();
+            // Left as it is where no key can be so long, and refused as one.
+            if name == "key" && expanded_bytes <= FIELDS_BYTES_MAX {
                 *value = value.replace("${filename}", file);
             }
         }
@@ -145,7 +156,8 @@ impl PostForm {
         text.extend_from_slice(post.header("host").unwrap_or(b"localhost"));
         text.extend_from_slice(b"\r\n");
         for name in ABOUT_CALLER {
-            if let Some(value) = post.header(name) {
+            // All of a name, in order: a proxy may have added its own.
+            for (_, value) in post.headers().filter(|(field, _)| field.eq_ignore_ascii_case(name)) {
                 text.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
             }
         }
@@ -197,7 +209,6 @@ fn tagging(document: &str) -> Result<String, S3Error> {
 }
 
 fn push_field(name: &str, value: &str, text: &mut Vec<u8>) -> Result<(), S3Error> {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if !name.bytes().all(is_token) || value.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
         return Err(S3Error::argument(name, value, "The value of this form field cannot be stored."));
     }

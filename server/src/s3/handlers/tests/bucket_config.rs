@@ -308,6 +308,6 @@ fn a_pass_deletes_what_the_rules_name_and_aborts_old_uploads_and_nothing_else() 
         };
         let uploads = ops.list_uploads(list).await.unwrap().uploads;
         assert_eq!(uploads.iter().map(|upload| &upload.key[..]).collect::<Vec<_>>(), [b"z"]);
-        assert_eq!(marks.load().await.unwrap().unwrap(), &b"\x01\x00"[..]);
+        assert_eq!(marks.load().await.unwrap().unwrap(), &b"\x02\x00\x00"[..]);
     });
 }

@@ -134,7 +134,7 @@ impl Call {
             .filter(|pair| !pair.is_empty())
             .map(|pair| if pair.contains('=') { pair.to_owned() } else { format!("{pair}=") })
             .collect();
-        pairs.sort();
+        pairs.sort_by(|one, other| one.split_once('=').cmp(&other.split_once('=')));
         let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
         let query = pairs.join("&");
         let canonical = format!("{}\n{path}\n{query}\n{lines}\n{signed}\n{payload_hash}", self.method);

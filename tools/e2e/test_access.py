@@ -1,6 +1,9 @@
 """Who may do what: root, two users and nobody, over policies, access lists and blocks."""
 
+import http.client
+import io
 import json
+import zipfile
 
 import boto3
 import botocore
@@ -225,3 +228,36 @@ def test_a_public_access_block_acts_on_policies_and_lists(ann, nobody, anns):
     assert code(lambda: put_policy(ann, anns, allow(anns, "s3:ListBucket"))) == "AccessDenied"
     ann.delete_public_access_block(Bucket=anns)
     assert nobody.list_objects_v2(Bucket=anns)["KeyCount"] == 1
+
+
+def test_a_deny_by_tag_covers_members_of_an_archive_and_listed_metadata(server, ann, nobody, anns):
+    """Story: members of a ZIP and listings with metadata asked for the archive's key only, and not for what is tagged."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("inner.txt", "text")
+    for key, tagging in [("open.zip", ""), ("secret.zip", "secret=1")]:
+        ann.put_object(Bucket=anns, Key=key, Body=made.getvalue(), Tagging=tagging, Metadata={"of": key})
+    deny = {**allow(anns, "s3:GetObject", StringEquals={"s3:ExistingObjectTag/secret": "1"}), "Effect": "Deny"}
+    both = [allow(anns, ["s3:GetObject", "s3:ListBucket"]), deny]
+    ann.put_bucket_policy(Bucket=anns, Policy=json.dumps({"Version": "2012-10-17", "Statement": both}))
+    assert code(lambda: nobody.get_object(Bucket=anns, Key="secret.zip")) == "AccessDenied"
+
+    def plain(path, **headers):
+        wire = http.client.HTTPConnection(server.host, server.port)
+        wire.request("GET", f"/{anns}{path}", headers=headers)
+        answer = wire.getresponse()
+        return answer.status, answer.read()
+
+    extract = {"x-minio-extract": "true"}
+    assert plain("/open.zip/inner.txt", **extract) == (200, b"text")
+    assert plain("/secret.zip/inner.txt", **extract)[0] == 403
+    assert plain("?list-type=2&prefix=open.zip/", **extract)[0] == 200
+    assert plain("?list-type=2&prefix=secret.zip/", **extract)[0] == 403
+    status, page = plain("?list-type=2&metadata=true")
+    assert status == 200 and b"<of>open.zip</of>" in page.lower().replace(b"x-amz-meta-", b"")
+    assert b"<of>secret.zip</of>" not in page.lower().replace(b"x-amz-meta-", b"")
+
+
+def test_a_bucket_of_another_owner_than_expected_is_refused(people, ann, anns):
+    assert code(lambda: ann.head_bucket(Bucket=anns, ExpectedBucketOwner=people["ann_id"])) is None
+    assert code(lambda: ann.list_objects_v2(Bucket=anns, ExpectedBucketOwner=people["ben_id"])) == "AccessDenied"

@@ -173,7 +173,8 @@ def test_a_composite_checksum_is_of_the_parts_and_each_part_keeps_its_own(s3, mo
         assert head["ChecksumSHA256"] == expected
     everything = ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"]
     told = s3.get_object_attributes(ObjectAttributes=everything, **where)
-    assert told["Checksum"] == {"ChecksumSHA256": whole, "ChecksumType": "COMPOSITE"}
+    # Here, and only here, AWS leaves the number of parts out.
+    assert told["Checksum"] == {"ChecksumSHA256": whole.removesuffix("-3"), "ChecksumType": "COMPOSITE"}
     assert (told["StorageClass"], told["ObjectSize"]) == ("STANDARD", 2 * PART + 4)
     assert told["ETag"] == done["ETag"].strip('"')
     assert told["LastModified"] == s3.head_object(**where)["LastModified"]

@@ -207,7 +207,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let operation = route(head, &address);
         if operation == Operation::PostObject {
             // Its signature is in the form.
-            return (operation, Box::pin(self.post_object(ids, head, address, body)).await);
+            return (operation, self.post_object(ids, head, address, body).await);
         }
         if operation == Operation::OptionsPreflight {
             return (operation, self.preflight(head, &address).await);
@@ -219,9 +219,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Err(error) => return (operation, Err(error.into())),
         };
         let (identity, signature) = authenticated.into_parts();
-        // In boxes: what a request needs is held by it, and not by every idle connection.
-        let permitted = Box::pin(self.permitted(operation, head, address, identity, ids, now_ms));
-        let request = match permitted.await {
+        let request = match self.permitted(operation, head, address, identity, ids, now_ms).await {
             Ok(request) => request,
             Err(error) => return (operation, Err(error)),
         };
@@ -231,7 +229,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             return (operation, Err(S3Error::with_message(Code::InvalidRequest, what)));
         }
         let may_know = self.authorizer.may_know(operation, &request.access, request.key.as_ref());
-        let result = Box::pin(self.dispatch(operation, request, signature, body)).await;
+        let result = self.dispatch(operation, request, signature, body).await;
         (operation, if may_know { result } else { self.authorizer.hide_missing(result) })
     }
 

@@ -69,14 +69,11 @@ pub async fn serve_listener<L: Listener, E: Executor, V: Service<E>>(
         } else {
             continue;
         };
-        let shake = protection.is_tls().then(|| shaking.enter());
-        let protection = protection.clone();
-        let connection =
-            serve_accepted(stream, peer, protection, shake, Rc::clone(&context), Rc::clone(&service), why);
-        context.executor.spawn(async move {
-            connection.await;
-            drop(place);
-        });
+        let places = Places { _live: place, shake: protection.is_tls().then(|| shaking.enter()) };
+        let (context_of, service_of) = (Rc::clone(&context), Rc::clone(&service));
+        let accepted = serve_accepted(stream, peer, protection.clone(), places, context_of, service_of, why);
+        // As it is: a block that awaits it would hold it twice.
+        context.executor.spawn(accepted);
     }
     drop(listener);
     live.emptied().await;
@@ -87,24 +84,31 @@ async fn serve_accepted<S: Stream, E: Executor, V: Service<E>>(
     stream: S,
     peer: SocketAddr,
     protection: Protection,
-    shake: Option<Place>,
+    mut places: Places,
     context: Rc<CoreContext<E>>,
     service: Rc<V>,
     why: Option<Arrival>,
 ) {
-    // Boxed: a handshake holds far more than the idle connection that it becomes.
+    // Boxed, as refusals are: they hold far more than the idle connection that is served.
     let opened = Box::pin(protection.open(stream, &context)).await;
-    drop(shake);
+    places.shake = None;
     match (opened, why) {
         (Opened::Ready(stream), None) => serve_connection(stream, peer, context, service).await,
         (Opened::Ready(stream), Some(why)) => {
-            refuse_connection(stream, peer, context, service, why).await;
+            Box::pin(refuse_connection(stream, peer, context, service, why)).await;
         }
         (Opened::PlainHttp(stream), _) => {
-            refuse_connection(stream, peer, context, service, Arrival::PlainHttp).await;
+            Box::pin(refuse_connection(stream, peer, context, service, Arrival::PlainHttp)).await;
         }
         (Opened::Gone, _) => {}
     }
+}
+
+/// What a connection counts as, until it ends.
+struct Places {
+    _live: Place,
+    /// While it shakes hands.
+    shake: Option<Place>,
 }
 
 /// The connections of a core, whichever listener they came by.

@@ -41,29 +41,23 @@ pub enum ConfigKind {
     Cors = 5,
     /// Tags of the bucket.
     Tagging = 6,
-    /// Static website.
-    Website = 7,
-    /// Server access logging.
-    Logging = 8,
     /// Expiry of objects and uploads.
-    Lifecycle = 9,
+    Lifecycle = 7,
     /// Default retention of new versions.
-    ObjectLock = 10,
+    ObjectLock = 8,
     /// Transfer acceleration, if it was suspended.
-    Accelerate = 11,
+    Accelerate = 9,
 }
 
 impl ConfigKind {
     /// All of them.
-    pub const ALL: [ConfigKind; 11] = [
+    pub const ALL: [ConfigKind; 9] = [
         ConfigKind::Policy,
         ConfigKind::PublicAccessBlock,
         ConfigKind::Ownership,
         ConfigKind::Acl,
         ConfigKind::Cors,
         ConfigKind::Tagging,
-        ConfigKind::Website,
-        ConfigKind::Logging,
         ConfigKind::Lifecycle,
         ConfigKind::ObjectLock,
         ConfigKind::Accelerate,

@@ -74,7 +74,6 @@ codes! {
     InvalidStorageClass 400 "The storage class you specified is not valid"
     InvalidTag 400 "The tag provided was not a valid tag."
     InvalidToken 400 "The provided token is malformed or otherwise invalid."
-    InvalidTargetBucketForLogging 400 "The target bucket for logging does not exist, is not owned by you, or does not have the appropriate grants for the log-delivery group."
     InvalidURI 400 "Couldn't parse the specified URI."
     InvalidWriteOffset 400 "The write offset value that you specified does not match the current object size."
     KeyTooLongError 400 "Your key is too long"

@@ -24,7 +24,7 @@ use crate::ops::api::{
 
 /// The row that says how far the pass came.
 const MARK_NAME: &str = "lifecycle";
-const MARK_VERSION: u8 = 2;
+const MARK_VERSION: u8 = 1;
 /// Buckets looked up at a time.
 const BUCKETS_PAGE: usize = 100;
 /// After a page: at most 10,000 rows are read in a second.
@@ -417,8 +417,9 @@ mod tests {
             let place = Place { bucket: "abc".to_owned(), walked, after: Bytes::from_static(b"k\0\xff") };
             assert_eq!(Place::decode(&Bytes::from(place.encode())), place);
         }
-        let of_the_first_version = b"\x01\x03abck";
-        for mark in [&b""[..], b"\x02", b"\x02\x00\x09abc", of_the_first_version, b"\x02\x00\x02\xff\xfe"] {
+        for mark in
+            [&b""[..], b"\x01", b"\x01\x00\x09abc", b"\x01\x02\x00", b"\x02\x00\x00", b"\x01\x00\x02\xff\xfe"]
+        {
             assert_eq!(Place::decode(&Bytes::copy_from_slice(mark)), Place::default());
         }
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use shardstore_reactor::{Executor, Stream};
 
 use super::copy::{CopySource, of_source};
+use super::documents::{absent, xml_reply};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
@@ -65,14 +66,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) fn get_bucket_policy_status(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let _permit = self.ops.admit(Some(0))?;
         let is_public = request.access.settings()?.access.is_public();
-        Ok(Response::new(200).with_bytes("application/xml", xml::policy_status(is_public)))
+        Ok(xml_reply(xml::policy_status(is_public)))
     }
 
     pub(super) fn get_public_access_block(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let _permit = self.ops.admit(Some(0))?;
         let switches = request.access.settings()?.access.public_access;
         let switches = switches.ok_or_else(|| absent(request, Code::NoSuchPublicAccessBlockConfiguration))?;
-        Ok(Response::new(200).with_bytes("application/xml", xml::public_access_block(&switches)))
+        Ok(xml_reply(xml::public_access_block(&switches)))
     }
 
     pub(super) async fn put_public_access_block<S: Stream, E: Executor>(
@@ -80,10 +81,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let switches =
-            xml::parse_public_access_block(&document).map_err(|_| S3Error::from(Code::MalformedXML))?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
+        let switches = xml::parse_public_access_block(&document)?;
         let kept = xml::public_access_block(&switches);
         self.ops.put_bucket_config(request.bucket()?, ConfigKind::PublicAccessBlock, kept).await?;
         Ok(Response::new(200))
@@ -93,7 +92,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let _permit = self.ops.admit(Some(0))?;
         let ownership = request.access.settings()?.access.ownership;
         let ownership = ownership.ok_or_else(|| absent(request, Code::OwnershipControlsNotFoundError))?;
-        Ok(Response::new(200).with_bytes("application/xml", xml::ownership(ownership)))
+        Ok(xml_reply(xml::ownership(ownership)))
     }
 
     pub(super) async fn put_ownership_controls<S: Stream, E: Executor>(
@@ -101,9 +100,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let ownership = xml::parse_ownership(&document).map_err(|_| S3Error::from(Code::MalformedXML))?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
+        let ownership = xml::parse_ownership(&document)?;
         let acl = &request.access.settings()?.access.acl;
         if ownership == Ownership::Enforced && acl.as_ref().is_some_and(|acl| !acl.is_private()) {
             return Err(Code::InvalidBucketAclWithObjectOwnership.into());
@@ -117,17 +115,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let _permit = self.ops.admit(Some(0))?;
         let kept = Bytes::from_static(OWNERSHIP_DELETED);
         self.ops.put_bucket_config(request.bucket()?, ConfigKind::Ownership, kept).await?;
-        Ok(Response::new(204))
-    }
-
-    /// Takes a document of a bucket away; one that is not there is fine.
-    pub(super) async fn delete_config(
-        &self,
-        request: &Request<'_>,
-        kind: ConfigKind,
-    ) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(Some(0))?;
-        self.ops.delete_bucket_config(request.bucket()?, kind).await?;
         Ok(Response::new(204))
     }
 
@@ -303,7 +290,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 
     fn acl_reply(&self, acl: &Acl) -> Reply<O> {
         let document = xml::acl(acl, |id| self.verifier.credentials().person(id));
-        Response::new(200).with_bytes("application/xml", document)
+        xml_reply(document)
     }
 }
 
@@ -328,9 +315,4 @@ fn counting(access: &BucketAccess, acl: Option<Acl>) -> Option<Acl> {
 fn kept_acl(request: &Request<'_>, acl: &Acl) -> Result<Option<Header>, S3Error> {
     let is_default = *acl == Acl::private(&request.access.settings()?.info.owner);
     Ok((!is_default).then(|| acl.to_header()))
-}
-
-fn absent(request: &Request<'_>, code: Code) -> S3Error {
-    let name = request.bucket.as_ref().map(|bucket| bucket.as_str().to_owned());
-    name.into_iter().fold(S3Error::from(code), |error, name| error.and("BucketName", name))
 }

@@ -2,9 +2,10 @@
 //! Invariants: an attribute that S3 does not know is an error; parts are paged, at most 1,000 a page.
 //! Not here: the document (`xml`), what a read of one part answers (`objects`).
 
+use super::documents::xml_reply;
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
-use crate::http::{RequestHead, Response};
+use crate::http::RequestHead;
 use crate::ops::api::{OpenedObject, Operations, PAGE_MAX};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::time_text::http_date;
@@ -31,7 +32,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         };
         let parts = page.as_ref().map(|page| PartsEcho { after, max, page });
         let document = xml::object_attributes(asked, info, parts.as_ref());
-        let mut response = Response::new(200).with_bytes("application/xml", document);
+        let mut response = xml_reply(document);
         response.headers.push("Last-Modified", http_date(info.modified_ms));
         push_version(&mut response.headers, info.version);
         Ok(response)

@@ -1,9 +1,10 @@
-//! GetBucketTagging, PutBucketTagging, DeleteBucketTagging.
+//! GetBucketTagging, PutBucketTagging.
 //! Invariants: a bucket keeps its tags in the order sent; a set without tags is as good as none.
 //! Not here: tags of objects (`tagging`), the limits (`s3::tagging`).
 
 use shardstore_reactor::{Executor, Stream};
 
+use super::documents::{absent, xml_reply};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
@@ -19,11 +20,9 @@ const DOCUMENT_BYTES_MAX: usize = 512 * 1024;
 impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) fn get_bucket_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let _permit = self.ops.admit(Some(0))?;
-        let settings = request.access.settings()?;
-        let document = settings.document(ConfigKind::Tagging).cloned().ok_or_else(|| {
-            S3Error::from(Code::NoSuchTagSet).and("BucketName", settings.info.name.as_str().to_owned())
-        })?;
-        Ok(Response::new(200).with_bytes("application/xml", document))
+        let document = request.access.settings()?.document(ConfigKind::Tagging).cloned();
+        let document = document.ok_or_else(|| absent(request, Code::NoSuchTagSet))?;
+        Ok(xml_reply(document))
     }
 
     pub(super) async fn put_bucket_tagging<S: Stream, E: Executor>(
@@ -31,10 +30,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let tags =
-            xml::parse_tagging(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
+        let tags = xml::parse_tagging(&document)?;
         check_bucket_tags(&tags)?;
         let bucket = request.bucket()?;
         if tags.is_empty() {
@@ -42,12 +39,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         } else {
             self.ops.put_bucket_config(bucket, ConfigKind::Tagging, xml::tagging(&tags)).await?;
         }
-        Ok(Response::new(204))
-    }
-
-    pub(super) async fn delete_bucket_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(Some(0))?;
-        self.ops.delete_bucket_config(request.bucket()?, ConfigKind::Tagging).await?;
         Ok(Response::new(204))
     }
 }

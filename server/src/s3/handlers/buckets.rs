@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use shardstore_reactor::{Executor, Stream};
 
+use super::documents::xml_reply;
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
@@ -32,8 +33,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let wants_lock = request.head.header("x-amz-bucket-object-lock-enabled");
         let object_lock = wants_lock.is_some_and(|value| value.eq_ignore_ascii_case(b"true"));
         let mut new = NewBucket { object_lock, configs: self.new_bucket_configs(request)? };
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let document = body.collect(CONFIGURATION_BYTES_MAX).await?;
+        let (_permit, document) = self.read_document(body, CONFIGURATION_BYTES_MAX).await?;
         let asked = xml::parse_create_bucket(&document)?;
         check_bucket_tags(&asked.tags)?;
         if !asked.tags.is_empty() {
@@ -51,9 +51,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         Ok(Response::new(200).with_header("Location", location))
     }
 
-    pub(super) async fn head_bucket(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+    pub(super) fn head_bucket(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let _permit = self.ops.admit(Some(0))?;
-        self.ops.head_bucket(request.bucket()?).await?;
+        // That there is one was found when it was authorized.
+        request.access.settings()?;
         Ok(Response::new(200)
             .with_header("x-amz-bucket-region", &self.config.region)
             .with_header("Content-Type", "application/xml"))
@@ -96,7 +97,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let token = page.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
         let document =
             xml::list_buckets(&page, &account.person(), &self.config.region, &prefix, token.as_deref());
-        Ok(Response::new(200).with_bytes("application/xml", document))
+        Ok(xml_reply(document))
     }
 }
 

@@ -8,11 +8,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::documents::xml_reply;
 use super::multipart::{part_number, upload_id};
 use super::{Reply, Request, S3Service};
 use crate::auth::{Credentials, decode_query_escapes};
 use crate::checksum_stream::ChecksumStream;
-use crate::http::{HeaderText, Response};
+use crate::http::HeaderText;
 use crate::ops::api::{
     BODY_MAX_BYTES, BodyError, BodyEvent, BodyReader, BodySource, BodySummary, BucketName, ChecksumAlgorithm,
     ChecksumKind, CopyObject, Header, ObjectInfo, ObjectKey, OpError, OpenedObject, Operations, PutPart,
@@ -99,7 +100,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             .await
             .map_err(of_source)?;
         let document = xml::copy_object(&copied.written);
-        let mut response = Response::new(200).with_bytes("application/xml", document);
+        let mut response = xml_reply(document);
         push_made_version(&mut response.headers, copied.written.version);
         push_source_version(&mut response.headers, copied.source_version);
         Ok(response)
@@ -184,7 +185,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             (Err(_), Some(failure)) => return Err(failure.into()),
             (Err(error), None) => return Err(error.into()),
         };
-        let mut response = Response::new(200).with_bytes("application/xml", xml::copy_part(&part));
+        let mut response = xml_reply(xml::copy_part(&part));
         push_source_version(&mut response.headers, source_version);
         Ok(response)
     }

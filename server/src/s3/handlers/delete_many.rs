@@ -5,9 +5,9 @@
 
 use shardstore_reactor::{Executor, Stream};
 
+use super::documents::xml_reply;
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
-use crate::http::Response;
 use crate::ops::api::{DeleteCondition, DeleteEntry, ObjectKey, Operations, VersionId};
 use crate::policy::Action;
 use crate::s3::body::S3Body;
@@ -33,10 +33,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
             ));
         }
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let parsed =
-            xml::parse_delete(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
+        let parsed = xml::parse_delete(&document)?;
         let bypass_governance = asks_to_bypass_governance(request.head);
         let mut entries = Vec::with_capacity(parsed.keys.len());
         let mut refused: Vec<Option<S3Error>> = Vec::with_capacity(parsed.keys.len());
@@ -66,7 +64,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             })
             .collect();
         let document = xml::delete_result(&deleted, parsed.quiet);
-        Ok(Response::new(200).with_bytes("application/xml", document))
+        Ok(xml_reply(document))
     }
 }
 

@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 
+use super::documents::xml_reply;
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
-use crate::http::Response;
 use crate::ops::api::{
     ListObjects, ListedObject, ObjectKey, ObjectPage, Operations, PAGE_MAX, TAGGING_HEADER,
 };
@@ -74,10 +74,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let marker = utf8_bytes(&request.query, "marker")?;
         let objects = self.objects_page(request, &page, marker.clone()).await?;
         let bucket = request.bucket()?;
-        let owner = self.owner_of(bucket.clone()).await?;
+        let owner = self.bucket_owner(request)?;
         let echo = page.echo(bucket.as_str());
         let document = xml::list_objects_v1(&echo, &marker, &owner, &objects);
-        Ok(Response::new(200).with_bytes("application/xml", document))
+        Ok(xml_reply(document))
     }
 
     pub(super) async fn list_objects_v2(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
@@ -102,7 +102,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let next = objects.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
         let bucket = request.bucket()?;
         let owner = match query.text("fetch-owner")? {
-            Some(value) if value.eq_ignore_ascii_case("true") => Some(self.owner_of(bucket.clone()).await?),
+            Some(value) if value.eq_ignore_ascii_case("true") => Some(self.bucket_owner(request)?),
             _ => None,
         };
         let echo = page.echo(bucket.as_str());
@@ -114,7 +114,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             &objects,
             next.as_deref(),
         );
-        Ok(Response::new(200).with_bytes("application/xml", document))
+        Ok(xml_reply(document))
     }
 
     async fn objects_page(

@@ -12,6 +12,7 @@ mod buckets;
 mod copy;
 mod cors;
 mod delete_many;
+mod documents;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -45,7 +46,6 @@ use crate::s3::bucket_settings::SettingsCache;
 use crate::s3::config::cors::Cors;
 use crate::s3::config::lifecycle::DayLength;
 use crate::s3::config::switches::SuspendedAcceleration;
-use crate::s3::config::website::Website;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::has_overrides;
 use crate::s3::query::Query;
@@ -289,9 +289,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
     }
 
-    /// The owner of a bucket, and so of what is in it, as S3 shows it.
-    async fn owner_of(&self, bucket: BucketName) -> Result<Person, S3Error> {
-        Ok(self.verifier.credentials().person(&self.ops.head_bucket(bucket).await?.owner))
+    /// The owner of the request's bucket, and so of what is in it, as S3 shows it.
+    fn bucket_owner(&self, request: &Request<'_>) -> Result<Person, S3Error> {
+        Ok(self.verifier.credentials().person(&request.access.settings()?.info.owner))
     }
 
     async fn dispatch<S: Stream, E: Executor>(
@@ -328,25 +328,25 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::CreateBucket => {
                 self.create_bucket(&request, S3Body::new(head, signature, body)?).await
             }
-            Operation::HeadBucket => self.head_bucket(&request).await,
+            Operation::HeadBucket => self.head_bucket(&request),
             Operation::DeleteBucket => self.delete_bucket(&request).await,
             Operation::GetBucketTagging => self.get_bucket_tagging(&request),
             Operation::PutBucketTagging => {
                 self.put_bucket_tagging(&request, S3Body::new(head, signature, body)?).await
             }
-            Operation::DeleteBucketTagging => self.delete_bucket_tagging(&request).await,
+            Operation::DeleteBucketTagging => self.delete_document(&request, ConfigKind::Tagging).await,
             Operation::GetBucketPolicy => self.get_bucket_policy(&request),
             Operation::PutBucketPolicy => {
                 self.put_bucket_policy(&request, S3Body::new(head, signature, body)?).await
             }
-            Operation::DeleteBucketPolicy => self.delete_config(&request, ConfigKind::Policy).await,
+            Operation::DeleteBucketPolicy => self.delete_document(&request, ConfigKind::Policy).await,
             Operation::GetBucketPolicyStatus => self.get_bucket_policy_status(&request),
             Operation::GetPublicAccessBlock => self.get_public_access_block(&request),
             Operation::PutPublicAccessBlock => {
                 self.put_public_access_block(&request, S3Body::new(head, signature, body)?).await
             }
             Operation::DeletePublicAccessBlock => {
-                self.delete_config(&request, ConfigKind::PublicAccessBlock).await
+                self.delete_document(&request, ConfigKind::PublicAccessBlock).await
             }
             Operation::GetBucketOwnershipControls => self.get_ownership_controls(&request),
             Operation::PutBucketOwnershipControls => {
@@ -366,37 +366,30 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 self.put_document::<Cors, _, _>(&request, S3Body::new(head, signature, body)?).await
             }
             Operation::DeleteBucketCors => self.delete_document(&request, ConfigKind::Cors).await,
-            Operation::GetBucketWebsite => self.get_document::<Website>(&request),
-            Operation::PutBucketWebsite => {
-                self.put_website(&request, S3Body::new(head, signature, body)?).await
-            }
-            Operation::DeleteBucketWebsite => self.delete_document(&request, ConfigKind::Website).await,
             Operation::GetBucketLifecycleConfiguration => self.get_lifecycle(&request),
             Operation::PutBucketLifecycleConfiguration => {
                 let executor = body.executor().clone();
                 self.put_lifecycle(&request, S3Body::new(head, signature, body)?, &executor).await
             }
             Operation::DeleteBucketLifecycle => self.delete_document(&request, ConfigKind::Lifecycle).await,
-            Operation::GetBucketLogging => self.get_logging(&request),
-            Operation::PutBucketLogging => {
-                self.put_logging(&request, S3Body::new(head, signature, body)?).await
-            }
             Operation::GetBucketAccelerateConfiguration => self.get_acceleration(&request),
             Operation::PutBucketAccelerateConfiguration => {
                 let body = S3Body::new(head, signature, body)?;
                 self.put_document::<SuspendedAcceleration, _, _>(&request, body).await
             }
-            Operation::PutBucketRequestPayment | Operation::PutBucketNotificationConfiguration => {
-                self.put_switch(operation, &request, S3Body::new(head, signature, body)?).await
+            Operation::PutBucketLogging
+            | Operation::PutBucketNotificationConfiguration
+            | Operation::PutBucketRequestPayment => {
+                self.put_switch(operation, S3Body::new(head, signature, body)?).await
             }
             Operation::ListObjects => self.list_objects(&request).await,
             Operation::ListObjectsV2 => self.list_objects_v2(&request).await,
             Operation::ListObjectVersions => self.list_object_versions(&request).await,
-            Operation::GetBucketVersioning => self.get_bucket_versioning(&request).await,
+            Operation::GetBucketVersioning => self.get_bucket_versioning(&request),
             Operation::PutBucketVersioning => {
                 self.put_bucket_versioning(&request, S3Body::new(head, signature, body)?).await
             }
-            Operation::GetObjectLockConfiguration => self.get_object_lock(&request).await,
+            Operation::GetObjectLockConfiguration => self.get_object_lock(&request),
             Operation::PutObjectLockConfiguration => {
                 self.put_object_lock(&request, S3Body::new(head, signature, body)?).await
             }

@@ -4,6 +4,7 @@
 
 use shardstore_reactor::{Executor, Stream};
 
+use super::documents::xml_reply;
 use super::listing::{Page, encoding, utf8_bytes};
 use super::objects::{push_checksum, push_etag};
 use super::{Reply, Request, S3Service};
@@ -61,7 +62,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let upload = self.ops.create_upload(create).await?;
         let document =
             xml::initiate_upload(request.bucket()?.as_str(), &upload.key, &upload.upload.to_string());
-        let mut response = Response::new(200).with_bytes("application/xml", document);
+        let mut response = xml_reply(document);
         if upload.checksum_named {
             response.headers.push("x-amz-checksum-algorithm", algorithm_name(upload.checksum.0));
             response.headers.push("x-amz-checksum-type", kind_name(upload.checksum.1));
@@ -113,8 +114,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let condition = write_condition(head)?;
         let _permit = self.ops.admit(body.len_bytes())?;
         let document = completion_document(body).await?;
-        let parsed = xml::parse_complete_upload(&document)
-            .map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let parsed = xml::parse_complete_upload(&document)?;
         let parts = parsed.parts.into_iter().map(completed_part).collect::<Result<Vec<_>, _>>()?;
         let location = location(request, bucket.as_str(), key.as_bytes());
         let written = self
@@ -131,7 +131,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             })
             .await?;
         let document = xml::complete_upload(&location, bucket.as_str(), key.as_bytes(), &written);
-        let mut response = Response::new(200).with_bytes("application/xml", document);
+        let mut response = xml_reply(document);
         push_made_version(&mut response.headers, written.version);
         Ok(response)
     }
@@ -156,10 +156,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let bucket = request.bucket()?;
         let page = self.ops.list_parts(bucket.clone(), request.key()?, upload, after, max_parts).await?;
         let initiator = self.verifier.credentials().person(&page.upload.initiator);
-        let owner = self.owner_of(bucket.clone()).await?;
+        let owner = self.bucket_owner(request)?;
         let max = max_parts as u64;
         let document = xml::list_parts(bucket.as_str(), &owner, &initiator, after, max, encoding, &page);
-        Ok(Response::new(200).with_bytes("application/xml", document))
+        Ok(xml_reply(document))
     }
 
     pub(super) async fn list_uploads(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
@@ -190,10 +190,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             })
             .await?;
         let echo = page.echo(bucket.as_str());
-        let owner = self.owner_of(bucket.clone()).await?;
+        let owner = self.bucket_owner(request)?;
         let person = |id: &str| self.verifier.credentials().person(id);
         let document = xml::list_uploads(&echo, &key_marker, &upload_marker, &owner, person, &uploads);
-        Ok(Response::new(200).with_bytes("application/xml", document))
+        Ok(xml_reply(document))
     }
 }
 

@@ -4,6 +4,7 @@
 
 use shardstore_reactor::{Executor, Stream};
 
+use super::documents::{absent, xml_reply};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
@@ -14,7 +15,7 @@ use crate::s3::body::S3Body;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::object_lock::parse_until;
 use crate::s3::versions::push_version;
-use crate::s3::xml::{self, AskedDefault, MalformedXml};
+use crate::s3::xml::{self, AskedDefault};
 
 /// Longest document: its words and numbers are under 1 KiB.
 const DOCUMENT_BYTES_MAX: usize = 16 * 1024;
@@ -23,17 +24,15 @@ const DAYS_MAX: i64 = 36_500;
 const YEARS_MAX: i64 = 100;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
-    pub(super) async fn get_object_lock(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+    pub(super) fn get_object_lock(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let _permit = self.ops.admit(Some(0))?;
-        let bucket = request.bucket()?;
-        let name = bucket.as_str().to_owned();
-        let configs = self.ops.bucket_configs(bucket).await?;
-        if !configs.info.object_lock {
-            return Err(S3Error::from(Code::ObjectLockConfigurationNotFoundError).and("BucketName", name));
+        let settings = request.access.settings()?;
+        if !settings.info.object_lock {
+            return Err(absent(request, Code::ObjectLockConfigurationNotFoundError));
         }
-        let default = configs.documents.get(&ConfigKind::ObjectLock).map(DefaultRetention::decode);
+        let default = settings.document(ConfigKind::ObjectLock).map(DefaultRetention::decode);
         let default = default.transpose().map_err(|error| OpError::Damaged(error.to_string()))?;
-        Ok(Response::new(200).with_bytes("application/xml", xml::object_lock(default)))
+        Ok(xml_reply(xml::object_lock(default)))
     }
 
     pub(super) async fn put_object_lock<S: Stream, E: Executor>(
@@ -41,9 +40,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let asked = xml::parse_object_lock(&document).map_err(|MalformedXml| Code::MalformedXML)?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
+        let asked = xml::parse_object_lock(&document)?;
         let default = asked.map(default_retention).transpose()?;
         self.ops.set_object_lock(request.bucket()?, default).await?;
         Ok(Response::new(200))
@@ -52,7 +50,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn get_object_retention(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let retention = self.lock_of(request).await?.retention;
         let retention = retention.ok_or(Code::NoSuchObjectLockConfiguration)?;
-        Ok(Response::new(200).with_bytes("application/xml", xml::retention(retention)))
+        Ok(xml_reply(xml::retention(retention)))
     }
 
     pub(super) async fn put_object_retention<S: Stream, E: Executor>(
@@ -63,9 +61,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     ) -> Result<Reply<O>, S3Error> {
         let version = request.version()?;
         let _permit = self.ops.admit(body.len_bytes())?;
-        self.need_object_lock(request).await?;
+        self.need_object_lock(request)?;
         let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let asked = xml::parse_retention(&document).map_err(|MalformedXml| Code::MalformedXML)?;
+        let asked = xml::parse_retention(&document)?;
         let retention = asked
             .map(|(mode, until)| Ok::<_, S3Error>(Retention { mode, until_ms: parse_until(&until, now_ms)? }))
             .transpose()?;
@@ -80,7 +78,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn get_object_legal_hold(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let is_held = self.lock_of(request).await?.legal_hold;
         let is_held = is_held.ok_or(Code::NoSuchObjectLockConfiguration)?;
-        Ok(Response::new(200).with_bytes("application/xml", xml::legal_hold(is_held)))
+        Ok(xml_reply(xml::legal_hold(is_held)))
     }
 
     pub(super) async fn put_object_legal_hold<S: Stream, E: Executor>(
@@ -90,9 +88,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     ) -> Result<Reply<O>, S3Error> {
         let version = request.version()?;
         let _permit = self.ops.admit(body.len_bytes())?;
-        self.need_object_lock(request).await?;
+        self.need_object_lock(request)?;
         let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let is_held = xml::parse_legal_hold(&document).map_err(|MalformedXml| Code::MalformedXML)?;
+        let is_held = xml::parse_legal_hold(&document)?;
         let (bucket, key) = (request.bucket()?, request.key()?);
         let version = self.ops.put_legal_hold(bucket, key, version, is_held).await?;
         let mut response = Response::new(200);
@@ -103,14 +101,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     async fn lock_of(&self, request: &Request<'_>) -> Result<ObjectLock, S3Error> {
         let version = request.version()?;
         let _permit = self.ops.admit(Some(0))?;
-        self.need_object_lock(request).await?;
+        self.need_object_lock(request)?;
         let info = self.ops.head_object(request.bucket()?, request.key()?, version).await?;
         Ok(info.lock)
     }
 
-    async fn need_object_lock(&self, request: &Request<'_>) -> Result<(), S3Error> {
-        let info = self.ops.head_bucket(request.bucket()?).await?;
-        if info.object_lock { Ok(()) } else { Err(OpError::NoObjectLock.into()) }
+    fn need_object_lock(&self, request: &Request<'_>) -> Result<(), S3Error> {
+        let has_lock = request.access.settings()?.info.object_lock;
+        if has_lock { Ok(()) } else { Err(OpError::NoObjectLock.into()) }
     }
 }
 

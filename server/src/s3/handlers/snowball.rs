@@ -110,7 +110,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let options = Options::of(request.head);
         // What is unpacked may be far more than was sent.
         let _permit = self.ops.admit(None)?;
-        self.ops.head_bucket(request.bucket()?).await?;
         let mut members = Members::of(&mut body);
         self.put_members(request, &put, &options, &mut members).await?;
         let summary = members.summary.ok_or(Code::IncompleteBody)?;

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 
+use super::documents::{absent, xml_reply};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
@@ -35,10 +36,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             self.ops.head_object(request.bucket()?, request.key()?, request.version()?).await?;
         }
         match unset {
-            Unset::Document(document) => Ok(Response::new(200).with_bytes("application/xml", document)),
-            Unset::Absent(code) => {
-                Err(S3Error::from(code).and("BucketName", request.bucket()?.as_str().to_owned()))
-            }
+            Unset::Document(document) => Ok(xml_reply(document)),
+            Unset::Absent(code) => Err(absent(request, code)),
             Unset::AsAsked(status) => Ok(Response::new(status)),
         }
     }
@@ -57,6 +56,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::GetBucketNotificationConfiguration => {
                 Unset::Document(xml::unset("NotificationConfiguration"))
             }
+            Operation::GetBucketLogging => Unset::Document(xml::unset("BucketLoggingStatus")),
+            Operation::GetBucketWebsite => Unset::Absent(Code::NoSuchWebsiteConfiguration),
             Operation::GetBucketRequestPayment => Unset::Document(xml::owner_pays()),
             Operation::GetBucketInventoryConfiguration => listed("ListInventoryConfigurationsResult")?,
             Operation::GetBucketMetricsConfiguration => listed("ListMetricsConfigurationsResult")?,
@@ -68,7 +69,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 Unset::Absent(Code::ServerSideEncryptionConfigurationNotFoundError)
             }
             Operation::GetBucketReplication => Unset::Absent(Code::ReplicationConfigurationNotFoundError),
-            Operation::DeleteBucketEncryption | Operation::DeleteBucketReplication => Unset::AsAsked(204),
+            Operation::DeleteBucketEncryption
+            | Operation::DeleteBucketReplication
+            | Operation::DeleteBucketWebsite => Unset::AsAsked(204),
             Operation::DeleteBucketAnalyticsConfiguration
             | Operation::DeleteBucketIntelligentTieringConfiguration
             | Operation::DeleteBucketInventoryConfiguration

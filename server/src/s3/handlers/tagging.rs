@@ -4,12 +4,13 @@
 
 use shardstore_reactor::{Executor, Stream};
 
+use super::documents::xml_reply;
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
 use crate::ops::api::Operations;
 use crate::s3::body::S3Body;
-use crate::s3::error::{Code, S3Error};
+use crate::s3::error::S3Error;
 use crate::s3::tagging::TagSet;
 use crate::s3::versions::push_version;
 use crate::s3::xml;
@@ -23,7 +24,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let _permit = self.ops.admit(Some(0))?;
         let info = self.ops.head_object(request.bucket()?, request.key()?, version).await?;
         let tags = TagSet::of_object(&info)?;
-        let mut response = Response::new(200).with_bytes("application/xml", xml::tagging(tags.tags()));
+        let mut response = xml_reply(xml::tagging(tags.tags()));
         push_version(&mut response.headers, info.version);
         Ok(response)
     }
@@ -34,10 +35,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let version = request.version()?;
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let tags =
-            xml::parse_tagging(&document).map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
+        let tags = xml::parse_tagging(&document)?;
         let (tags, key) = (TagSet::new(tags)?, request.key()?);
         self.authorizer.authorize_tags(&self.ops, &request.access, &key, &tags).await?;
         let version = self.ops.put_tagging(request.bucket()?, key, version, tags.to_kept()).await?;

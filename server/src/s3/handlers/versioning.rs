@@ -5,6 +5,7 @@
 
 use shardstore_reactor::{Executor, Stream};
 
+use super::documents::xml_reply;
 use super::listing::{Page, utf8_bytes};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
@@ -19,10 +20,9 @@ use crate::s3::xml::{self, VersionsEcho};
 const DOCUMENT_BYTES_MAX: usize = 16 * 1024;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
-    pub(super) async fn get_bucket_versioning(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
+    pub(super) fn get_bucket_versioning(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let _permit = self.ops.admit(Some(0))?;
-        let info = self.ops.head_bucket(request.bucket()?).await?;
-        Ok(Response::new(200).with_bytes("application/xml", xml::versioning(info.versioning)))
+        Ok(xml_reply(xml::versioning(request.access.settings()?.info.versioning)))
     }
 
     pub(super) async fn put_bucket_versioning<S: Stream, E: Executor>(
@@ -30,10 +30,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let asked = xml::parse_versioning(&document)
-            .map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
+        let asked = xml::parse_versioning(&document)?;
         if asked.mfa_delete {
             return Err(S3Error::from(Code::NotImplemented).and("Element", "MfaDelete".to_owned()));
         }
@@ -69,10 +67,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             max_keys: page.max,
         };
         let found = self.ops.list_versions(list).await?;
-        let owner = self.owner_of(bucket.clone()).await?;
+        let owner = self.bucket_owner(request)?;
         let echo = page.echo(bucket.as_str());
         let versions = VersionsEcho { key_marker: &key_marker, version_id_marker: &version_id_marker };
         let document = xml::list_versions(&echo, &versions, &owner, &found);
-        Ok(Response::new(200).with_bytes("application/xml", document))
+        Ok(xml_reply(document))
     }
 }

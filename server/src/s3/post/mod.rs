@@ -202,8 +202,7 @@ fn escaped(text: &str) -> String {
 }
 
 fn tagging(document: &str) -> Result<String, S3Error> {
-    let tags = xml::parse_tagging(document.as_bytes())
-        .map_err(|xml::MalformedXml| S3Error::from(Code::MalformedXML))?;
+    let tags = xml::parse_tagging(document.as_bytes())?;
     let kept = TagSet::new(tags)?.to_kept().unwrap_or_default();
     Ok(String::from_utf8_lossy(&kept).into_owned())
 }

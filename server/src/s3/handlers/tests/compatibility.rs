@@ -13,8 +13,9 @@ const INTRODUCTION: &str = "# S3 operations and their state
 
 Written by a test from what the server answers (`server/src/s3/handlers/tests/compatibility.rs`), so it cannot lie: every
 operation of S3's API reference is asked for, and `yes` means that it is carried out, or answered as AWS answers for a
-bucket that never had it set. `no` is answered with 501 `NotImplemented`, and changes nothing. What conformance suites
-find is in [conformance.md](conformance.md), how clients are set up in [clients.md](clients.md).
+bucket that never had it set. `only off` takes a document that says what is so anyway, and answers 501 to any other. `no` is
+answered with 501 `NotImplemented`, and changes nothing. What conformance suites find is in [conformance.md](conformance.md),
+how clients are set up in [clients.md](clients.md).
 
 Completing an upload and copying a whole object go by reference and take milliseconds, so their status is the true one: AWS
 may answer 200 early, keep the connection alive with blanks and fail in the body. Only a part copied from a range moves bytes,
@@ -109,6 +110,23 @@ fn routed(method: &str, target: &str, headers: &str) -> Operation {
     crate::s3::route::route(&head, &address)
 }
 
+/// A document that asks an operation for something to be done later, where one could be taken for nothing.
+fn document_to_act_on(operation: Operation) -> Option<&'static str> {
+    Some(match operation {
+        Operation::PutBucketAccelerateConfiguration => {
+            "<AccelerateConfiguration><Status>Enabled</Status></AccelerateConfiguration>"
+        }
+        Operation::PutBucketLogging => "<BucketLoggingStatus><LoggingEnabled/></BucketLoggingStatus>",
+        Operation::PutBucketNotificationConfiguration => {
+            "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>"
+        }
+        Operation::PutBucketRequestPayment => {
+            "<RequestPaymentConfiguration><Payer>Requester</Payer></RequestPaymentConfiguration>"
+        }
+        _ => return None,
+    })
+}
+
 fn is_copy(operation: Operation) -> bool {
     matches!(operation, Operation::CopyObject | Operation::UploadPartCopy)
 }
@@ -128,12 +146,21 @@ fn the_page_of_compatibility_says_what_the_server_answers() {
                 headers = "x-amz-copy-source: /bkt/key\r\n";
             }
             assert_eq!(routed(method, target, headers), operation, "{method} {target}");
-            let seen = client.send(request).await;
-            found.borrow_mut().push((operation, method, target, seen.status != 501));
+            let is_answered = client.send(request).await.status != 501;
+            let acts = match document_to_act_on(operation) {
+                Some(document) => client.send(call(method, target).body(document)).await.status != 501,
+                None => is_answered,
+            };
+            let state = match (is_answered, acts) {
+                (true, true) => "yes",
+                (true, false) => "only off",
+                (false, _) => "no",
+            };
+            found.borrow_mut().push((operation, method, target, state));
         }
     });
     let mut rows: Vec<String> = Vec::new();
-    for (operation, method, target, is_answered) in states.borrow().iter() {
+    for (operation, method, target, state) in states.borrow().iter() {
         let target =
             target.replace("/bkt", "/BUCKET").replace("/key", "/KEY").replace("/new-bucket", "/BUCKET");
         let target =
@@ -141,7 +168,6 @@ fn the_page_of_compatibility_says_what_the_server_answers() {
         let target =
             target.replace("/put", "/KEY").replace("uploadId=x", "uploadId=ID").replace("id=x", "id=ID");
         let with = if is_copy(*operation) { " with `x-amz-copy-source`" } else { "" };
-        let state = if *is_answered { "yes" } else { "no" };
         rows.push(format!("| {} | `{method} {target}`{with} | {state} |\n", operation.name()));
     }
     rows.sort();

@@ -6,9 +6,7 @@ use server::s3::acl::{Acl, GRANTS_MAX};
 use server::s3::config::Document;
 use server::s3::config::cors::Cors;
 use server::s3::config::lifecycle::Lifecycle;
-use server::s3::config::logging::Logging;
 use server::s3::config::switches::{SuspendedAcceleration, check_notification, check_request_payment};
-use server::s3::config::website::Website;
 use server::s3::tagging::TagSet;
 use server::s3::xml::{
     legal_hold, parse_acl, parse_complete_upload, parse_create_bucket, parse_delete, parse_legal_hold,
@@ -65,8 +63,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     again::<Cors>(bytes);
     again::<Lifecycle>(bytes);
-    again::<Logging>(bytes);
-    again::<Website>(bytes);
     check_notification(bytes).ok();
     check_request_payment(bytes).ok();
     SuspendedAcceleration::parse(bytes).ok();

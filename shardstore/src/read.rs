@@ -1,6 +1,6 @@
 //! Reading an object: its extents in order, a byte range of them, as verified slices shared with the cache.
 //! Invariants: bytes come in order and each was verified; at most [`READ_AHEAD_BYTES`] are under way or unread;
-//! no page outside the range is read.
+//! no page outside the range is read; whoever takes bytes slowly keeps no page from others, and no drive looks slow for it.
 //! Not here: which extents an object has (`fdb-schema`), rebuilding (`page_read`).
 
 use std::collections::VecDeque;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use futures_channel::oneshot;
 use futures_util::future::{Either, join_all, select};
 use futures_util::stream::{FuturesOrdered, Stream};
 use shardstore_erasure::checksum::crc32c;
@@ -23,6 +24,7 @@ use crate::media::{Media, MediaInner};
 use crate::options::{OWN_CRC_MAX_BYTES, READ_AHEAD_BYTES, SLOW_READ_MAX, in_memory};
 use crate::page_read::{LoadError, PagePlace};
 use crate::table::Volume;
+use crate::wait::answer;
 
 /// Why a read failed, by what the caller must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ impl std::error::Error for ReadError {}
 
 type Load = Pin<Box<dyn Future<Output = Result<Bytes, ReadError>>>>;
 
-/// A read under way; dropping it ends it.
+/// A read under way; when it is dropped, what was asked of drives still ends by itself.
 pub struct ObjectReader<D: Drive, X: Executor> {
     media: Rc<MediaInner<D, X>>,
     extents: Vec<(Extent, Option<u32>)>,
@@ -220,12 +222,22 @@ impl<D: Drive, X: Executor> ObjectReader<D, X> {
             }
             Some(page) => self.push(Box::pin(std::future::ready(Ok(page.bytes.slice(within)))), len),
             None => {
+                // Whoever asks waits for the first piece, but may turn away from the others to a client that takes its time.
+                let is_awaited = self.window.is_empty() && ready.is_empty();
                 let load = self.load(&extent, piece)?;
-                self.push(load, len);
+                self.push(if is_awaited { load } else { self.start(load) }, len);
             }
         }
         self.advance(&extent, len);
         Ok(ready_bytes)
+    }
+
+    /// Runs a load whether or not anyone polls it: others may wait for its pages, and its time is its drive's.
+    fn start(&self, load: Load) -> Load {
+        let (sender, receiver) = oneshot::channel();
+        self.media.executor.spawn(async move { answer(sender, load.await) });
+        // Cancelled only when the core ends.
+        Box::pin(async move { receiver.await.unwrap_or(Err(ReadError::Overloaded)) })
     }
 
     fn push(&mut self, load: Load, len: u64) {

@@ -3,8 +3,11 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{World, content};
 use shardstore_format::Profile;
+use shardstore_reactor::timeout;
 
 const PROFILES: [(usize, u8, u8); 5] = [(1, 1, 0), (2, 1, 1), (3, 2, 1), (6, 4, 2), (12, 8, 4)];
 
@@ -35,6 +38,31 @@ fn objects_of_every_size_read_back_whole_and_in_ranges() {
                     }
                 }
             }
+        });
+    }
+}
+
+/// A client that stopped reading held the pages that were under way for it, and every other reader of the object on
+/// that core waited until its connection was given up.
+#[test]
+fn a_reader_that_stands_still_keeps_nobody_else_waiting() {
+    const LEN: u64 = 6_000_000;
+    for profile in PROFILES {
+        let mut world = world(2, profile);
+        let stored = world.sim.block_on(async { world.start(1).await.put(1, LEN).await.unwrap() });
+        // What was put is in the cache; a new process has to read it.
+        world.kill();
+        world.sim.block_on(async {
+            let process = world.start(1).await;
+            let mut stalled = process.store().open_read(stored.extents.clone(), 0..LEN);
+            let first = stalled.next().await.unwrap().unwrap();
+            assert!(first.iter().map(|part| part.len() as u64).sum::<u64>() < LEN);
+            let others = timeout(&world.executor(), Duration::from_secs(1), process.check(&stored)).await;
+            assert!(
+                others.is_ok(),
+                "{profile:?}: the object cannot be read beside a reader that stands still"
+            );
+            drop(stalled);
         });
     }
 }

@@ -1,7 +1,7 @@
 //! The one place that decides whether a request may do what it asks.
 //! Invariants: an explicit deny of the bucket's policy holds for everyone, root too, save that root and the owner may
 //! always reach the policy itself; what nobody allowed is refused; a bucket that opens itself to no one is decided
-//! without allocation.
+//! by its row alone.
 //! Not here: the policy language (`policy`), lists (`acl`), what a bucket is configured to (`bucket_access`).
 
 mod actions;

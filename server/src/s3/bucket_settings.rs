@@ -1,6 +1,6 @@
 //! What a bucket is configured to do, parsed once and remembered by each core.
 //! Invariants: what is handed out is the bucket's configuration at the moment of the call: each call reads the bucket's
-//! row, and parsed documents count only under its number and generation; memory is bounded by documents' bytes.
+//! row, which has a generation, and parsed documents count only beside an equal row; memory is bounded by documents' bytes.
 //! Not here: how documents are parsed (each has its own module), who may read or change them.
 
 use std::cell::RefCell;
@@ -49,10 +49,6 @@ impl BucketSettings {
         self.documents.get(&kind)
     }
 
-    fn is_of(&self, info: &BucketInfo) -> bool {
-        (self.info.id, self.info.config_generation) == (info.id, info.config_generation)
-    }
-
     /// Roughly what it takes: the parsed forms are of the documents' size.
     fn cost_bytes(&self) -> usize {
         512 + 2 * self.documents.values().map(Bytes::len).sum::<usize>()
@@ -86,7 +82,7 @@ struct Halves {
 }
 
 impl SettingsCache {
-    /// A bucket's settings as they are now. Cost: one point read; after a change one more read of a few rows.
+    /// A bucket's settings as they are now. Cost: one point read and a lookup; after a change one more read of a few rows.
     ///
     /// # Errors
     /// `NoSuchBucket`, or why metadata cannot be read.
@@ -96,13 +92,14 @@ impl SettingsCache {
         bucket: &BucketName,
     ) -> Result<Rc<BucketSettings>, S3Error> {
         let info = ops.head_bucket(bucket.clone()).await?;
-        if info.config_generation == 0 {
-            return Ok(Rc::new(BucketSettings::parse(BucketConfigs { info, documents: BTreeMap::new() })?));
-        }
         if let Some(found) = self.halves.borrow_mut().find(bucket, &info) {
             return Ok(found);
         }
-        let settings = Rc::new(BucketSettings::parse(ops.bucket_configs(bucket.clone()).await?)?);
+        let configs = match info.config_generation {
+            0 => BucketConfigs { info, documents: BTreeMap::new() },
+            _ => ops.bucket_configs(bucket.clone()).await?,
+        };
+        let settings = Rc::new(BucketSettings::parse(configs)?);
         self.halves.borrow_mut().keep(bucket.clone(), Rc::clone(&settings));
         Ok(settings)
     }
@@ -111,9 +108,9 @@ impl SettingsCache {
 impl Halves {
     fn find(&mut self, bucket: &BucketName, info: &BucketInfo) -> Option<Rc<BucketSettings>> {
         if let Some(found) = self.young.get(bucket) {
-            return found.is_of(info).then(|| Rc::clone(found));
+            return (found.info == *info).then(|| Rc::clone(found));
         }
-        let found = self.old.remove(bucket).filter(|found| found.is_of(info))?;
+        let found = self.old.remove(bucket).filter(|found| found.info == *info)?;
         self.keep(bucket.clone(), Rc::clone(&found));
         Some(found)
     }

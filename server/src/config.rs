@@ -83,6 +83,10 @@ pub struct Options {
     /// Domain of virtual-host style: BUCKET.NAME.
     #[arg(long, env = "BASALT_DOMAIN", value_name = "NAME")]
     pub domain: Option<String>,
+    /// Domain of static websites: BUCKET.NAME shows the website of the bucket, and NAME alone that of the bucket NAME, for
+    /// a site with a domain of its own. Several by commas or by giving it again.
+    #[arg(long, env = "BASALT_WEBSITE_DOMAIN", value_name = "NAME", value_delimiter = ',')]
+    pub website_domain: Vec<String>,
     /// Proxies whose X-Forwarded-For is believed, as networks such as 10.0.0.0/8,192.0.2.7 [default: none].
     #[arg(long, env = "BASALT_TRUSTED_PROXIES", value_name = "NETWORKS")]
     pub trusted_proxies: Option<String>,
@@ -149,6 +153,7 @@ struct FileOptions {
     storage_classes: Vec<String>,
     region: Option<String>,
     domain: Option<String>,
+    website_domain: Option<OneOrMany>,
     trusted_proxies: Option<String>,
     default_object_ownership: Option<String>,
     lifecycle_day_seconds: Option<u64>,
@@ -243,6 +248,8 @@ pub struct Config {
     pub region: String,
     /// Domain of virtual-host style.
     pub domain: Option<String>,
+    /// Domains of static websites, each before those that it lies below.
+    pub website_domains: Vec<String>,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<Network>,
     /// Object ownership of buckets that are made without naming one.
@@ -295,6 +302,9 @@ impl Config {
         let cores = options.cores.clone().or_else(|| file.cores.as_ref().map(plain));
         let memory = options.memory.clone().or_else(|| file.memory.as_ref().map(plain));
         let domain = options.domain.clone().or(file.domain);
+        let domain = domain.map(|name| parse_domain("domain", &name)).transpose()?;
+        let website_domains =
+            parse_website_domains(&given(&options.website_domain, file.website_domain), domain.as_deref())?;
         let is_self_signed = options.tls_self_signed || file.tls_self_signed;
         let certificates = certificates(
             given_paths(&options.tls_cert, file.tls_cert),
@@ -322,7 +332,8 @@ impl Config {
                 .map(|text| parse_storage_class(text))
                 .collect::<Result<_, _>>()?,
             region: parse_region(pick(&options.region, &file.region, "us-east-1"))?,
-            domain: domain.map(|name| parse_domain(&name)).transpose()?,
+            domain,
+            website_domains,
             trusted_proxies: parse_networks(&pick(&options.trusted_proxies, &file.trusted_proxies, ""))?,
             object_ownership: parse_ownership(&pick(
                 &options.default_object_ownership,
@@ -452,15 +463,33 @@ fn parse_day(seconds: u64) -> Result<DayLength, ConfigError> {
     }
 }
 
-fn parse_domain(name: &str) -> Result<String, ConfigError> {
+fn parse_domain(option: &str, name: &str) -> Result<String, ConfigError> {
     let lower = name.trim_matches('.').to_ascii_lowercase();
     let valid = !lower.is_empty()
         && lower.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
     if valid {
         Ok(lower)
     } else {
-        refuse(format!("--domain {name} is not a host name; write one such as s3.example.com"))
+        refuse(format!("--{option} {name} is not a host name; write one such as s3.example.com"))
     }
+}
+
+/// Whose hosts are looked up in that order: the longest, and so the narrowest, first.
+fn parse_website_domains(names: &[String], domain: Option<&str>) -> Result<Vec<String>, ConfigError> {
+    let mut parsed: Vec<String> =
+        names.iter().map(|name| parse_domain("website-domain", name)).collect::<Result<_, _>>()?;
+    let takes = |name: &&String| {
+        let before = domain.and_then(|domain| domain.strip_suffix(name.as_str()));
+        before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    };
+    if let Some(name) = parsed.iter().find(takes) {
+        return refuse(format!(
+            "--website-domain {name} would take the hosts of --domain; write a domain beside it or below it"
+        ));
+    }
+    parsed.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+    parsed.dedup();
+    Ok(parsed)
 }
 
 fn parse_networks(text: &str) -> Result<Vec<Network>, ConfigError> {
@@ -823,6 +852,27 @@ mod tests {
         assert!(Config::load(&flags, &nothing).unwrap_err().0.contains("--trusted-proxies proxy"));
         let flags = Options { default_object_ownership: Some("mine".to_owned()), ..options(&["x"]) };
         assert!(Config::load(&flags, &nothing).unwrap_err().0.contains("BucketOwnerEnforced"));
+    }
+
+    #[test]
+    fn website_domains_are_narrowest_first_and_leave_the_hosts_of_the_api_alone() {
+        let load = |domain: Option<&str>, names: &[&str]| {
+            let website_domain = names.iter().map(|&name| name.to_owned()).collect();
+            let flags = Options { domain: domain.map(str::to_owned), website_domain, ..options(&["x"]) };
+            Config::load(&flags, &nothing).map(|config| config.website_domains).map_err(|refusal| refusal.0)
+        };
+        assert_eq!(load(None, &[]), Ok(Vec::new()));
+        let names = ["Web.Test", "www.web.test", "web.test"];
+        assert_eq!(load(Some("s3.test"), &names), Ok(vec!["www.web.test".to_owned(), "web.test".to_owned()]));
+        assert!(load(Some("s3.test"), &["web.s3.test", "xs3.test"]).is_ok());
+        for taking in ["s3.test", "test"] {
+            assert!(
+                load(Some("s3.test"), &[taking])
+                    .unwrap_err()
+                    .contains(&format!("--website-domain {taking} "))
+            );
+        }
+        assert!(load(None, &["a/b"]).unwrap_err().contains("--website-domain a/b"));
     }
 
     #[test]

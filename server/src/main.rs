@@ -79,10 +79,14 @@ fn version_text() -> String {
 
 fn check_text(config: &Config) -> String {
     let redundancy = config.redundancy.unwrap_or_else(|| shardstore::default_redundancy(config.drives.len()));
+    let websites = match config.website_domains.join(" ") {
+        none if none.is_empty() => "none".to_owned(),
+        domains => domains,
+    };
     let drives: Vec<String> = config.drives.iter().map(|drive| drive.display().to_string()).collect();
     format!(
         "the configuration is valid\n  listen        {}\n  admin-listen  {}\n  cores         {:?}\n  drives        {}\n  \
-         redundancy    {}+{}\n  region        {}\n  domain        {}\n  memory        {} MiB\n",
+         redundancy    {}+{}\n  region        {}\n  domain        {}\n  websites      {}\n  memory        {} MiB\n",
         config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         config.admin_listen,
         config.cpus,
@@ -91,6 +95,7 @@ fn check_text(config: &Config) -> String {
         redundancy.m,
         config.region,
         config.domain.as_deref().unwrap_or("none"),
+        websites,
         config.memory_bytes >> 20
     )
 }

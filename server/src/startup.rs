@@ -555,6 +555,7 @@ async fn serve_core(
     let s3 = S3Config {
         region: plan.config.region.clone(),
         domains: plan.config.domain.iter().cloned().collect(),
+        website_domains: plan.config.website_domains.clone(),
         trusted_proxies: plan.config.trusted_proxies.clone(),
         object_ownership: plan.config.object_ownership,
         lifecycle_day: plan.config.lifecycle_day,

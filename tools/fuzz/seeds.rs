@@ -147,6 +147,12 @@ const DOCUMENTS: &[&str] = &[
      <ObjectSizeGreaterThan>5</ObjectSizeGreaterThan></And></Filter><Status>Enabled</Status><Expiration>\
      <Date>2030-01-01T00:00:00Z</Date></Expiration><NoncurrentVersionExpiration><NoncurrentDays>1</NoncurrentDays>\
      <NewerNoncurrentVersions>2</NewerNoncurrentVersions></NoncurrentVersionExpiration></Rule></LifecycleConfiguration>",
+    "<WebsiteConfiguration><IndexDocument><Suffix>i</Suffix></IndexDocument><ErrorDocument><Key>e</Key></ErrorDocument>\
+     <RoutingRules><RoutingRule><Condition><KeyPrefixEquals>a</KeyPrefixEquals><HttpErrorCodeReturnedEquals>404\
+     </HttpErrorCodeReturnedEquals></Condition><Redirect><HostName>h</HostName><Protocol>http</Protocol><HttpRedirectCode>\
+     302</HttpRedirectCode><ReplaceKeyPrefixWith>b</ReplaceKeyPrefixWith></Redirect></RoutingRule></RoutingRules>\
+     </WebsiteConfiguration>",
+    "<WebsiteConfiguration><RedirectAllRequestsTo><HostName>h</HostName></RedirectAllRequestsTo></WebsiteConfiguration>",
     "<AccelerateConfiguration><Status>Suspended</Status></AccelerateConfiguration>",
     "<?xml version=\"1.0\"?><Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Object><Key>a&amp;b&#x41;</Key>\
      <VersionId>null</VersionId><ETag>\"x\"</ETag><Size>1</Size></Object><Quiet>true</Quiet></Delete>",

@@ -47,11 +47,13 @@ pub enum ConfigKind {
     ObjectLock = 8,
     /// Transfer acceleration, if it was suspended.
     Accelerate = 9,
+    /// Static website.
+    Website = 10,
 }
 
 impl ConfigKind {
     /// All of them.
-    pub const ALL: [ConfigKind; 9] = [
+    pub const ALL: [ConfigKind; 10] = [
         ConfigKind::Policy,
         ConfigKind::PublicAccessBlock,
         ConfigKind::Ownership,
@@ -61,6 +63,7 @@ impl ConfigKind {
         ConfigKind::Lifecycle,
         ConfigKind::ObjectLock,
         ConfigKind::Accelerate,
+        ConfigKind::Website,
     ];
 
     fn of(number: u8) -> Option<ConfigKind> {

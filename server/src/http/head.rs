@@ -179,6 +179,15 @@ impl RequestHead {
         self.headers.iter().map(|(name, value)| (self.text(*name), self.slice(*value)))
     }
 
+    /// The same request without its query, and with those fields only that `keeps` says yes to by their names.
+    #[must_use]
+    pub fn bare(&self, keeps: impl Fn(&str) -> bool) -> RequestHead {
+        let mut bare = self.clone();
+        bare.target.1 = bare.path_end;
+        bare.headers.retain(|(name, _)| keeps(self.text(*name)));
+        bare
+    }
+
     /// How the body is delimited.
     pub fn framing(&self) -> BodyFraming {
         self.framing

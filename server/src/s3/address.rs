@@ -51,12 +51,25 @@ fn decode_key(raw: &str) -> Result<Option<Vec<u8>>, S3Error> {
     Ok(Some(key))
 }
 
-/// The part of the host before `.domain`; `None` where the host is no such name.
-fn host_bucket<'a>(host: &'a str, domains: &[String]) -> Option<&'a str> {
-    let name = match host.rsplit_once(':') {
+/// The bucket whose website a host names: the part before one of `domains`, or the whole host where it is one of them,
+/// as a domain of its own that a site is reached by. Of several domains the first counts.
+pub fn website_bucket(host: &str, domains: &[String]) -> Option<String> {
+    let name = without_port(host);
+    let is_whole = domains.iter().any(|domain| name.eq_ignore_ascii_case(domain));
+    let bucket = if is_whole { Some(name) } else { host_bucket(name, domains) };
+    bucket.map(str::to_ascii_lowercase)
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
-    };
+    }
+}
+
+/// The part of the host before `.domain`; `None` where the host is no such name.
+fn host_bucket<'a>(host: &'a str, domains: &[String]) -> Option<&'a str> {
+    let name = without_port(host);
     domains.iter().find_map(|domain| {
         let split = name.len().checked_sub(domain.len() + 1)?;
         let (bucket, rest) = (name.get(..split)?, name.get(split..)?);
@@ -97,5 +110,17 @@ mod tests {
         assert_eq!(parse("B.S3.Example.com", "/"), named("b", None));
         assert_eq!(parse("xs3.example.com", "/b"), named("b", None));
         assert_eq!(parse(".s3.example.com", "/b"), named("b", None));
+    }
+
+    #[test]
+    fn the_host_names_a_website_below_a_domain_or_by_a_domain_of_its_own() {
+        let domains = ["www.example.com".to_owned(), "web.test".to_owned()];
+        let bucket = |host: &str| website_bucket(host, &domains);
+        assert_eq!(bucket("My-Site.Web.Test:8080").as_deref(), Some("my-site"));
+        assert_eq!(bucket("a.b.web.test").as_deref(), Some("a.b"));
+        assert_eq!(bucket("WWW.example.com").as_deref(), Some("www.example.com"));
+        for host in ["s3.test", "example.com", "xweb.test", ".web.test", "127.0.0.1:9000", "[::1]:9000", ""] {
+            assert_eq!(bucket(host), None, "{host}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::s3::bucket_access::BucketAccess;
 use crate::s3::config::Document;
 use crate::s3::config::cors::Cors;
 use crate::s3::config::lifecycle::Lifecycle;
+use crate::s3::config::website::Website;
 use crate::s3::error::{Code, S3Error};
 
 /// A bucket's parsed configuration. Each part of the protocol adds the field that it needs.
@@ -27,6 +28,8 @@ pub struct BucketSettings {
     pub cors: Option<Cors>,
     /// Its lifecycle rules.
     pub lifecycle: Option<Lifecycle>,
+    /// Its static website.
+    pub website: Option<Website>,
     documents: BTreeMap<ConfigKind, Bytes>,
 }
 
@@ -40,6 +43,7 @@ impl BucketSettings {
             info: configs.info,
             cors: parsed(&documents)?,
             lifecycle: parsed(&documents)?,
+            website: parsed(&documents)?,
             documents,
         })
     }

@@ -69,6 +69,7 @@ codes! {
     InvalidPartOrder 400 "The list of parts was not in ascending order. Parts must be ordered by part number."
     InvalidPolicyDocument 400 "The content of the form does not meet the conditions specified in the policy document."
     InvalidRange 416 "The requested range is not satisfiable"
+    InvalidRedirectLocation 400 "The website redirect location must have a prefix of 'http://' or 'https://' or '/'."
     InvalidRequest 400 "Invalid Request"
     InvalidRetentionPeriod 400 "Default retention period must be a positive integer value."
     InvalidStorageClass 400 "The storage class you specified is not valid"
@@ -163,12 +164,17 @@ impl S3Error {
         self
     }
 
+    /// Its message.
+    pub fn text(&self) -> &str {
+        self.message.as_deref().unwrap_or(self.code.message())
+    }
+
     /// The response. `resource` is the path as sent.
     pub fn to_response<P>(&self, ids: &RequestIds, resource: &str) -> Response<P> {
         let mut xml = XmlWriter::document();
         xml.open("Error");
         xml.leaf("Code", self.code.as_str());
-        xml.leaf("Message", self.message.as_deref().unwrap_or(self.code.message()));
+        xml.leaf("Message", self.text());
         for (name, value) in &self.extra {
             xml.leaf(name, value);
         }
@@ -190,7 +196,7 @@ impl S3Error {
 
 impl std::fmt::Display for S3Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.code.as_str(), self.message.as_deref().unwrap_or(self.code.message()))
+        write!(f, "{}: {}", self.code.as_str(), self.text())
     }
 }
 

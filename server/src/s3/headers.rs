@@ -5,30 +5,26 @@
 use bytes::Bytes;
 
 use crate::http::{HeaderText, RequestHead};
-use crate::ops::api::{Header, ObjectInfo, TAGGING_HEADER};
+use crate::ops::api::{Header, ObjectInfo, REDIRECT_HEADER, TAGGING_HEADER};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::query::Query;
 use crate::s3::tagging::count_kept;
 
 /// S3's limit of names (less `x-amz-meta-`) and values together.
 const USER_METADATA_BYTES_MAX: usize = 2048;
+/// S3's limit of where an object of a website sends its visitors.
+const REDIRECT_BYTES_MAX: usize = 2048;
 /// What an object has that was sent without a type.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
 
 /// Fields kept as they are.
-const KEPT: [&str; 6] = [
-    "cache-control",
-    "content-disposition",
-    "content-language",
-    "content-type",
-    "expires",
-    "x-amz-website-redirect-location",
-];
+const KEPT: [&str; 6] =
+    ["cache-control", "content-disposition", "content-language", "content-type", "expires", REDIRECT_HEADER];
 
 /// The fields of a PUT, a copy with REPLACE or the start of an upload that the object keeps.
 ///
 /// # Errors
-/// `MetadataTooLarge`.
+/// `MetadataTooLarge`; `InvalidRedirectLocation`.
 pub fn kept_headers(head: &RequestHead) -> Result<Vec<Header>, S3Error> {
     kept_of(head.headers())
 }
@@ -36,7 +32,7 @@ pub fn kept_headers(head: &RequestHead) -> Result<Vec<Header>, S3Error> {
 /// The same, of fields that came another way.
 ///
 /// # Errors
-/// `MetadataTooLarge`.
+/// `MetadataTooLarge`; `InvalidRedirectLocation`.
 pub fn kept_of<'h>(fields: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<Vec<Header>, S3Error> {
     let mut kept: Vec<Header> = Vec::new();
     let mut user_bytes = 0;
@@ -63,8 +59,35 @@ pub fn kept_of<'h>(fields: impl Iterator<Item = (&'h str, &'h [u8])>) -> Result<
             .and("Size", user_bytes.to_string())
             .and("MaxSizeAllowed", USER_METADATA_BYTES_MAX.to_string()));
     }
-    kept.retain(|header| header.name != "content-type" || !header.value.is_empty());
+    kept.retain(|header| {
+        !header.value.is_empty() || !["content-type", REDIRECT_HEADER].contains(&header.name.as_str())
+    });
+    if let Some(header) = kept.iter().find(|header| header.name == REDIRECT_HEADER) {
+        check_redirect(&header.value)?;
+    }
     Ok(kept)
+}
+
+/// Where the object sends visitors of its bucket's website, if the request says so.
+///
+/// # Errors
+/// `InvalidRedirectLocation`.
+pub fn redirect_location(head: &RequestHead) -> Result<Option<Bytes>, S3Error> {
+    let location = head.header(REDIRECT_HEADER).filter(|location| !location.is_empty());
+    location.map(|location| check_redirect(location).map(|()| Bytes::copy_from_slice(location))).transpose()
+}
+
+fn check_redirect(location: &[u8]) -> Result<(), S3Error> {
+    if location.len() > REDIRECT_BYTES_MAX {
+        let message = "The length of website redirect location cannot exceed 2,048 characters.";
+        return Err(S3Error::with_message(Code::InvalidRedirectLocation, message));
+    }
+    let begins: [&[u8]; 3] = [b"/", b"http://", b"https://"];
+    if begins.iter().any(|begin| location.starts_with(begin)) {
+        Ok(())
+    } else {
+        Err(Code::InvalidRedirectLocation.into())
+    }
 }
 
 /// The codings other than `aws-chunked`, wherever that stands, with the blanks between them as they were sent.
@@ -195,6 +218,23 @@ mod tests {
         assert_eq!(kept_headers(&head("PUT /b/k", &big)).unwrap_err().code, Code::MetadataTooLarge);
         let fits = format!("x-amz-meta-a: {}\r\n", "v".repeat(2047));
         assert!(kept_headers(&head("PUT /b/k", &fits)).is_ok());
+    }
+
+    #[test]
+    fn redirects_go_to_a_page_or_a_url_and_are_at_most_2_kib_long() {
+        let code = |location: &str| {
+            let head = head("PUT /b/k", &format!("x-amz-website-redirect-location: {location}\r\n"));
+            let kept = kept_headers(&head).err().map(|error| error.code);
+            assert_eq!(redirect_location(&head).err().map(|error| error.code), kept);
+            kept
+        };
+        for location in ["", "/", "/a.html", "http://b/c?d#e", "https://b"] {
+            assert_eq!(code(location), None, "{location}");
+        }
+        assert_eq!(code(&format!("/{}", "a".repeat(2047))), None);
+        for location in ["a.html", "ftp://b", "HTTP://b", &format!("/{}", "a".repeat(2048))] {
+            assert_eq!(code(location), Some(Code::InvalidRedirectLocation), "{location}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod config;
 pub mod error;
 pub mod handlers;
 pub mod headers;
+pub mod html;
 pub mod lifecycle_pass;
 pub mod lifecycle_versions;
 pub mod object_lock;

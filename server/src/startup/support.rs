@@ -31,6 +31,7 @@ pub(super) fn support_facts(config: &Config, booted: &Booted) -> Value {
             "redundancy": config.redundancy.map(|profile| profile.to_string()),
             "region": config.region,
             "domain": config.domain,
+            "website_domains": config.website_domains,
             "memory_bytes": config.memory_bytes,
             "drives": config.drives.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
             "root_credentials_chosen": config.root.is_some(),

@@ -28,14 +28,15 @@ pub fn self_signed(config: &Config) -> Result<Arc<ServerConfig>, CertificateErro
     config_of(vec![key])
 }
 
-/// What clients may call this server: its addresses, the machine, the domain and every bucket below it.
+/// What clients may call this server: its addresses, the machine, the domains and every bucket below them.
 fn names(config: &Config) -> Vec<String> {
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let mut names = vec!["localhost".to_owned(), machine];
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let listened = config.listen.iter().map(|listen| listen.address.ip()).filter(|ip| !ip.is_unspecified());
     names.extend(loopback.into_iter().chain(listened).map(|ip| ip.to_string()));
-    names.extend(config.domain.iter().flat_map(|domain| [domain.clone(), format!("*.{domain}")]));
+    let domains = config.domain.iter().chain(&config.website_domains);
+    names.extend(domains.flat_map(|domain| [domain.clone(), format!("*.{domain}")]));
     names.sort();
     names.dedup();
     names

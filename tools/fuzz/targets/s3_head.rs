@@ -4,7 +4,7 @@
 
 use bytes::BytesMut;
 use server::http::{HeadLimits, HeadParse, parse_head};
-use server::s3::address::Address;
+use server::s3::address::{Address, website_bucket};
 use server::s3::conditions::{ReadConditions, delete_condition, write_condition};
 use server::s3::query::Query;
 use server::s3::{checksum, headers, route, time_text};
@@ -27,6 +27,12 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         query.number(name).ok();
     }
     headers::kept_headers(&head).ok();
+    headers::redirect_location(&head).ok();
+    let bare = head.bare(|name| !name.eq_ignore_ascii_case("range"));
+    assert!(bare.raw_query().is_none() && bare.header("range").is_none());
+    if let Some(bucket) = website_bucket(&String::from_utf8_lossy(fields), &["web.test".to_owned()]) {
+        assert!(!bucket.is_empty());
+    }
     headers::storage_class(&head, &["STANDARD_IA".to_owned()]).ok();
     headers::refuse_unbuilt(&head).ok();
     checksum::header_checksum(&head).ok();

@@ -7,6 +7,7 @@ use server::s3::config::Document;
 use server::s3::config::cors::Cors;
 use server::s3::config::lifecycle::Lifecycle;
 use server::s3::config::switches::{SuspendedAcceleration, check_notification, check_request_payment};
+use server::s3::config::website::Website;
 use server::s3::tagging::TagSet;
 use server::s3::xml::{
     legal_hold, parse_acl, parse_complete_upload, parse_create_bucket, parse_delete, parse_legal_hold,
@@ -63,6 +64,13 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
     again::<Cors>(bytes);
     again::<Lifecycle>(bytes);
+    again::<Website>(bytes);
+    if let Ok(Website::Pages(pages)) = Website::parse(bytes) {
+        for failed in [None, Some(404)] {
+            let redirect = pages.redirect("a /%\u{e9}\n", failed);
+            assert!(redirect.is_none_or(|redirect| redirect.path.bytes().all(|byte| byte.is_ascii_graphic())));
+        }
+    }
     check_notification(bytes).ok();
     check_request_payment(bytes).ok();
     SuspendedAcceleration::parse(bytes).ok();

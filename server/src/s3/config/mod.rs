@@ -5,6 +5,7 @@
 pub mod cors;
 pub mod lifecycle;
 pub mod switches;
+pub mod website;
 
 use bytes::Bytes;
 

@@ -22,7 +22,7 @@ use crate::ops::api::{
 use crate::s3::checksum::{Digests, Expected, parse_algorithm};
 use crate::s3::conditions::{ReadConditions, Verdict, write_condition};
 use crate::s3::error::{Code, S3Error};
-use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
+use crate::s3::headers::{kept_headers, redirect_location, refuse_unbuilt, storage_class};
 use crate::s3::object_lock::asked_lock;
 use crate::s3::tagging::kept_tagging;
 use crate::s3::versions::{parse_version_id, push_made_version};
@@ -56,7 +56,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             }
         };
         let (mut replace_headers, as_read) = self.with_new_acl(request, replace_headers, &source).await?;
-        let redirect = head.header(REDIRECT_HEADER).map(Bytes::copy_from_slice);
+        let redirect = redirect_location(head)?;
         if let Some(headers) = &mut replace_headers {
             // They may be the source's, whose redirect stays with it.
             headers.retain(|header| header.name != REDIRECT_HEADER);

@@ -62,12 +62,26 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 
     /// Adds to a response what lets a page of another origin read it.
     pub(super) async fn push_cors(&self, head: &RequestHead, headers: &mut HeaderText) {
-        let Some(origin) = head.header_str("origin") else { return };
+        if head.header("origin").is_none() {
+            return;
+        }
         let address = Address::parse(head.header_str("host"), head.raw_path(), &self.config.domains).ok();
         let bucket = address.and_then(|address| BucketName::parse(address.bucket.as_deref()?).ok());
-        let Some(bucket) = bucket else { return };
+        if let Some(bucket) = bucket {
+            self.push_cors_of(&bucket, head, headers).await;
+        }
+    }
+
+    /// As [`S3Service::push_cors`], where the bucket is known.
+    pub(super) async fn push_cors_of(
+        &self,
+        bucket: &BucketName,
+        head: &RequestHead,
+        headers: &mut HeaderText,
+    ) {
+        let Some(origin) = head.header_str("origin") else { return };
         // Whatever went wrong was told by the response itself, or does not matter to it.
-        let Ok(settings) = self.settings.get(&self.ops, &bucket).await else { return };
+        let Ok(settings) = self.settings.get(&self.ops, bucket).await else { return };
         let Some(cors) = &settings.cors else { return };
         // As AWS: a method named as in a preflight stands for the request's own.
         let method = head.header_str(METHOD).unwrap_or_else(|| head.method_token());

@@ -28,6 +28,7 @@ mod snowball;
 mod sub_resources;
 mod tagging;
 mod versioning;
+mod website;
 mod zip;
 
 use shardstore_reactor::{Executor, Stream};
@@ -46,6 +47,7 @@ use crate::s3::bucket_settings::SettingsCache;
 use crate::s3::config::cors::Cors;
 use crate::s3::config::lifecycle::DayLength;
 use crate::s3::config::switches::SuspendedAcceleration;
+use crate::s3::config::website::Website;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::has_overrides;
 use crate::s3::query::Query;
@@ -59,6 +61,8 @@ pub struct S3Config {
     pub region: String,
     /// Domains below which a host names a bucket.
     pub domains: Vec<String>,
+    /// Domains whose hosts are websites, each before those that it lies below.
+    pub website_domains: Vec<String>,
     /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<Network>,
     /// Who owns the objects of a bucket that is made without saying so.
@@ -152,37 +156,11 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
         body: &mut RequestBody<'_, S, E>,
     ) -> Reply<O> {
         let started = body.executor().now();
-        let (operation, result) = self.answer(ids, head, body).await;
-        let is_head = head.method() == Method::Head;
-        let mut response = match result {
-            Ok(response) => response,
-            Err(error) => {
-                let error = self.about(error, head);
-                // Refusing under load is what the server is asked to do; the metrics count it.
-                let is_fault = error.code.status() >= 500
-                    && error.code.status() != 501
-                    && !matches!(error.code, Code::SlowDown);
-                if is_fault {
-                    tracing::warn!(
-                        request_id = ids.request_id(),
-                        operation = operation.name(),
-                        path = head.raw_path(),
-                        %error,
-                        detail = error.detail.as_deref(),
-                        "request failed"
-                    );
-                }
-                let mut response = error.to_response(ids, head.raw_path());
-                if is_head {
-                    // minio-go reads the code here, since HEAD has no body.
-                    response.headers.push("x-minio-error-code", error.code.as_str());
-                }
-                response
-            }
+        let (operation, response) = match self.site_of(head) {
+            // In a box: it would only make the state of every other request larger.
+            Some(site) => Box::pin(self.answer_visitor(ids, head, site, body.executor().unix_ms())).await,
+            None => self.answer_client(ids, head, body).await,
         };
-        if operation != Operation::OptionsPreflight {
-            self.push_cors(head, &mut response.headers).await;
-        }
         let elapsed = body.executor().now().since(started);
         self.observer.observe(operation, ids, head, &response, elapsed);
         response
@@ -194,6 +172,34 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
 }
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
+    /// Answers a request to the API.
+    async fn answer_client<S: Stream, E: Executor>(
+        &self,
+        ids: &RequestIds,
+        head: &RequestHead,
+        body: &mut RequestBody<'_, S, E>,
+    ) -> (Operation, Reply<O>) {
+        let (operation, result) = self.answer(ids, head, body).await;
+        let is_head = head.method() == Method::Head;
+        let mut response = match result {
+            Ok(response) => response,
+            Err(error) => {
+                let error = self.about(error, head);
+                log_fault(operation, ids, head, &error);
+                let mut response = error.to_response(ids, head.raw_path());
+                if is_head {
+                    // minio-go reads the code here, since HEAD has no body.
+                    response.headers.push("x-minio-error-code", error.code.as_str());
+                }
+                response
+            }
+        };
+        if operation != Operation::OptionsPreflight {
+            self.push_cors(head, &mut response.headers).await;
+        }
+        (operation, response)
+    }
+
     async fn answer<S: Stream, E: Executor>(
         &self,
         ids: &RequestIds,
@@ -377,6 +383,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 let body = S3Body::new(head, signature, body)?;
                 self.put_document::<SuspendedAcceleration, _, _>(&request, body).await
             }
+            Operation::GetBucketWebsite => self.get_document::<Website>(&request),
+            Operation::PutBucketWebsite => {
+                self.put_document::<Website, _, _>(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::DeleteBucketWebsite => self.delete_document(&request, ConfigKind::Website).await,
             Operation::PutBucketLogging
             | Operation::PutBucketNotificationConfiguration
             | Operation::PutBucketRequestPayment => {
@@ -433,6 +444,23 @@ fn source_of(
             Ok(Some(authorize::Source { bucket: bucket.clone(), key, version: None }))
         }
         _ => Ok(None),
+    }
+}
+
+/// Tells the operator of a request that failed by no fault of its client.
+fn log_fault(operation: Operation, ids: &RequestIds, head: &RequestHead, error: &S3Error) {
+    // Refusing under load is what the server is asked to do; the metrics count it.
+    let is_fault =
+        error.code.status() >= 500 && error.code.status() != 501 && !matches!(error.code, Code::SlowDown);
+    if is_fault {
+        tracing::warn!(
+            request_id = ids.request_id(),
+            operation = operation.name(),
+            path = head.raw_path(),
+            %error,
+            detail = error.detail.as_deref(),
+            "request failed"
+        );
     }
 }
 

@@ -138,6 +138,15 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         let version = request.version()?;
         let object = self.ops.open_object(request.bucket()?, request.key()?, version).await?;
+        self.get_opened(request, object).await
+    }
+
+    /// Answers a GET of an object that is open.
+    pub(super) async fn get_opened(
+        &self,
+        request: &Request<'_>,
+        object: O::Object,
+    ) -> Result<Reply<O>, S3Error> {
         let verdict = check(request, object.info())?;
         if verdict == Verdict::NotModified {
             return Ok(not_modified(object.info()));
@@ -172,12 +181,17 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             return Ok(response);
         }
         let info = self.ops.head_object(bucket, key, version).await?;
-        if check(request, &info)? == Verdict::NotModified {
-            return Ok(not_modified(&info));
+        self.head_found(request, &info)
+    }
+
+    /// Answers a HEAD of an object that was found.
+    pub(super) fn head_found(&self, request: &Request<'_>, info: &ObjectInfo) -> Result<Reply<O>, S3Error> {
+        if check(request, info)? == Verdict::NotModified {
+            return Ok(not_modified(info));
         }
-        let selection = select_range(request, &info)?;
-        let mut response = head_of(request, &info, &selection);
-        self.push_expiration_of(request, &mut response.headers, &info);
+        let selection = select_range(request, info)?;
+        let mut response = head_of(request, info, &selection);
+        self.push_expiration_of(request, &mut response.headers, info);
         Ok(response)
     }
 

@@ -57,7 +57,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 Unset::Document(xml::unset("NotificationConfiguration"))
             }
             Operation::GetBucketLogging => Unset::Document(xml::unset("BucketLoggingStatus")),
-            Operation::GetBucketWebsite => Unset::Absent(Code::NoSuchWebsiteConfiguration),
             Operation::GetBucketRequestPayment => Unset::Document(xml::owner_pays()),
             Operation::GetBucketInventoryConfiguration => listed("ListInventoryConfigurationsResult")?,
             Operation::GetBucketMetricsConfiguration => listed("ListMetricsConfigurationsResult")?,
@@ -69,9 +68,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 Unset::Absent(Code::ServerSideEncryptionConfigurationNotFoundError)
             }
             Operation::GetBucketReplication => Unset::Absent(Code::ReplicationConfigurationNotFoundError),
-            Operation::DeleteBucketEncryption
-            | Operation::DeleteBucketReplication
-            | Operation::DeleteBucketWebsite => Unset::AsAsked(204),
+            Operation::DeleteBucketEncryption | Operation::DeleteBucketReplication => Unset::AsAsked(204),
             Operation::DeleteBucketAnalyticsConfiguration
             | Operation::DeleteBucketIntelligentTieringConfiguration
             | Operation::DeleteBucketInventoryConfiguration

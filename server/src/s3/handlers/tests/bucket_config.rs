@@ -31,6 +31,12 @@ fn documents_are_kept_answered_and_deleted() {
                  <Days>3</Days></Expiration></Rule></LifecycleConfiguration>",
                 "NoSuchLifecycleConfiguration",
             ),
+            (
+                "website",
+                "<WebsiteConfiguration><IndexDocument><Suffix>index.html</Suffix></IndexDocument><ErrorDocument><Key>e</Key>\
+                 </ErrorDocument></WebsiteConfiguration>",
+                "NoSuchWebsiteConfiguration",
+            ),
         ];
         for (name, document, absent) in documents {
             let target = format!("/bkt?{name}=");
@@ -153,9 +159,7 @@ fn what_is_so_already_is_accepted_and_what_would_have_to_act_is_not() {
         }
         let seen = client.expect(200, call("GET", "/bkt?accelerate=")).await;
         assert!(seen.text().contains("<Status>Suspended</Status>"));
-        for name in
-            ["website", "encryption", "replication", "inventory&id=a", "metrics&id=a", "analytics&id=a"]
-        {
+        for name in ["encryption", "replication", "inventory&id=a", "metrics&id=a", "analytics&id=a"] {
             let target = format!("/bkt?{name}");
             client.refused(501, "NotImplemented", call("PUT", &target).body("<Any/>")).await;
         }

@@ -413,7 +413,9 @@ impl Operations for MemoryOps {
             return Err(OpError::CopyOntoItself);
         }
         self.need(&copy.bucket)?;
-        info.headers.retain(|header| header.name != ACL_HEADER);
+        info.headers.retain(|header| ![ACL_HEADER, REDIRECT_HEADER].contains(&header.name.as_str()));
+        let redirect = copy.redirect.map(|value| Header { name: REDIRECT_HEADER.to_owned(), value });
+        info.headers.extend(redirect);
         if let Some(headers) = copy.replace_headers {
             info.headers = headers;
         }

@@ -9,6 +9,7 @@ mod compatibility;
 mod matrix;
 mod memory_ops;
 mod post;
+mod website;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -203,6 +204,7 @@ fn with_client<F: Future<Output = ()>>(test: impl FnOnce(S3Client) -> F) {
     let config = S3Config {
         region: "us-east-1".to_owned(),
         domains: vec!["localhost".to_owned()],
+        website_domains: vec!["www.site.test".to_owned(), "web.test".to_owned()],
         trusted_proxies: Vec::new(),
         object_ownership: Ownership::default(),
         lifecycle_day: DayLength::default(),

@@ -85,7 +85,7 @@ def shared(certificate):
     if "E2E_ENDPOINT" in os.environ:
         yield basalt.External(os.environ["E2E_ENDPOINT"])
         return
-    args = ["--domain", "s3.test"]
+    args = ["--domain", "s3.test", "--website-domain", "site.test"]
     one = basalt.Server("shared", drives=1, memory=SHARED_MEMORY_BYTES, args=args, tls=certificate)
     one.start()
     yield one

@@ -1,7 +1,7 @@
 //! The `Range` header as S3 reads it.
 //! Invariants: what is malformed or has several ranges is ignored; a satisfiable range is never empty and lies
 //! within the object.
-//! Not here: parts by number (`handlers::get`).
+//! Not here: parts by number (`handlers::objects`).
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! The XML bodies that clients send.
 //! Invariants: an unknown root or a missing element is an error; unknown elements inside are ignored, as AWS adds
 //! them over time.
-//! Not here: limits on the body's size (`handlers::body`).
+//! Not here: limits on the body's size (`s3::body`, `handlers`).
 
 use super::reader::{MalformedXml, XmlEvent, walk};
 use super::tree::Element;

@@ -213,6 +213,24 @@ def test_a_list_of_a_bucket_and_of_its_objects(people, ann, ben, nobody, anns):
     ann.delete_object(Bucket=anns, Key="bens")
 
 
+def test_listings_name_the_owner_of_each_object_and_upload(people, ann, ben, anns):
+    ann.put_bucket_acl(Bucket=anns, ACL="public-read-write")
+    ann.put_object(Bucket=anns, Key="a", Body=b"1")
+    ben.put_object(Bucket=anns, Key="b", Body=b"1")
+    uploads = [(who, key, who.create_multipart_upload(Bucket=anns, Key=key)["UploadId"]) for who, key in [(ann, "a"), (ben, "b")]]
+    owners = {"a": people["ann_id"], "b": people["ben_id"]}
+    for entries in (
+        ann.list_objects(Bucket=anns)["Contents"],
+        ann.list_objects_v2(Bucket=anns, FetchOwner=True)["Contents"],
+        ann.list_object_versions(Bucket=anns)["Versions"],
+        ann.list_multipart_uploads(Bucket=anns)["Uploads"],
+    ):
+        assert {entry["Key"]: entry["Owner"]["ID"] for entry in entries} == owners
+    for who, key, upload in uploads:
+        assert who.list_parts(Bucket=anns, Key=key, UploadId=upload)["Owner"]["ID"] == owners[key]
+        who.abort_multipart_upload(Bucket=anns, Key=key, UploadId=upload)
+
+
 def test_a_public_access_block_acts_on_policies_and_lists(ann, nobody, anns):
     ann.put_object(Bucket=anns, Key="k", Body=b"x", ACL="public-read")
     assert nobody.get_object(Bucket=anns, Key="k")["Body"].read() == b"x"

@@ -715,8 +715,8 @@ def tag_set(**tags):
 
 def test_tags_are_set_with_an_object_or_by_themselves(s3, module_bucket):
     where = dict(Bucket=module_bucket, Key="tagged")
-    written = s3.put_object(**where, Body=b"x", Tagging="team=a%20b&empty=&%C3%BC=%26")
-    assert tags_of(s3, module_bucket, "tagged") == {"team": "a b", "empty": "", "ü": "&"}
+    written = s3.put_object(**where, Body=b"x", Tagging="team=a%20b&empty=&%C3%BC=%3D%40")
+    assert tags_of(s3, module_bucket, "tagged") == {"team": "a b", "empty": "", "ü": "=@"}
     found = s3.get_object(**where)
     assert found["TagCount"] == 3 and "x-amz-tagging" not in found["ResponseMetadata"]["HTTPHeaders"]
     s3.put_object_tagging(**where, Tagging=tag_set(one="1", two="+ /=@:"))
@@ -769,6 +769,9 @@ def test_tags_over_a_limit_are_refused_and_change_nothing(s3, module_bucket):
     ):
         refused(put(tags), 400, code)
     refused(lambda: s3.put_object(**where, Body=b"y", Tagging="a=%zz"), 400, "InvalidArgument")
+    refused(lambda: s3.put_object(**where, Body=b"y", Tagging="a=1,b=2"), 400, "InvalidArgument")
+    error = refused(put([{"Key": "a,b", "Value": "1"}]), 400, "InvalidTag")["Error"]
+    assert error["TagKey"] == "a,b"
     assert tags_of(s3, module_bucket, "tag-limits") == {"kept": "1"}
     assert s3.get_object(**where)["Body"].read() == b"x"
     s3.put_object_tagging(**where, Tagging=tag_set(**full))

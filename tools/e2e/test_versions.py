@@ -359,3 +359,21 @@ def test_lock_documents_and_buckets_that_cannot_be_locked_are_refused(s3, plain,
     set_versioning(s3, plain, "Enabled")
     put(plain, Mode="GOVERNANCE", Days=1)
     assert s3.get_object_lock_configuration(Bucket=plain)["ObjectLockConfiguration"]["Rule"]
+
+
+def test_a_delete_marker_takes_no_tags_and_stops_conditional_deletes(s3, versioned):
+    s3.put_object(Bucket=versioned, Key="k", Body=b"1")
+    s3.delete_object(Bucket=versioned, Key="k")
+    marker, never = {"Bucket": versioned, "Key": "k"}, {"Bucket": versioned, "Key": "never"}
+    tags = {"TagSet": [{"Key": "a", "Value": "1"}]}
+    for call in (
+        lambda: s3.put_object_tagging(**marker, Tagging=tags),
+        lambda: s3.get_object_tagging(**marker),
+        lambda: s3.delete_object_tagging(**marker),
+    ):
+        answer = refused(call, 405, "MethodNotAllowed")
+        assert answer["Error"]["ResourceType"] == "DeleteMarker"
+    refused(lambda: s3.get_object_tagging(**never), 404, "NoSuchKey")
+    refused(lambda: s3.delete_object(**marker, IfMatch="*"), 412, "PreconditionFailed")
+    refused(lambda: s3.delete_object(**never, IfMatch="*"), 404, "NoSuchKey")
+    assert listed(s3, versioned)[-1][0] == "k", "a refused delete made a marker"

@@ -99,6 +99,9 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         }
         let key = delete.key;
         let old = object(txn, bucket.id, key, Isolation::Serializable).await?;
+        if old.is_none() && delete.condition.if_match.is_some() {
+            return Err(nothing_to_match(txn, bucket, key).await?.into());
+        }
         delete.condition.check(old.as_ref())?;
         let existed = old.is_some();
         if bucket.versioning != Versioning::Never {
@@ -296,6 +299,21 @@ pub(crate) async fn find<T: Transaction>(
         }
         None => Err(missing.into()),
     }
+}
+
+/// Why `If-Match` of a delete does not hold where there is no object: none ever was, or a delete marker hides it.
+async fn nothing_to_match<T: Transaction>(
+    txn: &T,
+    bucket: &BucketRecord,
+    key: &[u8],
+) -> Result<Refusal, Failure> {
+    let newest = match bucket.versioning {
+        Versioning::Never => None,
+        Versioning::Enabled | Versioning::Suspended => {
+            newest_hidden(txn, bucket.id, key, Isolation::Serializable).await?
+        }
+    };
+    Ok(newest.map_or(Refusal::NoSuchKey, |_| Refusal::PreconditionFailed))
 }
 
 /// A version among the version rows.

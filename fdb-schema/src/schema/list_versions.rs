@@ -17,6 +17,7 @@ use super::list::{BATCH_MAX_ROWS, BATCH_MIN_ROWS, ListQuery, common_prefix};
 use super::object::object;
 use super::record::{ListedRecord, ObjectRecord};
 use super::retry::{Metadata, rows};
+use super::value::access_list;
 use super::version::{DeleteMarker, VersionId, VersionRecord};
 use crate::{Engine, Isolation, Row, Transaction};
 
@@ -41,6 +42,8 @@ pub struct ListedVersion {
     pub kind: ListedKind,
     /// Whether it is the newest of its key.
     pub is_latest: bool,
+    /// The access list that an object keeps, as [`super::ACL_HEADER`] holds it.
+    pub acl: Option<Bytes>,
 }
 
 /// What is listed as a version.
@@ -232,18 +235,23 @@ impl<'t, T: Transaction> Walk<'t, T> {
             (Some(object), Some((version, _))) => object <= version,
             (object, _) => object.is_some(),
         };
-        let (key, kind) = if is_object {
+        let (key, record) = if is_object {
             let row = self.objects.take();
             let (key, row) = object_key.zip(row).ok_or_else(|| damaged("a listing lost its row"))?;
-            (key, ListedKind::Object(ListedRecord::decode(&row.value)?))
+            (key, VersionRecord::Object(ObjectRecord::decode(&row.value)?))
         } else {
             let row = self.versions.take();
             let ((key, _), row) = version_key.zip(row).ok_or_else(|| damaged("a listing lost its row"))?;
-            (key, listed_kind(VersionRecord::decode(&row.value)?))
+            (key, VersionRecord::decode(&row.value)?)
         };
         let is_latest = self.last_key.as_ref() != Some(&key);
         self.last_key = Some(key.clone());
-        Ok(Some((key, ListedVersion { kind, is_latest })))
+        let acl = record.object().and_then(|object| access_list(&object.headers));
+        let kind = match record {
+            VersionRecord::Object(object) => ListedKind::Object(object.listed),
+            VersionRecord::Marker(marker) => ListedKind::Marker(marker),
+        };
+        Ok(Some((key, ListedVersion { kind, is_latest, acl })))
     }
 
     /// Passes everything under a common prefix.
@@ -315,11 +323,4 @@ fn version_key(row: &Row) -> Result<(Bytes, u64), Failure> {
     let (key, count) =
         keyspace::version_of(&row.key).ok_or_else(|| damaged("a version row has a malformed key"))?;
     Ok((Bytes::from(key), count))
-}
-
-fn listed_kind(record: VersionRecord) -> ListedKind {
-    match record {
-        VersionRecord::Object(ObjectRecord { listed, .. }) => ListedKind::Object(listed),
-        VersionRecord::Marker(marker) => ListedKind::Marker(marker),
-    }
 }

@@ -50,12 +50,14 @@ impl WriteCondition {
     }
 }
 
-/// What a delete demands; an object that is not there satisfies everything but `If-Match: *`.
+/// What a delete demands; an object that is not there satisfies everything but [`DeleteCondition::must_exist`] and
+/// `If-Match`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeleteCondition {
     /// There must be an object: where none is, nothing is deleted and no marker is made.
     pub must_exist: bool,
-    /// Unquoted tag, or `*`.
+    /// Unquoted tag, or `*`. Of a current version that is not there [`Refusal::NoSuchKey`], of one that a delete marker
+    /// hides [`Refusal::PreconditionFailed`].
     pub if_match: Option<String>,
     /// `x-amz-if-match-size`.
     pub size_bytes: Option<u64>,
@@ -252,7 +254,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     /// Deletes an object, or one version of it.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchBucket`], [`Refusal::PreconditionFailed`], [`Refusal::Locked`], [`Failure::Engine`].
+    /// [`Refusal::NoSuchBucket`], [`Refusal::PreconditionFailed`], [`Refusal::NoSuchKey`] for `If-Match`,
+    /// [`Refusal::Locked`], [`Failure::Engine`].
     pub async fn delete_object(&self, bucket_name: &str, delete: &Delete<'_>) -> Result<Deleted, Failure> {
         let now_ms = self.executor.unix_ms();
         self.write(async |txn| {
@@ -352,10 +355,10 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 || copy.replace_checksum.is_some()
                 || copy.redirect.is_some()
                 || copy.storage_class != source.listed.storage_class;
+            copy.condition.check(old.as_ref())?;
             if is_same && !is_changed {
                 return Err(Refusal::CopyOntoItself.into());
             }
-            copy.condition.check(old.as_ref())?;
             let mut target = source.clone();
             // Who may read the source says nothing of who may read the target.
             target.headers.retain(|header| header.name != ACL_HEADER);

@@ -141,6 +141,12 @@ pub const TAGGING_HEADER: &str = "x-amz-tagging";
 /// taken along by a copy.
 pub const ACL_HEADER: &str = "x-basalt-acl";
 
+/// The access list among what an object keeps, without the row that it was read from.
+pub(crate) fn access_list(headers: &[Header]) -> Option<Bytes> {
+    let kept = headers.iter().find(|header| header.name == ACL_HEADER);
+    kept.map(|header| Bytes::copy_from_slice(&header.value))
+}
+
 /// The header of a website's redirect, which belongs to a name and not to its bytes: no copy takes it along.
 pub const REDIRECT_HEADER: &str = "x-amz-website-redirect-location";
 

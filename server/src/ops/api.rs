@@ -525,6 +525,8 @@ pub struct ListObjects {
     pub max_keys: usize,
     /// Whether to tell the headers of each object too.
     pub with_headers: bool,
+    /// Whether to tell the access list of each object too.
+    pub with_acl: bool,
 }
 
 /// A page of a listing.
@@ -555,6 +557,8 @@ pub struct ListedObject {
     pub storage_class: Option<String>,
     /// What its client gave to keep, if the listing asked for it.
     pub headers: Option<Vec<Header>>,
+    /// What [`ACL_HEADER`] holds, if there is one and the listing asked for it; a listing of versions always does.
+    pub acl: Option<Bytes>,
 }
 
 /// One page of a listing of versions.
@@ -652,6 +656,8 @@ pub struct UploadInfo {
     pub key: Bytes,
     /// The account that began it.
     pub initiator: String,
+    /// What [`ACL_HEADER`] will hold of its object, if there will be one.
+    pub acl: Option<Bytes>,
     /// Milliseconds since 1970.
     pub initiated_ms: u64,
     /// The checksum of its parts and object.
@@ -891,7 +897,8 @@ pub trait Operations: Clone + 'static {
     /// Deletes an object, or a version of it; one that is not there is fine.
     ///
     /// # Errors
-    /// [`OpError::NoSuchBucket`], [`OpError::PreconditionFailed`], [`OpError::ObjectLocked`].
+    /// [`OpError::NoSuchBucket`], [`OpError::PreconditionFailed`], [`OpError::NoSuchKey`] for `If-Match`,
+    /// [`OpError::ObjectLocked`].
     fn delete_object(
         &self,
         bucket: BucketName,

@@ -15,10 +15,10 @@ use shardstore_reactor::{Drive, Executor};
 
 use super::admission::{Admission, Permit};
 use super::api::{
-    AppendObject, BodySource, BucketConfigs, BucketInfo, BucketName, BucketPage, CompleteUpload, ConfigKind,
-    Copied, CopyObject, CreateUpload, DefaultRetention, DeleteEntry, Deleted, ListBuckets, ListObjects,
-    ListUploads, ListVersions, ListedObject, NewBucket, ObjectInfo, ObjectKey, ObjectPage, OpError,
-    Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, RenameObject, Retention, UploadId,
+    ACL_HEADER, AppendObject, BodySource, BucketConfigs, BucketInfo, BucketName, BucketPage, CompleteUpload,
+    ConfigKind, Copied, CopyObject, CreateUpload, DefaultRetention, DeleteEntry, Deleted, ListBuckets,
+    ListObjects, ListUploads, ListVersions, ListedObject, NewBucket, ObjectInfo, ObjectKey, ObjectPage,
+    OpError, Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, RenameObject, Retention, UploadId,
     UploadInfo, UploadPage, VersionEntry, VersionId, VersionPage, Versioning, Written,
 };
 use super::catalog::StoreCatalog;
@@ -314,16 +314,24 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         if list.with_headers {
             let page = metadata.list_whole_objects(bucket, query, &list.after).await.map_err(of_failure)?;
             let next = last_entry(&page).filter(|_| page.is_truncated);
-            let whole = |(key, object): (Bytes, ObjectRecord)| ListedObject {
-                headers: Some(object.headers),
-                ..listed_object(key, object.listed)
+            let whole = |(key, object): (Bytes, ObjectRecord)| {
+                let kept = object.headers.iter().find(|header| header.name == ACL_HEADER);
+                let acl = kept.filter(|_| list.with_acl).map(|header| header.value.clone());
+                ListedObject { headers: Some(object.headers), ..listed_object(key, object.listed, acl) }
             };
             let objects = page.items.into_iter().map(whole).collect();
             return Ok(ObjectPage { objects, common_prefixes: page.common_prefixes, next });
         }
+        if list.with_acl {
+            let page = metadata.list_owned_objects(bucket, query, &list.after).await.map_err(of_failure)?;
+            let next = last_entry(&page).filter(|_| page.is_truncated);
+            let owned = page.items.into_iter().map(|(key, (listed, acl))| listed_object(key, listed, acl));
+            let objects = owned.collect();
+            return Ok(ObjectPage { objects, common_prefixes: page.common_prefixes, next });
+        }
         let page = metadata.list_objects(bucket, query, &list.after).await.map_err(of_failure)?;
         let next = last_entry(&page).filter(|_| page.is_truncated);
-        let objects = page.items.into_iter().map(|(key, listed)| listed_object(key, listed)).collect();
+        let objects = page.items.into_iter().map(|(key, listed)| listed_object(key, listed, None)).collect();
         Ok(ObjectPage { objects, common_prefixes: page.common_prefixes, next })
     }
 
@@ -399,7 +407,7 @@ pub(crate) fn last_entry<I>(page: &Page<I>) -> Option<Bytes> {
     last_key.max(page.common_prefixes.last().cloned())
 }
 
-fn listed_object(key: Bytes, listed: ListedRecord) -> ListedObject {
+fn listed_object(key: Bytes, listed: ListedRecord, acl: Option<Bytes>) -> ListedObject {
     ListedObject {
         key,
         size_bytes: listed.size_bytes,
@@ -408,13 +416,16 @@ fn listed_object(key: Bytes, listed: ListedRecord) -> ListedObject {
         checksum: listed.checksums.first().map(|checksum| (checksum.algorithm, checksum.kind)),
         storage_class: listed.storage_class,
         headers: None,
+        acl,
     }
 }
 
 fn version_entry(key: Bytes, listed: ListedVersion) -> VersionEntry {
     let (version, is_latest) = (listed.id(), listed.is_latest);
     let (modified_ms, object) = match listed.kind {
-        ListedKind::Object(record) => (record.modified_ms, Some(listed_object(key.clone(), record))),
+        ListedKind::Object(record) => {
+            (record.modified_ms, Some(listed_object(key.clone(), record, listed.acl)))
+        }
         ListedKind::Marker(marker) => (marker.modified_ms, None),
     };
     VersionEntry { key, version, is_latest, modified_ms, object }

@@ -12,9 +12,9 @@ use shardstore::Evidence;
 use shardstore_reactor::{Drive, Executor};
 
 use super::api::{
-    BodySource, BucketName, ChecksumAlgorithm, ChecksumKind, CompleteUpload, CompletedPart, CreateUpload,
-    ETag, ListUploads, ObjectKey, OpError, PAGE_MAX, PART_MIN_BYTES, PARTS_MAX, PartInfo, PartPage, PutPart,
-    StoredChecksum, UploadId, UploadInfo, UploadPage, Written,
+    ACL_HEADER, BodySource, BucketName, ChecksumAlgorithm, ChecksumKind, CompleteUpload, CompletedPart,
+    CreateUpload, ETag, ListUploads, ObjectKey, OpError, PAGE_MAX, PART_MIN_BYTES, PARTS_MAX, PartInfo,
+    PartPage, PutPart, StoredChecksum, UploadId, UploadInfo, UploadPage, Written,
 };
 use super::checksum::{checksum_of_parts, etag_of_parts};
 use super::core::{CoreInner, last_entry};
@@ -254,7 +254,9 @@ fn check_part(listed: &CompletedPart, part: &PartRecord) -> Result<(), OpError> 
 }
 
 fn upload_info(upload: UploadKey, key: Bytes, record: UploadRecord) -> UploadInfo {
+    let acl = record.headers.iter().find(|header| header.name == ACL_HEADER);
     UploadInfo {
+        acl: acl.map(|header| header.value.clone()),
         upload: UploadId(upload.0),
         key,
         initiator: record.initiator,

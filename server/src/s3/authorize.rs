@@ -13,9 +13,11 @@ use std::rc::Rc;
 
 use metrics::{Counter, counter};
 
-use self::facts::Asked;
+use self::facts::{Asked, Given};
 use crate::auth::is_canonical_id;
-use crate::ops::api::{BucketName, Header, ObjectInfo, ObjectKey, OpError, Operations, UploadId, VersionId};
+use crate::ops::api::{
+    BucketName, Header, ObjectInfo, ObjectKey, ObjectLock, OpError, Operations, UploadId, VersionId,
+};
 use crate::policy::{Action, Question, Target, Verdict};
 use crate::s3::acl::{Acl, Permission, bucket_permission, object_permission};
 use crate::s3::bucket_access::BucketAccess;
@@ -126,18 +128,19 @@ impl Authorizer {
             Need::Nothing | Need::Account | Need::EachKey => {}
             Need::Owner if authorized.owns(&settings) => {}
             Need::Owner => return Err(self.refuse(authorized.lacking())),
-            // The tags that its body gives are not read yet: its handler asks.
-            Need::Action(..) if operation == Operation::PutObjectTagging => {}
+            // What its body gives is not read yet: its handler asks.
+            Need::Action(..) if actions::is_decided_by_body(operation) => {}
             Need::Action(plain, versioned) => {
                 let action = version(plain, versioned);
-                self.require(ops, &authorized, &settings, action, key, None).await?;
+                self.require(ops, &authorized, &settings, action, key, Given::Nothing).await?;
             }
             Need::Attributes => {
                 for (plain, versioned) in [
                     (Action::GetObject, Action::GetObjectVersion),
                     (Action::GetObjectAttributes, Action::GetObjectVersionAttributes),
                 ] {
-                    self.require(ops, &authorized, &settings, version(plain, versioned), key, None).await?;
+                    self.require(ops, &authorized, &settings, version(plain, versioned), key, Given::Nothing)
+                        .await?;
                 }
             }
         }
@@ -162,7 +165,25 @@ impl Authorizer {
         let settings = authorized.settings()?;
         let has_version = Query::new(authorized.asker.head.raw_query()).may_hold("versionId");
         let action = if has_version { Action::PutObjectVersionTagging } else { Action::PutObjectTagging };
-        self.require(ops, authorized, settings, action, Some(key), Some(tags)).await
+        self.require(ops, authorized, settings, action, Some(key), Given::Tags(tags)).await
+    }
+
+    /// Asks for the retention or the legal hold that a body gives an object; the handlers of PutObjectRetention and
+    /// PutObjectLegalHold call it.
+    ///
+    /// # Errors
+    /// As [`Authorizer::authorize`].
+    pub async fn authorize_lock<O: Operations>(
+        &self,
+        ops: &O,
+        authorized: &Authorized<'_>,
+        key: &ObjectKey,
+        lock: &ObjectLock,
+    ) -> Result<(), S3Error> {
+        let settings = authorized.settings()?;
+        let is_hold = lock.legal_hold.is_some();
+        let action = if is_hold { Action::PutObjectLegalHold } else { Action::PutObjectRetention };
+        self.require(ops, authorized, settings, action, Some(key), Given::Lock(lock)).await
     }
 
     /// One action on the request's bucket or on a key of it.
@@ -173,7 +194,7 @@ impl Authorizer {
         settings: &BucketSettings,
         action: Action,
         key: Option<&ObjectKey>,
-        given: Option<&TagSet>,
+        given: Given<'_>,
     ) -> Result<(), S3Error> {
         if authorized.is_plain_owner(settings) {
             return Ok(());
@@ -226,7 +247,8 @@ impl Authorizer {
         // Who may write an object may say who else gets it, unless a policy denies that.
         let grants = authorized.asker.head.headers().any(|(name, _)| is_acl_header(name));
         let denied = |action| {
-            authorized.decide(settings, action, key, &Object::NotAsked, None) == Err(Denial::Explicit)
+            authorized.decide(settings, action, key, &Object::NotAsked, Given::Nothing)
+                == Err(Denial::Explicit)
         };
         if grants && denied(Action::PutObjectAcl) {
             return Err(self.refuse(Denial::Explicit));
@@ -242,7 +264,7 @@ impl Authorizer {
         key: Option<&ObjectKey>,
     ) -> Result<(), S3Error> {
         authorized
-            .decide(settings, action, key, &Object::NotAsked, None)
+            .decide(settings, action, key, &Object::NotAsked, Given::Nothing)
             .map_err(|denial| self.refuse(denial))
     }
 
@@ -266,7 +288,7 @@ impl Authorizer {
         let has_version = source.version.is_some();
         let action = if has_version { Action::GetObjectVersion } else { Action::GetObject };
         let asked = |action| {
-            let known = Known { object: &object, given: None, version: source.version.as_deref() };
+            let known = Known { object: &object, given: Given::Nothing, version: source.version.as_deref() };
             authorized.decide_with(&settings, action, Some(&source.key), &known)
         };
         if let Err(denial) = asked(action) {
@@ -362,7 +384,7 @@ impl<'r> Authorized<'r> {
         if self.is_plain_owner(settings) {
             return Ok(());
         }
-        let known = Known { object: &Object::NotAsked, given: None, version };
+        let known = Known { object: &Object::NotAsked, given: Given::Nothing, version };
         self.decide_with(settings, action, Some(key), &known).map_err(|_| Code::AccessDenied.into())
     }
 
@@ -376,7 +398,7 @@ impl<'r> Authorized<'r> {
             return Ok(());
         }
         let object = Object::Present(Acl::of_headers(headers)?, TagSet::of_headers(headers)?);
-        let known = Known { object: &object, given: None, version: None };
+        let known = Known { object: &object, given: Given::Nothing, version: None };
         self.decide_with(settings, action, Some(key), &known).map_err(|_| Code::AccessDenied.into())
     }
 
@@ -410,8 +432,8 @@ impl<'r> Authorized<'r> {
             return true;
         }
         let prefix = text_of(key);
-        let asked =
-            Asked { asker: &self.asker, prefix: Some(prefix), existing: None, given: None, version: None };
+        let (prefix, given) = (Some(prefix), Given::Nothing);
+        let asked = Asked { asker: &self.asker, prefix, existing: None, given, version: None };
         self.decide_asked(settings, Action::ListBucket, None, &Object::NotAsked, &asked).is_ok()
     }
 
@@ -421,7 +443,7 @@ impl<'r> Authorized<'r> {
         action: Action,
         key: Option<&ObjectKey>,
         object: &Object,
-        given: Option<&TagSet>,
+        given: Given<'_>,
     ) -> Result<(), Denial> {
         self.decide_with(settings, action, key, &Known { object, given, version: None })
     }
@@ -518,7 +540,7 @@ impl<'r> Authorized<'r> {
 /// What a question knows besides the request.
 struct Known<'a> {
     object: &'a Object,
-    given: Option<&'a TagSet>,
+    given: Given<'a>,
     version: Option<&'a str>,
 }
 

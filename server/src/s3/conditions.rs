@@ -14,13 +14,31 @@ pub enum Verdict {
     Proceed,
     /// 304.
     NotModified,
-    /// 412.
-    Failed,
+    /// 412, and which condition it was.
+    Failed(&'static str),
 }
 
+/// The names of four conditions, in the order of [`ReadConditions`]' fields.
+type Names = [&'static str; 4];
+
+const OF_READ: Names = ["If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"];
+const OF_COPY_SOURCE: Names = [
+    "x-amz-copy-source-If-Match",
+    "x-amz-copy-source-If-None-Match",
+    "x-amz-copy-source-If-Modified-Since",
+    "x-amz-copy-source-If-Unmodified-Since",
+];
+const OF_RENAME_SOURCE: Names = [
+    "x-amz-rename-source-If-Match",
+    "x-amz-rename-source-If-None-Match",
+    "x-amz-rename-source-If-Modified-Since",
+    "x-amz-rename-source-If-Unmodified-Since",
+];
+
 /// The conditions of a read, or of the source of a copy.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadConditions {
+    names: Names,
     if_match: Option<String>,
     if_none_match: Option<String>,
     modified_since_s: Option<u64>,
@@ -28,35 +46,27 @@ pub struct ReadConditions {
 }
 
 impl ReadConditions {
-    /// Of a GET or HEAD.
-    pub fn of_read(head: &RequestHead) -> ReadConditions {
-        ReadConditions::of(head, ["if-match", "if-none-match", "if-modified-since", "if-unmodified-since"])
+    /// Of a GET or HEAD at `now_ms`.
+    pub fn of_read(head: &RequestHead, now_ms: u64) -> ReadConditions {
+        ReadConditions::of(head, OF_READ, now_ms)
     }
 
     /// Of the source of a copy.
-    pub fn of_copy_source(head: &RequestHead) -> ReadConditions {
-        ReadConditions::of(
-            head,
-            [
-                "x-amz-copy-source-if-match",
-                "x-amz-copy-source-if-none-match",
-                "x-amz-copy-source-if-modified-since",
-                "x-amz-copy-source-if-unmodified-since",
-            ],
-        )
+    pub fn of_copy_source(head: &RequestHead, now_ms: u64) -> ReadConditions {
+        ReadConditions::of(head, OF_COPY_SOURCE, now_ms)
     }
 
     /// Of the source of a rename.
-    pub fn of_rename_source(head: &RequestHead) -> ReadConditions {
-        ReadConditions::of(
-            head,
-            [
-                "x-amz-rename-source-if-match",
-                "x-amz-rename-source-if-none-match",
-                "x-amz-rename-source-if-modified-since",
-                "x-amz-rename-source-if-unmodified-since",
-            ],
-        )
+    pub fn of_rename_source(head: &RequestHead, now_ms: u64) -> ReadConditions {
+        ReadConditions::of(head, OF_RENAME_SOURCE, now_ms)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.if_match.is_none()
+            && self.if_none_match.is_none()
+            && self.modified_since_s.is_none()
+            && self.unmodified_since_s.is_none()
     }
 
     /// Whether one of them holds only for something that is there.
@@ -64,13 +74,15 @@ impl ReadConditions {
         self.if_match.is_some() || self.modified_since_s.is_some()
     }
 
-    fn of(head: &RequestHead, names: [&str; 4]) -> ReadConditions {
+    fn of(head: &RequestHead, names: Names, now_ms: u64) -> ReadConditions {
         let text = |name: &str| head.header_str(name).map(str::to_owned);
         let date = |name: &str| head.header_str(name).and_then(parse_date_s);
         ReadConditions {
+            names,
             if_match: text(names[0]),
             if_none_match: text(names[1]),
-            modified_since_s: date(names[2]),
+            // RFC 9110 13.1.3: a date that is still to come does not count.
+            modified_since_s: date(names[2]).filter(|since_s| *since_s <= now_ms / 1000),
             unmodified_since_s: date(names[3]),
         }
     }
@@ -79,8 +91,8 @@ impl ReadConditions {
     pub fn check(&self, etag: &str, modified_ms: u64) -> Verdict {
         let modified_s = modified_ms / 1000;
         match (&self.if_match, self.unmodified_since_s) {
-            (Some(list), _) if !lists_tag(list, etag) => return Verdict::Failed,
-            (None, Some(since_s)) if modified_s > since_s => return Verdict::Failed,
+            (Some(list), _) if !lists_tag(list, etag) => return Verdict::Failed(self.names[0]),
+            (None, Some(since_s)) if modified_s > since_s => return Verdict::Failed(self.names[3]),
             _ => {}
         }
         match (&self.if_none_match, self.modified_since_s) {
@@ -89,6 +101,21 @@ impl ReadConditions {
             _ => Verdict::Proceed,
         }
     }
+
+    /// Decides for the source of a copy, where nothing is not modified: which condition fails.
+    pub fn check_source(&self, etag: &str, modified_ms: u64) -> Option<&'static str> {
+        match self.check(etag, modified_ms) {
+            Verdict::Proceed => None,
+            Verdict::Failed(name) => Some(name),
+            Verdict::NotModified if self.if_none_match.is_some() => Some(self.names[1]),
+            Verdict::NotModified => Some(self.names[2]),
+        }
+    }
+}
+
+/// `PreconditionFailed` that says which condition failed.
+pub fn failed(name: &'static str) -> S3Error {
+    S3Error::from(Code::PreconditionFailed).and("Condition", name.to_owned())
 }
 
 /// Whether a comma-separated list of tags, quoted or not, holds `etag` or `*`.
@@ -106,18 +133,30 @@ pub fn unquote(tag: &str) -> &str {
 /// The condition of a PUT, a copy or a completion.
 ///
 /// # Errors
-/// `NotImplemented` for If-None-Match with a tag, as AWS answers; `InvalidRequest` for both at once.
+/// `NotImplemented` for If-None-Match with a tag and for both at once, as AWS answers.
 pub fn write_condition(head: &RequestHead) -> Result<WriteCondition, S3Error> {
     match (head.header_str("if-match"), head.header_str("if-none-match")) {
         (None, None) => Ok(WriteCondition::Always),
         (None, Some(tag)) if unquote(tag) == "*" => Ok(WriteCondition::IfAbsent),
         (Some(tag), None) => Ok(WriteCondition::IfMatch(unquote(tag).to_owned())),
-        (None, Some(_)) => Err(Code::NotImplemented.into()),
-        (Some(_), Some(_)) => Err(S3Error::with_message(
-            Code::InvalidRequest,
-            "If-Match and If-None-Match cannot be used together on a write",
+        (None, Some(_)) => Err(not_taken(
+            "If-None-Match",
+            "We don't accept the provided value of If-None-Match header for this API",
+        )),
+        (Some(_), Some(_)) => Err(not_taken(
+            "If-Match,If-None-Match",
+            "Multiple conditional request headers present in the request",
         )),
     }
+}
+
+fn not_taken(header: &'static str, why: &'static str) -> S3Error {
+    S3Error::with_message(
+        Code::NotImplemented,
+        "A header you provided implies functionality that is not implemented",
+    )
+    .and("Header", header.to_owned())
+    .and("additionalMessage", why.to_owned())
 }
 
 /// The condition of a DELETE.
@@ -152,9 +191,10 @@ mod tests {
 
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const DATE_MS: u64 = 784_111_777_900;
+    const NOW_MS: u64 = DATE_MS + 60_000;
 
     fn check(fields: &str, modified_ms: u64) -> Verdict {
-        ReadConditions::of_read(&head("GET /b/k", fields)).check("abc", modified_ms)
+        ReadConditions::of_read(&head("GET /b/k", fields), NOW_MS).check("abc", modified_ms)
     }
 
     #[test]
@@ -163,7 +203,7 @@ mod tests {
             assert_eq!(check(&format!("If-Match: {tag}\r\n"), 0), Verdict::Proceed, "{tag}");
             assert_eq!(check(&format!("If-None-Match: {tag}\r\n"), 0), Verdict::NotModified, "{tag}");
         }
-        assert_eq!(check("If-Match: \"x\"\r\n", 0), Verdict::Failed);
+        assert_eq!(check("If-Match: \"x\"\r\n", 0), Verdict::Failed("If-Match"));
         assert_eq!(check("If-None-Match: \"x\"\r\n", 0), Verdict::Proceed);
     }
 
@@ -172,8 +212,40 @@ mod tests {
         assert_eq!(check(&format!("If-Modified-Since: {DATE}\r\n"), DATE_MS), Verdict::NotModified);
         assert_eq!(check(&format!("If-Modified-Since: {DATE}\r\n"), DATE_MS + 1000), Verdict::Proceed);
         assert_eq!(check(&format!("If-Unmodified-Since: {DATE}\r\n"), DATE_MS), Verdict::Proceed);
-        assert_eq!(check(&format!("If-Unmodified-Since: {DATE}\r\n"), DATE_MS + 1000), Verdict::Failed);
+        let changed = check(&format!("If-Unmodified-Since: {DATE}\r\n"), DATE_MS + 1000);
+        assert_eq!(changed, Verdict::Failed("If-Unmodified-Since"));
         assert_eq!(check("If-Modified-Since: yesterday\r\n", 0), Verdict::Proceed);
+    }
+
+    #[test]
+    fn a_date_that_is_still_to_come_does_not_count_for_if_modified_since() {
+        let fields = "If-Modified-Since: Sun, 06 Nov 1994 08:50:38 GMT\r\n";
+        assert_eq!(check(fields, DATE_MS), Verdict::Proceed);
+        let now = "If-Modified-Since: Sun, 06 Nov 1994 08:50:37 GMT\r\n";
+        assert_eq!(check(now, DATE_MS), Verdict::NotModified);
+    }
+
+    #[test]
+    fn of_a_copys_source_the_condition_that_fails_is_named() {
+        let failing = |fields: &str| {
+            let head = head("PUT /b/k", fields);
+            ReadConditions::of_copy_source(&head, NOW_MS).check_source("abc", DATE_MS)
+        };
+        assert_eq!(failing(""), None);
+        for (field, name) in [
+            ("x-amz-copy-source-if-match: x", "x-amz-copy-source-If-Match"),
+            ("x-amz-copy-source-if-none-match: abc", "x-amz-copy-source-If-None-Match"),
+            (
+                "x-amz-copy-source-if-modified-since: Sun, 06 Nov 1994 08:49:37 GMT",
+                "x-amz-copy-source-If-Modified-Since",
+            ),
+            (
+                "x-amz-copy-source-if-unmodified-since: Sun, 06 Nov 1994 08:49:36 GMT",
+                "x-amz-copy-source-If-Unmodified-Since",
+            ),
+        ] {
+            assert_eq!(failing(&format!("{field}\r\n")), Some(name));
+        }
     }
 
     #[test]
@@ -192,7 +264,9 @@ mod tests {
         assert_eq!(of("").unwrap(), WriteCondition::Always);
         assert_eq!(of("If-None-Match: *\r\n").unwrap(), WriteCondition::IfAbsent);
         assert_eq!(of("If-Match: \"t\"\r\n").unwrap(), WriteCondition::IfMatch("t".to_owned()));
-        assert_eq!(of("If-None-Match: \"t\"\r\n").unwrap_err().code, Code::NotImplemented);
+        for refused in ["If-None-Match: \"t\"\r\n", "If-Match: \"t\"\r\nIf-None-Match: *\r\n"] {
+            assert_eq!(of(refused).unwrap_err().code, Code::NotImplemented, "{refused}");
+        }
         let delete = delete_condition(&head("DELETE /b/k", "x-amz-if-match-size: 7\r\n")).unwrap();
         assert_eq!(delete.size_bytes, Some(7));
     }

@@ -87,7 +87,6 @@ codes! {
     MetadataTooLarge 400 "Your metadata headers exceed the maximum allowed metadata size"
     MethodNotAllowed 405 "The specified method is not allowed against this resource."
     MissingContentLength 411 "You must provide the Content-Length HTTP header."
-    MissingRequestBodyError 400 "Request body is empty."
     MissingSecurityHeader 400 "Your request was missing a required header"
     NoSuchBucket 404 "The specified bucket does not exist"
     NoSuchBucketPolicy 404 "The bucket policy does not exist"
@@ -194,6 +193,17 @@ impl S3Error {
     }
 }
 
+/// The error of what is done to an object itself and not only read of it: AWS refuses that to a delete marker, also where
+/// the request names no version.
+pub fn of_subject(error: OpError) -> S3Error {
+    match error {
+        OpError::DeleteMarker { version, modified_ms, .. } => {
+            OpError::DeleteMarker { version, modified_ms, is_current: false }.into()
+        }
+        other => other.into(),
+    }
+}
+
 impl std::fmt::Display for S3Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.code.as_str(), self.text())
@@ -223,12 +233,13 @@ impl From<OpError> for S3Error {
                     ("x-amz-delete-marker", "true".to_owned()),
                     ("x-amz-version-id", version.to_string()),
                 ];
-                if !is_current {
-                    let modified = http_date(modified_ms);
-                    headers.push(("Last-Modified", String::from_utf8_lossy(&modified).into_owned()));
-                    headers.push(("Allow", "DELETE".to_owned()));
+                if is_current {
+                    return S3Error { headers, ..S3Error::from(code) };
                 }
-                S3Error { headers, ..S3Error::from(code) }
+                let modified = http_date(modified_ms);
+                headers.push(("Last-Modified", String::from_utf8_lossy(&modified).into_owned()));
+                headers.push(("Allow", "DELETE".to_owned()));
+                S3Error { headers, ..S3Error::from(code) }.and("ResourceType", "DeleteMarker".to_owned())
             }
             OpError::ObjectLocked => S3Error::with_message(
                 Code::AccessDenied,
@@ -486,6 +497,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::http::Payload;
+    use crate::ops::api::VersionId;
 
     #[test]
     fn an_error_is_the_xml_that_clients_parse() {
@@ -503,6 +515,16 @@ mod tests {
         assert!(text.contains("<ActualObjectSize>0</ActualObjectSize><RangeRequested>bytes=0-1<"));
         assert!(text.contains("<Resource>/b/k&lt;&amp;&gt;</Resource><RequestId>"));
         assert_eq!(response.headers.as_bytes(), b"Content-Type: application/xml\r\n");
+    }
+
+    #[test]
+    fn what_is_done_to_a_delete_marker_is_not_allowed_and_what_is_read_of_it_is_not_there() {
+        let marker = || OpError::DeleteMarker { version: VersionId::Null, modified_ms: 0, is_current: true };
+        assert_eq!(S3Error::from(marker()).code, Code::NoSuchKey);
+        let error = of_subject(marker());
+        assert_eq!(error.code, Code::MethodNotAllowed);
+        assert_eq!(error.extra, [("ResourceType", "DeleteMarker".to_owned())]);
+        assert_eq!(of_subject(OpError::NoSuchKey).code, Code::NoSuchKey);
     }
 
     #[test]

@@ -219,6 +219,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
                 after: place.after.clone(),
                 max_keys: PAGE_MAX,
                 with_headers: false,
+                with_acl: false,
             };
             let page = self.ops.list_objects(list).await?;
             self.expire(&settings, lifecycle, &page.objects).await?;

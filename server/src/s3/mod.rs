@@ -18,6 +18,7 @@ pub mod html;
 pub mod lifecycle_pass;
 pub mod lifecycle_versions;
 pub mod object_lock;
+pub mod owners;
 pub mod post;
 pub mod query;
 pub mod range;

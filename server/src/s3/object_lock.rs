@@ -59,6 +59,11 @@ pub fn mode_name(mode: RetentionMode) -> &'static str {
     }
 }
 
+/// The word for a legal hold.
+pub fn hold_name(is_held: bool) -> &'static str {
+    if is_held { "ON" } else { "OFF" }
+}
+
 /// Reads a date that must be ahead.
 ///
 /// # Errors
@@ -81,7 +86,7 @@ pub fn push_lock(headers: &mut HeaderText, lock: &ObjectLock) {
         headers.push(UNTIL, iso_8601(retention.until_ms));
     }
     if let Some(is_held) = lock.legal_hold {
-        headers.push(LEGAL_HOLD, if is_held { "ON" } else { "OFF" });
+        headers.push(LEGAL_HOLD, hold_name(is_held));
     }
 }
 

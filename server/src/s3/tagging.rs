@@ -30,6 +30,13 @@ pub struct Tag {
 pub struct TagSet(Vec<Tag>);
 
 impl TagSet {
+    /// Of what was kept: it was checked when it was given, some of it by the rules of an earlier release.
+    fn of_kept(value: &[u8]) -> Option<TagSet> {
+        let mut tags = read_pairs(value)?;
+        tags.sort_by(|one, other| one.key.cmp(&other.key));
+        Some(TagSet(tags))
+    }
+
     /// Checks the limits.
     ///
     /// # Errors
@@ -46,36 +53,25 @@ impl TagSet {
     /// Reads `x-amz-tagging`: `key1=value1&key2=value2`, escaped as a query.
     ///
     /// # Errors
-    /// `InvalidArgument` for broken escapes; else as [`TagSet::new`].
+    /// `BadRequest` for too many; `InvalidArgument` for all else that [`TagSet::new`] refuses, and for broken escapes.
     pub fn of_header(value: &[u8]) -> Result<TagSet, S3Error> {
-        let text = |escaped: &[u8]| -> Option<String> {
-            let mut decoded = Vec::with_capacity(escaped.len());
-            decode_query_escapes(escaped, &mut decoded).ok()?;
-            String::from_utf8(decoded).ok()
-        };
-        let pairs = value.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty());
-        let tags = pairs.map(|pair| {
-            let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
-            let value = pair.get(equals + 1..).unwrap_or_default();
-            Some(Tag { key: text(&pair[..equals])?, value: text(value)? })
-        });
-        // One more than there may be says that there are too many.
-        let tags: Option<Vec<Tag>> = tags.take(TAGS_MAX + 1).collect();
-        let tags = tags.ok_or_else(|| {
-            S3Error::argument(
+        let checked = read_pairs(value).map(TagSet::new);
+        match checked {
+            Some(Err(error)) if error.code == Code::BadRequest => Err(error),
+            Some(Ok(set)) => Ok(set),
+            _ => Err(S3Error::argument(
                 "x-amz-tagging",
                 &String::from_utf8_lossy(value),
                 "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag \
                  name duplicates.",
-            )
-        })?;
-        TagSet::new(tags)
+            )),
+        }
     }
 
     /// The tags of an object.
     ///
     /// # Errors
-    /// As [`TagSet::of_header`]: only if what it keeps is damaged.
+    /// `InternalError` if what it keeps is damaged.
     pub fn of_object(info: &ObjectInfo) -> Result<TagSet, S3Error> {
         TagSet::of_headers(&info.headers)
     }
@@ -86,7 +82,11 @@ impl TagSet {
     /// As [`TagSet::of_object`].
     pub fn of_headers(headers: &[Header]) -> Result<TagSet, S3Error> {
         let kept = headers.iter().find(|header| header.name == TAGGING_HEADER);
-        kept.map_or_else(|| Ok(TagSet::default()), |header| TagSet::of_header(&header.value))
+        let Some(kept) = kept else { return Ok(TagSet::default()) };
+        TagSet::of_kept(&kept.value).ok_or_else(|| S3Error {
+            detail: Some("an object's tags are damaged".to_owned()),
+            ..Code::InternalError.into()
+        })
     }
 
     /// The tags.
@@ -112,6 +112,22 @@ impl TagSet {
     }
 }
 
+/// Pairs as a query has them; `None` for broken escapes. One more than there may be says that there are too many.
+fn read_pairs(value: &[u8]) -> Option<Vec<Tag>> {
+    let text = |escaped: &[u8]| -> Option<String> {
+        let mut decoded = Vec::with_capacity(escaped.len());
+        decode_query_escapes(escaped, &mut decoded).ok()?;
+        String::from_utf8(decoded).ok()
+    };
+    let pairs = value.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty());
+    let tags = pairs.map(|pair| {
+        let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
+        let value = pair.get(equals + 1..).unwrap_or_default();
+        Some(Tag { key: text(&pair[..equals])?, value: text(value)? })
+    });
+    tags.take(TAGS_MAX + 1).collect()
+}
+
 /// Checks the tags of a bucket.
 ///
 /// # Errors
@@ -125,23 +141,30 @@ pub fn check_bucket_tags(tags: &[Tag]) -> Result<(), S3Error> {
 
 /// Each tag's own limits, and that no key stands twice.
 fn check_tags(tags: &[Tag]) -> Result<(), S3Error> {
-    let invalid = |message| Err(S3Error::with_message(Code::InvalidTag, message));
     for (index, tag) in tags.iter().enumerate() {
-        let is_text = |text: &str| !text.chars().any(char::is_control);
-        if tag.key.is_empty() || tag.key.chars().count() > KEY_CHARS_MAX || !is_text(&tag.key) {
-            return invalid("The TagKey you have provided is invalid");
+        let invalid =
+            |message| S3Error::with_message(Code::InvalidTag, message).and("TagKey", tag.key.clone());
+        if tag.key.is_empty() || tag.key.chars().count() > KEY_CHARS_MAX || !tag.key.chars().all(is_taken) {
+            return Err(invalid("The TagKey you have provided is invalid"));
         }
-        if tag.value.chars().count() > VALUE_CHARS_MAX || !is_text(&tag.value) {
-            return invalid("The TagValue you have provided is invalid");
+        if tag.value.chars().count() > VALUE_CHARS_MAX || !tag.value.chars().all(is_taken) {
+            let error = invalid("The TagValue you have provided is invalid");
+            return Err(error.and("TagValue", tag.value.clone()));
         }
         if tag.key.starts_with("aws:") {
-            return invalid("System tags cannot be added/updated by requester");
+            return Err(invalid("System tags cannot be added/updated by requester"));
         }
         if tags[..index].iter().any(|other| other.key == tag.key) {
-            return invalid("Cannot provide multiple Tags with the same key");
+            return Err(invalid("Cannot provide multiple Tags with the same key"));
         }
     }
     Ok(())
+}
+
+/// Whether S3 takes a character in a tag: letters, digits and blanks of any script, and these marks.
+fn is_taken(character: char) -> bool {
+    let is_blank = character.is_whitespace() && !character.is_control();
+    character.is_alphanumeric() || is_blank || "+-=._:/@".contains(character)
 }
 
 /// What an object that is made by this request keeps of `x-amz-tagging`.
@@ -170,8 +193,8 @@ mod tests {
 
     #[test]
     fn headers_are_read_and_kept_tags_come_back_the_same() {
-        let set = TagSet::of_header("a=1&b%20c=d+e&empty=&bare&%C3%BC=%26%3D".as_bytes()).unwrap();
-        let tags = [tag("a", "1"), tag("b c", "d e"), tag("bare", ""), tag("empty", ""), tag("\u{fc}", "&=")];
+        let set = TagSet::of_header("a=1&b%20c=d+e&empty=&bare&%C3%BC=%3D%40".as_bytes()).unwrap();
+        let tags = [tag("a", "1"), tag("b c", "d e"), tag("bare", ""), tag("empty", ""), tag("\u{fc}", "=@")];
         assert_eq!(set.tags(), tags);
         let kept = set.to_kept().unwrap();
         assert_eq!(TagSet::of_header(&kept).unwrap(), set);
@@ -188,6 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn tags_that_an_earlier_release_took_still_read_and_what_is_refused_is_named() {
+        let kept = Header { name: TAGGING_HEADER.to_owned(), value: Bytes::from_static(b"a=%26&b=x%2Cy") };
+        let set = TagSet::of_headers(&[kept]).unwrap();
+        assert_eq!(set.tags(), [tag("a", "&"), tag("b", "x,y")]);
+        let error = TagSet::new(vec![tag("Key1", "Val1,Val2")]).unwrap_err();
+        let named = [("TagKey", "Key1".to_owned()), ("TagValue", "Val1,Val2".to_owned())];
+        assert_eq!(error.extra, named);
+        assert_eq!(TagSet::new(vec![tag("Key1,Key2", "")]).unwrap_err().extra[0].1, "Key1,Key2");
+    }
+
+    #[test]
     fn limits_are_those_of_s3() {
         let code = |tags: Vec<Tag>| TagSet::new(tags).err().map(|error| error.code);
         let many = |count: usize| (0..count).map(|n| tag(&n.to_string(), "")).collect::<Vec<_>>();
@@ -200,11 +234,15 @@ mod tests {
             tag("k", &"v".repeat(257)),
             tag("aws:x", "v"),
             tag("k", "\n"),
+            tag("k1,k2", "v"),
+            tag("k", "a&b"),
         ] {
             assert_eq!(code(vec![wrong.clone()]), Some(Code::InvalidTag), "{wrong:?}");
         }
         assert_eq!(code(vec![tag("k", "1"), tag("k", "2")]), Some(Code::InvalidTag));
-        for broken in [&b"a=%"[..], b"a=%zz", b"%ff=1"] {
+        let marks = tag("a b\u{a0}+-=._:/@", "\u{5b57}\u{661} 1");
+        assert_eq!(code(vec![marks]), None);
+        for broken in [&b"a=%"[..], b"a=%zz", b"%ff=1", b"a=1&a=2", b"a=1,b=2"] {
             assert_eq!(TagSet::of_header(broken).unwrap_err().code, Code::InvalidArgument);
         }
     }

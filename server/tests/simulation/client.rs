@@ -427,7 +427,7 @@ impl Doing<'_> {
         let Some(result) = self.patiently(client_is, self.core.delete_object(bucket(), entry)).await else {
             return;
         };
-        if matches!(result, Err(OpError::PreconditionFailed)) {
+        if matches!(result, Err(OpError::PreconditionFailed | OpError::NoSuchKey)) {
             assert!(condition.if_match.is_some(), "an unconditional delete failed by its condition");
             return self.world.model.borrow_mut().end(key, id, Outcome::Refused);
         }
@@ -473,6 +473,7 @@ pub(crate) async fn list(world: &World, core: &Ops, prefix: &str, delimiter: Opt
             after: after.clone(),
             max_keys: page,
             with_headers: false,
+            with_acl: false,
         };
         let found = core.list_objects(list).await;
         let found = found.unwrap_or_else(|error| panic!("a listing of {prefix:?} fails: {error}"));

@@ -77,8 +77,8 @@ fn delete_conditions_hold_for_an_absent_object_but_not_for_a_different_one() {
             world.metadata.delete_object("b", &delete).await.map(|deleted| deleted.existed)
         };
         let tagged = |tag: &str| DeleteCondition { if_match: Some(tag.into()), ..Default::default() };
-        assert_eq!(delete(tagged("x")).await, Ok(false));
-        assert_eq!(refused(delete(tagged("*")).await), Refusal::PreconditionFailed);
+        assert_eq!(refused(delete(tagged("x")).await), Refusal::NoSuchKey);
+        assert_eq!(refused(delete(tagged("*")).await), Refusal::NoSuchKey);
         world.put_inline(b"k", b"12345").await;
         assert_eq!(refused(delete(tagged("x")).await), Refusal::PreconditionFailed);
         let sized = |size| DeleteCondition { size_bytes: Some(size), ..Default::default() };

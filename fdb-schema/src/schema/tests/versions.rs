@@ -407,6 +407,12 @@ fn tags_and_conditions_are_those_of_the_version_that_is_named() {
             Refusal::PreconditionFailed
         );
         world.metadata.delete_object("b", &delete(b"k")).await.unwrap();
+        let any = super::super::DeleteCondition { if_match: Some("*".into()), ..Default::default() };
+        let delete_any = |key| Delete { condition: any.clone(), ..delete(key) };
+        let hidden = world.metadata.delete_object("b", &delete_any(b"k")).await;
+        assert_eq!(refused(hidden), Refusal::PreconditionFailed);
+        let absent = world.metadata.delete_object("b", &delete_any(b"never")).await;
+        assert_eq!(refused(absent), Refusal::NoSuchKey);
         let put = new_object(b"k", WriteCondition::IfMatch("*".into()));
         let put = world.metadata.put_object(put, NewBytes::<Stored>::Inline(Bytes::new())).await;
         assert_eq!(refused(put), Refusal::NoSuchKey, "behind a marker there is no object");

@@ -198,6 +198,7 @@ fn buckets_and_listings_page_to_their_end() {
             after,
             max_keys,
             with_headers: false,
+            with_acl: false,
         };
         let first = machine.core.list_objects(list(Bytes::new(), 2)).await.unwrap();
         assert_eq!(first.common_prefixes, [Bytes::from_static(b"dir0/"), Bytes::from_static(b"dir1/")]);

@@ -139,6 +139,12 @@ pub fn need_of(operation: Operation) -> Need {
     }
 }
 
+/// Whether conditions can be on what the operation's body says, so that it is decided once that is read.
+pub(super) fn is_decided_by_body(operation: Operation) -> bool {
+    use Operation as O;
+    matches!(operation, O::PutObjectTagging | O::PutObjectRetention | O::PutObjectLegalHold)
+}
+
 /// Whether the operation tells something of an object, so that "there is none" must not be told to everyone.
 pub fn tells_of_object(operation: Operation) -> bool {
     use Operation as O;

@@ -8,9 +8,11 @@ use std::net::IpAddr;
 
 use smallvec::smallvec;
 
-use crate::auth::Identity;
+use crate::auth::{Identity, decode_query_escapes};
 use crate::http::RequestHead;
+use crate::ops::api::ObjectLock;
 use crate::policy::{Caller, Facts, Network, Values, address_of};
+use crate::s3::object_lock::{hold_name, mode_name};
 use crate::s3::query::Query;
 use crate::s3::tagging::TagSet;
 use crate::s3::time_text::{iso_8601, parse_amz_date_s, parse_date_s};
@@ -78,6 +80,17 @@ fn fields<'h>(head: &'h RequestHead, wanted: &'static str) -> impl Iterator<Item
     named.filter_map(|(_, value)| std::str::from_utf8(value).ok())
 }
 
+/// What a request's body gives an object.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Given<'a> {
+    /// Nothing that conditions can be on.
+    Nothing,
+    /// Its tags.
+    Tags(&'a TagSet),
+    /// A retention or a legal hold.
+    Lock(&'a ObjectLock),
+}
+
 /// One question about a request: what its head does not say.
 pub(super) struct Asked<'a> {
     pub(super) asker: &'a Asker<'a>,
@@ -85,8 +98,8 @@ pub(super) struct Asked<'a> {
     pub(super) prefix: Option<&'a str>,
     /// The tags that the object has.
     pub(super) existing: Option<&'a TagSet>,
-    /// The tags that the body gives it.
-    pub(super) given: Option<&'a TagSet>,
+    /// What the body gives it.
+    pub(super) given: Given<'a>,
     /// Instead of the query's.
     pub(super) version: Option<&'a str>,
 }
@@ -150,21 +163,49 @@ impl Asked<'_> {
             "s3:signatureversion" => self.signature().map(|(version, _)| version.into()),
             "s3:authtype" => self.signature().map(|(_, place)| place.into()),
             "s3:signatureage" => self.signature_age_ms().map(|age_ms| age_ms.to_string().into()),
-            "s3:x-amz-copy-source" => {
-                let source = self.asker.head.header_str("x-amz-copy-source")?;
-                Some(source.strip_prefix('/').unwrap_or(source).into())
-            }
-            "s3:object-lock-mode" => self.header("x-amz-object-lock-mode"),
-            "s3:object-lock-legal-hold" => self.header("x-amz-object-lock-legal-hold"),
-            "s3:object-lock-retain-until-date" => self.header("x-amz-object-lock-retain-until-date"),
-            "s3:object-lock-remaining-retention-days" => {
-                let until_s =
-                    parse_date_s(self.asker.head.header_str("x-amz-object-lock-retain-until-date")?)?;
-                let days = until_s.saturating_sub(self.asker.now_ms / 1000).div_ceil(24 * 60 * 60);
-                Some(days.to_string().into())
-            }
+            "s3:x-amz-copy-source" => self.copy_source(),
+            _ if key.starts_with("s3:object-lock-") => self.lock(key),
             "s3:if-match" | "s3:if-none-match" => self.header(&key[3..]),
             _ if key.starts_with("s3:x-amz-") => self.header(&key[3..]),
+            _ => None,
+        }
+    }
+
+    /// `bucket/key`, decoded, with the version as it was sent.
+    fn copy_source(&self) -> Option<Cow<'_, str>> {
+        let source = self.asker.head.header_str("x-amz-copy-source")?;
+        let source = source.strip_prefix('/').unwrap_or(source);
+        let (path, version) = match source.find("?versionId=") {
+            Some(at) => source.split_at(at),
+            None => (source, ""),
+        };
+        let mut decoded = Vec::with_capacity(path.len());
+        decode_query_escapes(path.as_bytes(), &mut decoded).ok()?;
+        let decoded = String::from_utf8(decoded).ok()?;
+        Some(format!("{}{version}", decoded.strip_prefix('/').unwrap_or(&decoded)).into())
+    }
+
+    /// Of the lock that the body gives, else of the one that the header fields of a write ask for.
+    fn lock(&self, key: &str) -> Option<Cow<'_, str>> {
+        let now_s = self.asker.now_ms / 1000;
+        let days = |until_s: u64| until_s.saturating_sub(now_s).div_ceil(24 * 60 * 60).to_string().into();
+        let Given::Lock(lock) = self.given else {
+            return match key {
+                "s3:object-lock-mode" => self.header("x-amz-object-lock-mode"),
+                "s3:object-lock-legal-hold" => self.header("x-amz-object-lock-legal-hold"),
+                "s3:object-lock-retain-until-date" => self.header("x-amz-object-lock-retain-until-date"),
+                "s3:object-lock-remaining-retention-days" => {
+                    let until = self.asker.head.header_str("x-amz-object-lock-retain-until-date")?;
+                    parse_date_s(until).map(days)
+                }
+                _ => None,
+            };
+        };
+        match key {
+            "s3:object-lock-legal-hold" => lock.legal_hold.map(|is_held| hold_name(is_held).into()),
+            "s3:object-lock-mode" => Some(mode_name(lock.retention?.mode).into()),
+            "s3:object-lock-retain-until-date" => Some(iso_8601(lock.retention?.until_ms).into()),
+            "s3:object-lock-remaining-retention-days" => Some(days(lock.retention?.until_ms / 1000)),
             _ => None,
         }
     }
@@ -180,8 +221,10 @@ impl Asked<'_> {
     /// The tags that the request gives an object, by its body or its header.
     fn request_tags(&self) -> Option<Cow<'_, TagSet>> {
         match self.given {
-            Some(tags) => Some(Cow::Borrowed(tags)),
-            None => TagSet::of_header(self.asker.head.header("x-amz-tagging")?).ok().map(Cow::Owned),
+            Given::Tags(tags) => Some(Cow::Borrowed(tags)),
+            Given::Nothing | Given::Lock(_) => {
+                TagSet::of_header(self.asker.head.header("x-amz-tagging")?).ok().map(Cow::Owned)
+            }
         }
     }
 
@@ -230,9 +273,14 @@ mod tests {
 
     use super::*;
     use crate::auth::Account;
+    use crate::ops::api::{Retention, RetentionMode};
     use crate::s3::test_heads::head;
 
     fn value(line: &str, fields: &str, key: &str) -> Option<String> {
+        given(Given::Nothing, line, fields, key)
+    }
+
+    fn given(given: Given<'_>, line: &str, fields: &str, key: &str) -> Option<String> {
         let head = head(line, fields);
         let account = Account::new("a1", "anna", "AK", false);
         let asker = Asker {
@@ -242,7 +290,7 @@ mod tests {
             is_secure: false,
             now_ms: 1_369_353_600_000,
         };
-        let asked = Asked { asker: &asker, prefix: None, existing: None, given: None, version: None };
+        let asked = Asked { asker: &asker, prefix: None, existing: None, given, version: None };
         let values = asked.values(key)?;
         Some(values.join("|"))
     }
@@ -278,6 +326,36 @@ mod tests {
         ] {
             assert_eq!(value("PUT /b/k?prefix=p%2F&max-keys=7", fields, key).as_deref(), expected, "{key}");
         }
+    }
+
+    #[test]
+    fn the_lock_of_a_body_counts_and_not_that_of_header_fields() {
+        let fields = "x-amz-object-lock-mode: COMPLIANCE\r\nx-amz-object-lock-legal-hold: ON\r\n";
+        let until_ms = 1_369_353_600_000 + 3 * 24 * 3600 * 1000;
+        let retention = Some(Retention { mode: RetentionMode::Governance, until_ms });
+        let retained = ObjectLock { retention, legal_hold: None };
+        let held = ObjectLock { retention: None, legal_hold: Some(false) };
+        for (lock, key, expected) in [
+            (&retained, "s3:object-lock-mode", Some("GOVERNANCE")),
+            (&retained, "s3:object-lock-retain-until-date", Some("2013-05-27T00:00:00.000Z")),
+            (&retained, "s3:object-lock-remaining-retention-days", Some("3")),
+            (&retained, "s3:object-lock-legal-hold", None),
+            (&held, "s3:object-lock-legal-hold", Some("OFF")),
+            (&held, "s3:object-lock-mode", None),
+        ] {
+            let found = given(Given::Lock(lock), "PUT /b/k?retention", fields, key);
+            assert_eq!(found.as_deref(), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_source_of_a_copy_is_seen_decoded() {
+        let seen = |source: &str| {
+            value("PUT /b/k", &format!("x-amz-copy-source: {source}\r\n"), "s3:x-amz-copy-source")
+        };
+        assert_eq!(seen("/src/a%20b%2Fc").as_deref(), Some("src/a b/c"));
+        assert_eq!(seen("%2Fsrc/a+b?versionId=v%31").as_deref(), Some("src/a b?versionId=v%31"));
+        assert_eq!(seen("src/%zz"), None);
     }
 
     #[test]

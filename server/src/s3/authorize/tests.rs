@@ -88,7 +88,7 @@ fn decide_on(
     let authorized = Authorized { asker, settings: Some(Rc::clone(&settings)) };
     let key = ObjectKey::parse("k").unwrap();
     let key = (action.target() == Target::Object).then_some(&key);
-    let decided = authorized.decide(&settings, action, key, object, None);
+    let decided = authorized.decide(&settings, action, key, object, facts::Given::Nothing);
     if authorized.is_plain_owner(&settings) {
         assert_eq!(decided, Ok(()), "the short way says the same");
     }

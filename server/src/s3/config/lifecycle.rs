@@ -238,10 +238,17 @@ impl Lifecycle {
             })
     }
 
+    /// When an upload begun at `initiated_ms` goes, and by which rule.
+    pub fn abort(&self, key: &[u8], initiated_ms: u64, day: DayLength) -> Option<(u64, &str)> {
+        let rules = self.rules.iter().filter(|rule| rule.is_enabled && rule.scope.matches_key(key));
+        rules
+            .filter_map(|rule| Some((day.after(initiated_ms, rule.abort_days?), rule.id.as_str())))
+            .min_by_key(|(at_ms, _)| *at_ms)
+    }
+
     /// Whether an upload begun at `initiated_ms` goes by now.
     pub fn upload_expired(&self, key: &[u8], initiated_ms: u64, now_ms: u64, day: DayLength) -> bool {
-        let rules = self.rules.iter().filter(|rule| rule.is_enabled && rule.scope.matches_key(key));
-        rules.filter_map(|rule| rule.abort_days).any(|days| day.after(initiated_ms, days) <= now_ms)
+        self.abort(key, initiated_ms, day).is_some_and(|(at_ms, _)| at_ms <= now_ms)
     }
 
     /// Whether any rule that acts looks at tags: else they need not be read.

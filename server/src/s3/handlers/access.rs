@@ -16,7 +16,7 @@ use crate::policy::{Action, POLICY_BYTES_MAX, Policy};
 use crate::s3::acl::{Acl, Asked, Grant, Grantee, invalid_uri};
 use crate::s3::body::S3Body;
 use crate::s3::bucket_access::{BucketAccess, OWNERSHIP_DELETED, Ownership};
-use crate::s3::error::{Code, S3Error};
+use crate::s3::error::{Code, S3Error, of_subject};
 use crate::s3::versions::push_version;
 use crate::s3::xml::{self, NamedGrantee};
 
@@ -49,7 +49,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         let document = body.collect(POLICY_READ_MAX).await?;
         if document.is_empty() {
-            return Err(Code::MissingRequestBodyError.into());
+            return Err(S3Error::with_message(
+                Code::MalformedPolicy,
+                "Policies must be valid JSON and the first byte must be '{'",
+            ));
         }
         if document.len() > POLICY_BYTES_MAX {
             return Err(Code::PolicyTooLarge.into());
@@ -152,14 +155,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let _permit = self.ops.admit(body.len_bytes())?;
         let (bucket, key, version) = (request.bucket()?, request.key()?, request.version()?);
         let document = body.collect(DOCUMENT_BYTES_MAX).await?;
-        let info = self.ops.head_object(bucket.clone(), key.clone(), version).await?;
+        let info = self.ops.head_object(bucket.clone(), key.clone(), version).await.map_err(of_subject)?;
         // The body took time: it may be another object by now.
         let action = if version.is_some() { Action::PutObjectVersionAcl } else { Action::PutObjectAcl };
         request.access.also_on(action, &key, &info.headers)?;
         let owner = object_acl(request, &info)?.owner;
         let acl = self.put_acl(request, &document, &owner)?;
         let kept = kept_acl(request, &acl)?.map(|header| header.value);
-        let version = self.ops.put_acl(bucket, key, version, kept).await?;
+        let version = self.ops.put_acl(bucket, key, version, kept).await.map_err(of_subject)?;
         let mut response = Response::new(200);
         push_version(&mut response.headers, version);
         Ok(response)

@@ -8,9 +8,10 @@ use super::objects::{push_checksum, push_etag};
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::Response;
-use crate::ops::api::{AppendObject, Operations, PutObject};
+use crate::ops::api::{AppendObject, OpError, Operations, PutObject};
+use crate::policy::Action;
 use crate::s3::body::S3Body;
-use crate::s3::error::S3Error;
+use crate::s3::error::{Code, S3Error};
 
 /// The header that makes a PUT an append.
 pub(super) const OFFSET_HEADER: &str = "x-amz-write-offset-bytes";
@@ -24,7 +25,17 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     ) -> Result<Reply<O>, S3Error> {
         let offset_bytes = offset_bytes(request)?;
         let _permit = self.ops.admit(body.len_bytes())?;
-        let written = self.ops.append_object(AppendObject { put, offset_bytes }, &mut body).await?;
+        let key = put.key.clone();
+        let written = self.ops.append_object(AppendObject { put, offset_bytes }, &mut body).await;
+        let written = written.map_err(|error| match error {
+            // The length is told only to those who could read it.
+            OpError::InvalidWriteOffset { .. }
+                if request.access.also(Action::GetObject, &key, None).is_err() =>
+            {
+                Code::InvalidWriteOffset.into()
+            }
+            error => S3Error::from(error),
+        })?;
         let mut response = Response::new(200);
         push_etag(&mut response.headers, &written.etag);
         push_checksum(&mut response.headers, written.checksum.as_ref(), written.etag.part_count);

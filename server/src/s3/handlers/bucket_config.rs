@@ -8,7 +8,7 @@ use super::documents::{absent, xml_reply};
 use super::{Reply, Request, S3Service};
 use crate::auth::{Credentials, encode_escapes};
 use crate::http::{HeaderText, Response};
-use crate::ops::api::{BucketName, DOCUMENT_MAX_BYTES, Operations};
+use crate::ops::api::{BucketName, DOCUMENT_MAX_BYTES, Operations, Written};
 use crate::s3::body::S3Body;
 use crate::s3::config::Document;
 use crate::s3::config::lifecycle::{Lifecycle, Subject, TRANSITION_MINIMUM, TransitionMinimum};
@@ -122,6 +122,38 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             encode_escapes(id.as_bytes(), &mut text);
             text.push(b'"');
             headers.push("x-amz-expiration", text);
+        }
+    }
+
+    /// The same of what a copy or a completion made. Cost: where there are rules one read, since its tags came from
+    /// elsewhere than the request.
+    pub(super) async fn push_expiration_of_made(
+        &self,
+        request: &Request<'_>,
+        headers: &mut HeaderText,
+        written: &Written,
+    ) {
+        let has_rules = request.access.settings().is_ok_and(|settings| settings.lifecycle.is_some());
+        let (Ok(bucket), Ok(key)) = (request.bucket(), request.key()) else { return };
+        if !has_rules {
+            return;
+        }
+        // The write is done: what cannot be read of it now is left out of the answer.
+        let Ok(info) = self.ops.head_object(bucket, key, written.version).await else { return };
+        let made = (info.size_bytes, info.modified_ms);
+        self.push_expiration(request, headers, made, || TagSet::of_object(&info));
+    }
+
+    /// Adds when an unfinished upload goes by the bucket's rules, and by which.
+    pub(super) fn push_abort(&self, request: &Request<'_>, headers: &mut HeaderText, initiated_ms: u64) {
+        let settings = request.access.settings().ok();
+        let Some(lifecycle) = settings.and_then(|settings| settings.lifecycle.as_ref()) else { return };
+        let Ok(key) = request.key() else { return };
+        if let Some((at_ms, id)) = lifecycle.abort(key.as_bytes(), initiated_ms, self.config.lifecycle_day) {
+            let mut escaped = Vec::with_capacity(id.len());
+            encode_escapes(id.as_bytes(), &mut escaped);
+            headers.push("x-amz-abort-date", http_date(at_ms));
+            headers.push("x-amz-abort-rule-id", escaped);
         }
     }
 }

@@ -3,8 +3,10 @@
 //! a part is read and written inside the server, from the source as it was when its conditions were decided.
 //! Not here: the rest of an upload in parts (`multipart`).
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -20,7 +22,7 @@ use crate::ops::api::{
     REDIRECT_HEADER, StoredChecksum, VersionId,
 };
 use crate::s3::checksum::{Digests, Expected, parse_algorithm};
-use crate::s3::conditions::{ReadConditions, Verdict, write_condition};
+use crate::s3::conditions::{ReadConditions, failed, write_condition};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, redirect_location, refuse_unbuilt, storage_class};
 use crate::s3::object_lock::asked_lock;
@@ -63,7 +65,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             let given = redirect.clone().map(|value| Header { name: REDIRECT_HEADER.to_owned(), value });
             headers.extend(given);
         }
-        let conditions = ReadConditions::of_copy_source(head);
+        let conditions = ReadConditions::of_copy_source(head, now_ms);
         let asked = head.header_str("x-amz-checksum-algorithm").map(parse_algorithm).transpose()?;
         let summed = match asked {
             Some(algorithm) => self.summed(&source, algorithm).await?,
@@ -85,24 +87,32 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             lock: asked_lock(head, now_ms)?,
         };
         let _permit = self.ops.admit(Some(0))?;
+        // Which condition on the source failed.
+        let failing = Rc::new(Cell::new(None));
+        let told = Rc::clone(&failing);
         let copied = self
             .ops
             .copy_object(copy, move |info| {
                 let is_as_summed = summed.as_ref().is_none_or(|summed| summed == info);
                 let is_as_read = as_read.is_none_or(|as_read| as_read == (info.etag, info.modified_ms));
-                match conditions.check(&info.etag.to_string(), info.modified_ms) {
+                told.set(conditions.check_source(&info.etag.to_string(), info.modified_ms));
+                match told.get() {
                     // It was replaced since its checksum was computed or its list was read.
                     _ if !is_as_summed || !is_as_read => Err(OpError::ConditionalRequestConflict),
-                    Verdict::Proceed => Ok(()),
-                    Verdict::NotModified | Verdict::Failed => Err(OpError::PreconditionFailed),
+                    None => Ok(()),
+                    Some(_) => Err(OpError::PreconditionFailed),
                 }
             })
             .await
-            .map_err(of_source)?;
+            .map_err(|error| match (error, failing.get()) {
+                (OpError::PreconditionFailed, Some(name)) => failed(name),
+                (error, _) => of_source(error),
+            })?;
         let document = xml::copy_object(&copied.written);
         let mut response = xml_reply(document);
         push_made_version(&mut response.headers, copied.written.version);
         push_source_version(&mut response.headers, copied.source_version);
+        self.push_expiration_of_made(request, &mut response.headers, &copied.written).await;
         Ok(response)
     }
 
@@ -149,9 +159,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let object = opened.map_err(of_source)?;
         let info = object.info();
         let source_version = info.version;
-        match ReadConditions::of_copy_source(head).check(&info.etag.to_string(), info.modified_ms) {
-            Verdict::Proceed => {}
-            Verdict::NotModified | Verdict::Failed => return Err(Code::PreconditionFailed.into()),
+        let conditions = ReadConditions::of_copy_source(head, request.access.asker().now_ms);
+        if let Some(name) = conditions.check_source(&info.etag.to_string(), info.modified_ms) {
+            return Err(failed(name));
         }
         let range = asked.unwrap_or(0..info.size_bytes);
         if range.end > info.size_bytes {

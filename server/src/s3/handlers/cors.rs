@@ -21,16 +21,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let origin = head.header_str("origin").ok_or_else(|| {
             S3Error::with_message(Code::BadRequest, "Insufficient information. Origin request header needed.")
         })?;
-        let method = head.header_str(METHOD).unwrap_or("null");
-        if !["GET", "PUT", "HEAD", "POST", "DELETE"].contains(&method) {
-            return Err(S3Error::with_message(
-                Code::BadRequest,
-                format!("Invalid Access-Control-Request-Method: {method}"),
-            ));
-        }
+        // Where it names no method the preflight itself is refused, and that only by a bucket with rules for its words.
+        let method = head.header_str(METHOD);
         let forbidden = |message: &'static str| {
             S3Error::with_message(Code::AccessForbidden, message)
-                .and("Method", method.to_owned())
+                .and("Method", method.unwrap_or("OPTIONS").to_owned())
                 .and("ResourceType", if address.key.is_some() { "OBJECT" } else { "BUCKET" }.to_owned())
         };
         let disabled = || forbidden("CORSResponse: CORS is not enabled for this bucket.");
@@ -44,6 +39,13 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             settings => settings?,
         };
         let cors = settings.cors.as_ref().ok_or_else(disabled)?;
+        let method = method.unwrap_or("null");
+        if !["GET", "PUT", "HEAD", "POST", "DELETE"].contains(&method) {
+            return Err(S3Error::with_message(
+                Code::BadRequest,
+                format!("Invalid Access-Control-Request-Method: {method}"),
+            ));
+        }
         let rule = cors.find(origin, method, requested_headers(head)).ok_or_else(|| {
             forbidden(
                 "CORSResponse: This CORS request is not allowed. This is usually because the evalution of Origin, \

@@ -14,6 +14,7 @@ use crate::ops::api::{
 };
 use crate::policy::Action;
 use crate::s3::error::{Code, S3Error};
+use crate::s3::owners::Owners;
 use crate::s3::query::Query;
 use crate::s3::xml::{self, Encoding, ListingEcho};
 
@@ -55,7 +56,7 @@ impl Page {
 /// Reads `encoding-type`.
 pub(super) fn encoding(query: &Query<'_>) -> Result<Encoding, S3Error> {
     match query.text("encoding-type")?.as_deref() {
-        None | Some("") => Ok(Encoding::Plain),
+        None => Ok(Encoding::Plain),
         Some("url") => Ok(Encoding::Url),
         Some(other) => {
             Err(S3Error::argument("encoding-type", other, "Invalid Encoding Method specified in Request"))
@@ -72,11 +73,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn list_objects(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let page = Page::read(&request.query, "max-keys")?;
         let marker = utf8_bytes(&request.query, "marker")?;
-        let objects = self.objects_page(request, &page, marker.clone()).await?;
+        let objects = self.objects_page(request, &page, marker.clone(), true).await?;
         let bucket = request.bucket()?;
-        let owner = self.bucket_owner(request)?;
+        let owners = self.owners(request, objects.objects.iter().filter_map(|object| object.acl.as_ref()))?;
         let echo = page.echo(bucket.as_str());
-        let document = xml::list_objects_v1(&echo, &marker, &owner, &objects);
+        let document = xml::list_objects_v1(&echo, &marker, &owners, &objects);
         Ok(xml_reply(document))
     }
 
@@ -95,22 +96,21 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Some(token) => decode_token(token)?,
             None => start_after.clone(),
         };
+        let with_owner = query.text("fetch-owner")?.is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let objects = match self.list_members(request, &page, &after).await? {
             Some(members) => members,
-            None => self.objects_page(request, &page, after).await?,
+            None => self.objects_page(request, &page, after, with_owner).await?,
         };
         let next = objects.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
         let bucket = request.bucket()?;
-        let owner = match query.text("fetch-owner")? {
-            Some(value) if value.eq_ignore_ascii_case("true") => Some(self.bucket_owner(request)?),
-            _ => None,
-        };
+        let lists = objects.objects.iter().filter_map(|object| object.acl.as_ref());
+        let owners = with_owner.then(|| self.owners(request, lists)).transpose()?;
         let echo = page.echo(bucket.as_str());
         let document = xml::list_objects_v2(
             &echo,
             token.as_deref(),
             &start_after,
-            owner.as_ref(),
+            owners.as_ref(),
             &objects,
             next.as_deref(),
         );
@@ -122,6 +122,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         page: &Page,
         after: Bytes,
+        with_owner: bool,
     ) -> Result<ObjectPage, S3Error> {
         let with_headers = request.query.get("metadata").is_some_and(|value| value == "true");
         // Headers of an object may be 64 KiB: with them a page is shorter.
@@ -139,6 +140,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 after,
                 max_keys,
                 with_headers,
+                with_acl: with_owner && request.access.settings()?.access.has_acls(),
             })
             .await?;
         for object in &mut objects.objects {
@@ -149,6 +151,19 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             objects.next = None;
         }
         Ok(objects)
+    }
+}
+
+impl<O: Operations, C: Credentials> S3Service<O, C> {
+    /// The owners of a page's entries, of which these are the access lists.
+    pub(super) fn owners<'l>(
+        &self,
+        request: &Request<'_>,
+        lists: impl Iterator<Item = &'l Bytes>,
+    ) -> Result<Owners, S3Error> {
+        let has_acls = request.access.settings()?.access.has_acls();
+        let person = |id: &str| self.verifier.credentials().person(id);
+        Ok(Owners::new(self.bucket_owner(request)?, lists.filter(|_| has_acls), person))
     }
 }
 

@@ -266,11 +266,31 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         Ok(Request { head, query: Query::new(head.raw_query()), bucket, key, identity, by_host, access })
     }
 
-    /// The same error with what it is about, which clients show and compare: the key, the bucket or the upload.
+    /// The same error with what it is about, which clients show and compare: the key, the bucket, the upload, the method
+    /// or the condition.
     fn about(&self, error: S3Error, head: &RequestHead) -> S3Error {
         let address = Address::parse(head.header_str("host"), head.raw_path(), &self.config.domains);
         let Ok(address) = address else { return error };
+        let is_said = |name: &str| error.extra.iter().any(|(said, _)| *said == name);
         let (name, value) = match error.code {
+            Code::MethodNotAllowed => {
+                let kind = match (&address.bucket, &address.key) {
+                    (None, _) => "SERVICE",
+                    (Some(_), None) => "BUCKET",
+                    (Some(_), Some(_)) => "OBJECT",
+                };
+                let has_kind = is_said("ResourceType");
+                let error = error.and("Method", head.method_token().to_owned());
+                return if has_kind { error } else { error.and("ResourceType", kind.to_owned()) };
+            }
+            // A read said which of its conditions failed; a write has one.
+            Code::PreconditionFailed if !is_said("Condition") => {
+                let of_write = ["If-None-Match", "If-Match"];
+                let condition = of_write.into_iter().find(|name| head.header(name).is_some());
+                return condition
+                    .into_iter()
+                    .fold(error, |error, name| error.and("Condition", name.to_owned()));
+            }
             Code::NoSuchKey | Code::NoSuchVersion => {
                 ("Key", address.key.map(|key| String::from_utf8_lossy(&key).into_owned()))
             }
@@ -285,7 +305,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             }
             _ => return error,
         };
-        let is_said = |name: &str| error.extra.iter().any(|(said, _)| *said == name);
         match value {
             // Of a copy the source is meant as often as the target.
             Some(value) if !is_said(name) && head.header("x-amz-copy-source").is_none() => {

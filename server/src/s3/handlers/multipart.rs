@@ -67,6 +67,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             response.headers.push("x-amz-checksum-algorithm", algorithm_name(upload.checksum.0));
             response.headers.push("x-amz-checksum-type", kind_name(upload.checksum.1));
         }
+        self.push_abort(request, &mut response.headers, upload.initiated_ms);
         Ok(response)
     }
 
@@ -133,6 +134,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let document = xml::complete_upload(&location, bucket.as_str(), key.as_bytes(), &written);
         let mut response = xml_reply(document);
         push_made_version(&mut response.headers, written.version);
+        self.push_expiration_of_made(request, &mut response.headers, &written).await;
         Ok(response)
     }
 
@@ -156,10 +158,13 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let bucket = request.bucket()?;
         let page = self.ops.list_parts(bucket.clone(), request.key()?, upload, after, max_parts).await?;
         let initiator = self.verifier.credentials().person(&page.upload.initiator);
-        let owner = self.bucket_owner(request)?;
-        let max = max_parts as u64;
-        let document = xml::list_parts(bucket.as_str(), &owner, &initiator, after, max, encoding, &page);
-        Ok(xml_reply(document))
+        let acl = page.upload.acl.as_ref();
+        let owners = self.owners(request, acl.into_iter())?;
+        let (owner, max) = (owners.of(acl), max_parts as u64);
+        let document = xml::list_parts(bucket.as_str(), owner, &initiator, after, max, encoding, &page);
+        let mut response = xml_reply(document);
+        self.push_abort(request, &mut response.headers, page.upload.initiated_ms);
+        Ok(response)
     }
 
     pub(super) async fn list_uploads(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
@@ -190,9 +195,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             })
             .await?;
         let echo = page.echo(bucket.as_str());
-        let owner = self.bucket_owner(request)?;
+        let owners = self.owners(request, uploads.uploads.iter().filter_map(|upload| upload.acl.as_ref()))?;
         let person = |id: &str| self.verifier.credentials().person(id);
-        let document = xml::list_uploads(&echo, &key_marker, &upload_marker, &owner, person, &uploads);
+        let document = xml::list_uploads(&echo, &key_marker, &upload_marker, &owners, person, &uploads);
         Ok(xml_reply(document))
     }
 }

@@ -40,6 +40,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
+        need_integrity(&body)?;
         let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
         let asked = xml::parse_object_lock(&document)?;
         let default = asked.map(default_retention).transpose()?;
@@ -60,15 +61,17 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         now_ms: u64,
     ) -> Result<Reply<O>, S3Error> {
         let version = request.version()?;
-        let _permit = self.ops.admit(body.len_bytes())?;
-        self.need_object_lock(request)?;
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
+        need_integrity(&body)?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
         let asked = xml::parse_retention(&document)?;
         let retention = asked
             .map(|(mode, until)| Ok::<_, S3Error>(Retention { mode, until_ms: parse_until(&until, now_ms)? }))
             .transpose()?;
-        let bypass = request.bypasses_governance()?;
         let (bucket, key) = (request.bucket()?, request.key()?);
+        let given = ObjectLock { retention, legal_hold: None };
+        self.authorizer.authorize_lock(&self.ops, &request.access, &key, &given).await?;
+        self.need_object_lock(request)?;
+        let bypass = request.bypasses_governance()?;
         let version = self.ops.put_retention(bucket, key, version, retention, bypass).await?;
         let mut response = Response::new(200);
         push_version(&mut response.headers, version);
@@ -87,11 +90,13 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let version = request.version()?;
-        let _permit = self.ops.admit(body.len_bytes())?;
-        self.need_object_lock(request)?;
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
+        need_integrity(&body)?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
         let is_held = xml::parse_legal_hold(&document)?;
         let (bucket, key) = (request.bucket()?, request.key()?);
+        let given = ObjectLock { retention: None, legal_hold: Some(is_held) };
+        self.authorizer.authorize_lock(&self.ops, &request.access, &key, &given).await?;
+        self.need_object_lock(request)?;
         let version = self.ops.put_legal_hold(bucket, key, version, is_held).await?;
         let mut response = Response::new(200);
         push_version(&mut response.headers, version);
@@ -110,6 +115,17 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let has_lock = request.access.settings()?.info.object_lock;
         if has_lock { Ok(()) } else { Err(OpError::NoObjectLock.into()) }
     }
+}
+
+/// As AWS: a document that locks must not be one that was damaged on its way.
+fn need_integrity<S: Stream, E: Executor>(body: &S3Body<'_, '_, S, E>) -> Result<(), S3Error> {
+    if body.has_integrity() {
+        return Ok(());
+    }
+    Err(S3Error::with_message(
+        Code::InvalidRequest,
+        "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
+    ))
 }
 
 fn default_retention(asked: AskedDefault) -> Result<DefaultRetention, S3Error> {

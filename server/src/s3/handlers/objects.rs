@@ -15,12 +15,13 @@ use super::{Reply, Request, S3Service, Source};
 use crate::auth::Credentials;
 use crate::http::{BodyFraming, HeaderText, Payload, PayloadSource, Response, StreamFailed};
 use crate::ops::api::{
-    BodyReader, ChecksumAlgorithm, DeleteEntry, ETag, ObjectInfo, ObjectLock, OpenedObject, Operations,
-    PutObject, StoredChecksum,
+    BodyReader, ChecksumAlgorithm, DeleteEntry, ETag, ObjectInfo, ObjectLock, OpError, OpenedObject,
+    Operations, PutObject, StoredChecksum,
 };
+use crate::policy::Action;
 use crate::s3::body::S3Body;
 use crate::s3::checksum::{header_name, kind_name, value_text};
-use crate::s3::conditions::{ReadConditions, Verdict, delete_condition, unquote, write_condition};
+use crate::s3::conditions::{ReadConditions, Verdict, delete_condition, failed, unquote, write_condition};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, push_object_headers, refuse_unbuilt, storage_class};
 use crate::s3::object_lock::{asked_lock, push_lock};
@@ -221,12 +222,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 
 /// The conditions of a read; most requests have none, and then nothing is rendered.
 pub(super) fn check(request: &Request<'_>, info: &ObjectInfo) -> Result<Verdict, S3Error> {
-    let conditions = ReadConditions::of_read(request.head);
-    if conditions == ReadConditions::default() {
+    let conditions = ReadConditions::of_read(request.head, request.access.asker().now_ms);
+    if conditions.is_empty() {
         return Ok(Verdict::Proceed);
     }
     match conditions.check(&info.etag.to_string(), info.modified_ms) {
-        Verdict::Failed => Err(Code::PreconditionFailed.into()),
+        Verdict::Failed(name) => Err(failed(name)),
         verdict => Ok(verdict),
     }
 }
@@ -247,7 +248,12 @@ async fn select(request: &Request<'_>, object: &impl OpenedObject) -> Result<Sel
                 "Part number must be an integer between 1 and 10000, inclusive",
             )
         })?;
-    let part = object.part(part_number).await?;
+    let part = object.part(part_number).await.map_err(|error| match error {
+        OpError::NoSuchPart { .. } => {
+            S3Error::from(error).and("PartNumberRequested", part_number.to_string())
+        }
+        other => other.into(),
+    })?;
     let partial = part.range.start < part.range.end;
     // Only of what was uploaded in parts, as AWS: where a count stands the CRT leaves the checksum of part 1 unread.
     let parts_count = object.info().part_count;
@@ -285,7 +291,7 @@ fn described<P>(request: &Request<'_>, info: &ObjectInfo, selection: &Selection)
     push_validators(headers, info);
     headers.push("Accept-Ranges", "bytes");
     push_object_headers(headers, info, &request.query);
-    push_lock(headers, &info.lock);
+    push_lock(headers, &shown_lock(request, info));
     if selection.partial {
         let Range { start, end } = selection.range;
         headers.push("Content-Range", format!("bytes {start}-{}/{}", end - 1, info.size_bytes));
@@ -303,6 +309,20 @@ fn described<P>(request: &Request<'_>, info: &ObjectInfo, selection: &Selection)
         }
     }
     response
+}
+
+/// What the caller may be told of an object's lock.
+fn shown_lock(request: &Request<'_>, info: &ObjectInfo) -> ObjectLock {
+    if info.lock == ObjectLock::NONE {
+        return ObjectLock::NONE;
+    }
+    let may = |action| {
+        request.key.as_ref().is_some_and(|key| request.access.also_on(action, key, &info.headers).is_ok())
+    };
+    ObjectLock {
+        retention: info.lock.retention.filter(|_| may(Action::GetObjectRetention)),
+        legal_hold: info.lock.legal_hold.filter(|_| may(Action::GetObjectLegalHold)),
+    }
 }
 
 /// A part's own checksum, with the type of its object's.

@@ -30,7 +30,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             ));
         }
         let rename = RenameObject { bucket, source_key, key, token: token(head)? };
-        let (of_source, of_target) = (ReadConditions::of_rename_source(head), ReadConditions::of_read(head));
+        let (of_source, of_target) = {
+            let now_ms = request.access.asker().now_ms;
+            (ReadConditions::of_rename_source(head, now_ms), ReadConditions::of_read(head, now_ms))
+        };
         let _permit = self.ops.admit(Some(0))?;
         let check = move |source: &ObjectInfo, old: Option<&ObjectInfo>| {
             let target_holds = match old {

@@ -10,7 +10,7 @@ use crate::auth::Credentials;
 use crate::http::Response;
 use crate::ops::api::Operations;
 use crate::s3::body::S3Body;
-use crate::s3::error::S3Error;
+use crate::s3::error::{S3Error, of_subject};
 use crate::s3::tagging::TagSet;
 use crate::s3::versions::push_version;
 use crate::s3::xml;
@@ -22,7 +22,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn get_object_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let version = request.version()?;
         let _permit = self.ops.admit(Some(0))?;
-        let info = self.ops.head_object(request.bucket()?, request.key()?, version).await?;
+        let info = self.ops.head_object(request.bucket()?, request.key()?, version).await;
+        let info = info.map_err(of_subject)?;
         let tags = TagSet::of_object(&info)?;
         let mut response = xml_reply(xml::tagging(tags.tags()));
         push_version(&mut response.headers, info.version);
@@ -39,18 +40,18 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let tags = xml::parse_tagging(&document)?;
         let (tags, key) = (TagSet::new(tags)?, request.key()?);
         self.authorizer.authorize_tags(&self.ops, &request.access, &key, &tags).await?;
-        let version = self.ops.put_tagging(request.bucket()?, key, version, tags.to_kept()).await?;
+        let version = self.ops.put_tagging(request.bucket()?, key, version, tags.to_kept()).await;
         let mut response = Response::new(200);
-        push_version(&mut response.headers, version);
+        push_version(&mut response.headers, version.map_err(of_subject)?);
         Ok(response)
     }
 
     pub(super) async fn delete_object_tagging(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let version = request.version()?;
         let _permit = self.ops.admit(Some(0))?;
-        let version = self.ops.put_tagging(request.bucket()?, request.key()?, version, None).await?;
+        let version = self.ops.put_tagging(request.bucket()?, request.key()?, version, None).await;
         let mut response = Response::new(204);
-        push_version(&mut response.headers, version);
+        push_version(&mut response.headers, version.map_err(of_subject)?);
         Ok(response)
     }
 }

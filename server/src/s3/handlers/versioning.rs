@@ -67,10 +67,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             max_keys: page.max,
         };
         let found = self.ops.list_versions(list).await?;
-        let owner = self.bucket_owner(request)?;
+        let objects = found.versions.iter().filter_map(|entry| entry.object.as_ref());
+        let owners = self.owners(request, objects.filter_map(|object| object.acl.as_ref()))?;
         let echo = page.echo(bucket.as_str());
         let versions = VersionsEcho { key_marker: &key_marker, version_id_marker: &version_id_marker };
-        let document = xml::list_versions(&echo, &versions, &owner, &found);
+        let document = xml::list_versions(&echo, &versions, &owners, &found);
         Ok(xml_reply(document))
     }
 }

@@ -279,6 +279,7 @@ impl Listed<'_> {
                     checksum: None,
                     storage_class: archive.storage_class.clone(),
                     headers: None,
+                    acl: None,
                 }),
                 _ => page.common_prefixes.push(entry),
             }

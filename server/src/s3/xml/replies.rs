@@ -12,6 +12,7 @@ use crate::ops::api::{
 };
 use crate::s3::checksum::{algorithm_name, element_name, kind_name, value_text};
 use crate::s3::error::S3Error;
+use crate::s3::owners::Owners;
 use crate::s3::tagging::Tag;
 use crate::s3::time_text::iso_8601;
 
@@ -146,7 +147,7 @@ pub fn tagging(tags: &[Tag]) -> Bytes {
 }
 
 /// `ListObjects`.
-pub fn list_objects_v1(echo: &ListingEcho<'_>, marker: &[u8], owner: &Person, page: &ObjectPage) -> Bytes {
+pub fn list_objects_v1(echo: &ListingEcho<'_>, marker: &[u8], owners: &Owners, page: &ObjectPage) -> Bytes {
     let mut xml = XmlWriter::s3_document("ListBucketResult", page.objects.len() * ROW_BYTES);
     xml.leaf("Name", echo.bucket);
     echo.encoding.leaf(&mut xml, "Prefix", echo.prefix);
@@ -161,18 +162,18 @@ pub fn list_objects_v1(echo: &ListingEcho<'_>, marker: &[u8], owner: &Person, pa
     }
     echo.encoding.say(&mut xml);
     xml.flag("IsTruncated", page.next.is_some());
-    push_objects(&mut xml, echo.encoding, &page.objects, Some(owner));
+    push_objects(&mut xml, echo.encoding, &page.objects, Some(owners));
     push_prefixes(&mut xml, echo.encoding, &page.common_prefixes);
     xml.close("ListBucketResult");
     xml.finish()
 }
 
-/// `ListObjectsV2`; `owner` is `None` without `fetch-owner`.
+/// `ListObjectsV2`; `owners` is `None` without `fetch-owner`.
 pub fn list_objects_v2(
     echo: &ListingEcho<'_>,
     token: Option<&str>,
     start_after: &[u8],
-    owner: Option<&Person>,
+    owners: Option<&Owners>,
     page: &ObjectPage,
     next_token: Option<&str>,
 ) -> Bytes {
@@ -185,7 +186,8 @@ pub fn list_objects_v2(
     if let Some(token) = next_token {
         xml.leaf("NextContinuationToken", token);
     }
-    if !start_after.is_empty() {
+    // With a token that is no longer where the page begins.
+    if !start_after.is_empty() && token.is_none() {
         echo.encoding.leaf(&mut xml, "StartAfter", start_after);
     }
     xml.number("KeyCount", (page.objects.len() + page.common_prefixes.len()) as u64);
@@ -195,18 +197,18 @@ pub fn list_objects_v2(
     }
     echo.encoding.say(&mut xml);
     xml.flag("IsTruncated", next_token.is_some());
-    push_objects(&mut xml, echo.encoding, &page.objects, owner);
+    push_objects(&mut xml, echo.encoding, &page.objects, owners);
     push_prefixes(&mut xml, echo.encoding, &page.common_prefixes);
     xml.close("ListBucketResult");
     xml.finish()
 }
 
-fn push_objects(xml: &mut XmlWriter, encoding: Encoding, objects: &[ListedObject], owner: Option<&Person>) {
+fn push_objects(xml: &mut XmlWriter, encoding: Encoding, objects: &[ListedObject], owners: Option<&Owners>) {
     for object in objects {
         xml.open("Contents");
         push_object_fields(xml, encoding, object);
-        if let Some(owner) = owner {
-            push_person(xml, "Owner", owner);
+        if let Some(owners) = owners {
+            push_person(xml, "Owner", owners.of(object.acl.as_ref()));
         }
         xml.leaf("StorageClass", object.storage_class.as_deref().unwrap_or("STANDARD"));
         if let Some(headers) = &object.headers {
@@ -412,12 +414,13 @@ pub fn list_parts(
     xml.finish()
 }
 
-/// `ListMultipartUploads`; `person` shows the initiators that are kept with the uploads.
+/// `ListMultipartUploads`; `person` shows the initiators that are kept with the uploads. As AWS the last page too says
+/// where it ended.
 pub fn list_uploads(
     echo: &ListingEcho<'_>,
     key_marker: &[u8],
     upload_id_marker: &str,
-    owner: &Person,
+    owners: &Owners,
     person: impl Fn(&str) -> Person,
     page: &UploadPage,
 ) -> Bytes {
@@ -425,10 +428,10 @@ pub fn list_uploads(
     xml.leaf("Bucket", echo.bucket);
     echo.encoding.leaf(&mut xml, "KeyMarker", key_marker);
     xml.leaf("UploadIdMarker", upload_id_marker);
-    if let Some((key, upload)) = &page.next {
-        echo.encoding.leaf(&mut xml, "NextKeyMarker", key);
-        xml.leaf("NextUploadIdMarker", &upload.map(|upload| upload.to_string()).unwrap_or_default());
-    }
+    let last = || page.uploads.last().map(|last| (last.key.clone(), Some(last.upload)));
+    let (next_key, next_upload) = page.next.clone().or_else(last).unwrap_or_default();
+    echo.encoding.leaf(&mut xml, "NextKeyMarker", &next_key);
+    xml.leaf("NextUploadIdMarker", &next_upload.map(|upload| upload.to_string()).unwrap_or_default());
     echo.encoding.leaf(&mut xml, "Prefix", echo.prefix);
     if let Some(delimiter) = echo.delimiter {
         echo.encoding.leaf(&mut xml, "Delimiter", delimiter);
@@ -441,7 +444,7 @@ pub fn list_uploads(
         echo.encoding.leaf(&mut xml, "Key", &upload.key);
         xml.leaf("UploadId", &upload.upload.to_string());
         push_person(&mut xml, "Initiator", &person(&upload.initiator));
-        push_person(&mut xml, "Owner", owner);
+        push_person(&mut xml, "Owner", owners.of(upload.acl.as_ref()));
         xml.leaf("StorageClass", upload.storage_class.as_deref().unwrap_or("STANDARD"));
         xml.leaf("Initiated", &iso_8601(upload.initiated_ms));
         if upload.checksum_named {
@@ -458,7 +461,7 @@ pub fn list_uploads(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::ops::api::{ETag, VersionId};
+    use crate::ops::api::{ETag, UploadId, UploadInfo, VersionId};
 
     fn page() -> ObjectPage {
         ObjectPage {
@@ -470,6 +473,7 @@ mod tests {
                 checksum: Some((ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject)),
                 storage_class: None,
                 headers: None,
+                acl: None,
             }],
             common_prefixes: vec![Bytes::from_static(b"p/")],
             next: Some(Bytes::from_static(b"p/")),
@@ -480,18 +484,24 @@ mod tests {
         ListingEcho { bucket: "b", prefix: b"", delimiter: Some(b"/"), max: 2, encoding }
     }
 
+    fn owners() -> Owners {
+        Owners::new(Person::anonymous(), std::iter::empty(), |_| Person::anonymous())
+    }
+
     fn text(bytes: &Bytes) -> &str {
         std::str::from_utf8(bytes).unwrap()
     }
 
     #[test]
     fn url_encoding_covers_names_but_not_tokens() {
-        let xml = list_objects_v2(&echo(Encoding::Url), Some("t+k"), b"s t", None, &page(), Some("n/x"));
+        let echo = echo(Encoding::Url);
+        let first = list_objects_v2(&echo, None, b"s t", None, &page(), None);
+        assert!(text(&first).contains("<StartAfter>s%20t</StartAfter>"), "{}", text(&first));
+        let xml = list_objects_v2(&echo, Some("t+k"), b"s t", None, &page(), Some("n/x"));
         for part in [
             "<Key>a%20b%2B%28c%29/%C3%A9%01</Key>",
             "<ContinuationToken>t+k</ContinuationToken>",
             "<NextContinuationToken>n/x</NextContinuationToken>",
-            "<StartAfter>s%20t</StartAfter>",
             "<EncodingType>url</EncodingType>",
             "<KeyCount>2</KeyCount><MaxKeys>2</MaxKeys><Delimiter>/</Delimiter>",
             "<ETag>&quot;abababababababababababababababab&quot;</ETag>",
@@ -500,15 +510,40 @@ mod tests {
         ] {
             assert!(text(&xml).contains(part), "{part} in {}", text(&xml));
         }
-        assert!(!text(&xml).contains("<Owner>"));
+        assert!(!text(&xml).contains("<Owner>") && !text(&xml).contains("StartAfter"), "{}", text(&xml));
     }
 
     #[test]
     fn plain_listings_carry_control_characters_as_references() {
-        let xml = list_objects_v1(&echo(Encoding::Plain), b"", &Person::anonymous(), &page());
+        let xml = list_objects_v1(&echo(Encoding::Plain), b"", &owners(), &page());
         assert!(text(&xml).contains("<Key>a b+(c)/\u{e9}&#x1;</Key>"));
         assert!(text(&xml).contains("<NextMarker>p/</NextMarker>"));
         assert!(text(&xml).contains("<DisplayName>anonymous</DisplayName></Owner>"));
+    }
+
+    #[test]
+    fn a_page_of_uploads_says_where_it_ended_also_when_it_is_the_last() {
+        let upload = UploadInfo {
+            upload: UploadId([7; 16]),
+            key: Bytes::from_static(b"a b"),
+            initiator: "a1".to_owned(),
+            acl: None,
+            initiated_ms: 0,
+            checksum: (ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject),
+            checksum_named: false,
+            storage_class: None,
+        };
+        let shown = |uploads: Vec<UploadInfo>| {
+            let page = UploadPage { uploads, common_prefixes: Vec::new(), next: None };
+            let echo = echo(Encoding::Url);
+            list_uploads(&echo, b"", "", &owners(), |_| Person::anonymous(), &page)
+        };
+        let id = upload.upload;
+        let last =
+            format!("<NextKeyMarker>a%20b</NextKeyMarker><NextUploadIdMarker>{id}</NextUploadIdMarker>");
+        assert!(text(&shown(vec![upload])).contains(&last));
+        let empty = "<NextKeyMarker></NextKeyMarker><NextUploadIdMarker></NextUploadIdMarker>";
+        assert!(text(&shown(Vec::new())).contains(empty));
     }
 
     #[test]

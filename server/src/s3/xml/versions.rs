@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::reader::{MalformedXml, XmlEvent, walk};
 use super::replies::{ListingEcho, push_object_fields, push_person, push_prefixes};
 use super::writer::XmlWriter;
-use crate::auth::Person;
 use crate::ops::api::{DefaultRetention, Retention, RetentionMode, RetentionPeriod, VersionPage, Versioning};
 use crate::s3::object_lock::{mode_name, parse_mode};
+use crate::s3::owners::Owners;
 use crate::s3::time_text::iso_8601;
 
 /// Room for one listed version.
@@ -28,7 +28,7 @@ pub struct VersionsEcho<'a> {
 pub fn list_versions(
     echo: &ListingEcho<'_>,
     versions: &VersionsEcho<'_>,
-    owner: &Person,
+    owners: &Owners,
     page: &VersionPage,
 ) -> Bytes {
     let mut xml = XmlWriter::s3_document("ListVersionsResult", page.versions.len() * ROW_BYTES);
@@ -60,7 +60,8 @@ pub fn list_versions(
         }
         xml.leaf("VersionId", &entry.version.to_string());
         xml.flag("IsLatest", entry.is_latest);
-        push_person(&mut xml, "Owner", owner);
+        let acl = entry.object.as_ref().and_then(|object| object.acl.as_ref());
+        push_person(&mut xml, "Owner", owners.of(acl));
         if let Some(object) = &entry.object {
             xml.leaf("StorageClass", object.storage_class.as_deref().unwrap_or("STANDARD"));
         }
@@ -244,6 +245,7 @@ pub fn parse_legal_hold(document: &[u8]) -> Result<bool, MalformedXml> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::auth::Person;
     use crate::ops::api::{VersionEntry, VersionId};
     use crate::s3::xml::Encoding;
 
@@ -264,7 +266,8 @@ mod tests {
         };
         let echo = ListingEcho { bucket: "b", prefix: b"", delimiter: None, max: 1, encoding: Encoding::Url };
         let versions = VersionsEcho { key_marker: b"", version_id_marker: "" };
-        let text = list_versions(&echo, &versions, &Person { id: "me".into(), name: "me".into() }, &page);
+        let owners = Owners::new(Person::anonymous(), std::iter::empty(), |_| Person::anonymous());
+        let text = list_versions(&echo, &versions, &owners, &page);
         let text = std::str::from_utf8(&text).unwrap();
         let next = format!("<NextKeyMarker>a%20b</NextKeyMarker><NextVersionIdMarker>{version}<");
         let element = format!(

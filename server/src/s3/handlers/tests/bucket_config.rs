@@ -278,6 +278,7 @@ fn a_pass_deletes_what_the_rules_name_and_aborts_old_uploads_and_nothing_else() 
                 after: bytes::Bytes::new(),
                 max_keys: 5_000,
                 with_headers: false,
+                with_acl: false,
             };
             ops.list_objects(list).await.unwrap().objects.len()
         };

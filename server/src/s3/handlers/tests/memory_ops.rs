@@ -107,6 +107,10 @@ fn check(condition: &WriteCondition, old: Option<&ObjectInfo>) -> Result<(), OpE
     }
 }
 
+fn access_list(headers: &[Header]) -> Option<Bytes> {
+    headers.iter().find(|header| header.name == ACL_HEADER).map(|header| header.value.clone())
+}
+
 /// There are no versions here.
 fn only_null(version: Option<VersionId>) -> Result<(), OpError> {
     match version {
@@ -469,6 +473,7 @@ impl Operations for MemoryOps {
                     checksum: info.checksums.first().map(|checksum| (checksum.algorithm, checksum.kind)),
                     storage_class: None,
                     headers: list.with_headers.then(|| info.headers.clone()),
+                    acl: access_list(&info.headers).filter(|_| list.with_acl),
                 }),
             }
         }
@@ -485,6 +490,7 @@ impl Operations for MemoryOps {
             after: after_key,
             max_keys,
             with_headers: false,
+            with_acl: true,
         });
         let page = page.await?;
         let entry = |object: ListedObject| VersionEntry {
@@ -612,6 +618,7 @@ impl Upload {
             upload,
             key: self.key.clone(),
             initiator: self.create.initiator.clone(),
+            acl: access_list(&self.create.headers),
             initiated_ms: MODIFIED_MS,
             checksum: (ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject),
             checksum_named: false,

@@ -147,6 +147,7 @@ fn what_a_policy_does_not_allow_is_refused_and_not_stored() {
                 after: Bytes::new(),
                 max_keys: 1,
                 with_headers: false,
+                with_acl: false,
             };
             assert!(client.ops.list_objects(list).await.unwrap().objects.is_empty());
         });

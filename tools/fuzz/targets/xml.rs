@@ -68,7 +68,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(Website::Pages(pages)) = Website::parse(bytes) {
         for failed in [None, Some(404)] {
             let redirect = pages.redirect("a /%\u{e9}\n", failed);
-            assert!(redirect.is_none_or(|redirect| redirect.path.bytes().all(|byte| byte.is_ascii_graphic())));
+            assert!(
+                redirect.is_none_or(|redirect| redirect.path.bytes().all(|byte| byte.is_ascii_graphic()))
+            );
         }
     }
     check_notification(bytes).ok();

@@ -43,7 +43,7 @@ def own(s3):
 
 
 def test_documents_come_back_as_they_were_put(s3, own):
-    tags = [{"Key": "team", "Value": "a & b"}]
+    tags = [{"Key": "team", "Value": "a = b @ 1"}]
     s3.put_bucket_tagging(Bucket=own, Tagging={"TagSet": tags})
     assert s3.get_bucket_tagging(Bucket=own)["TagSet"] == tags
     s3.put_bucket_cors(Bucket=own, CORSConfiguration=CORS)

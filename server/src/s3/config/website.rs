@@ -116,7 +116,7 @@ impl Pages {
                 as_written(with).into_owned() + &escaped(rest)
             }
         };
-        let (host, protocol) = (rule.host.clone(), rule.protocol);
+        let (host, protocol) = (rule.host.clone().filter(|host| !host.is_empty()), rule.protocol);
         Some(Redirect { status: rule.status.unwrap_or(301), protocol, host, path })
     }
 }
@@ -434,6 +434,7 @@ mod tests {
         let with = |element: &str, text: &str| pages(&rule("", &format!("<{element}>{text}</{element}>")));
         let path = |pages: Pages, key: &str| pages.redirect(key, None).unwrap().path;
         assert_eq!(path(with("HostName", "h"), "a b/?#\r\n"), "a%20b/%3F%23%0D%0A");
+        assert_eq!(with("HostName", "").redirect("a", None).unwrap().host, None);
         assert_eq!(path(with("ReplaceKeyPrefixWith", "#!/"), "a b"), "#!/a%20b");
         assert_eq!(path(with("ReplaceKeyPrefixWith", "resize?key="), "a&b"), "resize?key=a%26b");
         assert_eq!(path(with("ReplaceKeyWith", "a%20\u{e9} \n&quot;"), "k"), "a%20%C3%A9%20%0A%22");

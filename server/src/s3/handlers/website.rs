@@ -207,6 +207,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         // Whole, whatever range or condition the page itself was asked for with.
         let head = visit.head.bare(|name| !is_of_api(name) && !is_selective(name));
         match self.read_page(visit, &head, key).await {
+            // The document sends its readers elsewhere.
+            Ok(response) if response.status == 301 => Ok(response),
             Ok(mut response) => {
                 response.status = status;
                 push_error_fields(&mut response.headers, &error);

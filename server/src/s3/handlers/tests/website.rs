@@ -243,6 +243,10 @@ fn an_object_can_send_its_visitors_elsewhere_and_stays_an_object_for_the_api() {
         for refused in [call("PUT", "/bkt/k"), copy("/bkt/k"), call("POST", "/bkt/k?uploads=")] {
             client.refused(400, "InvalidRedirectLocation", refused.with(FIELD, "new.html")).await;
         }
+        // The error document is an object like any other.
+        let site = format!("{INDEX}<ErrorDocument><Key>old</Key></ErrorDocument>");
+        make_site(&mut client, &site, OPEN_AND_LISTED).await;
+        assert_eq!(sent(&mut client, 301, "/none").await, "/new?a=b");
         // What is closed sends nobody anywhere.
         client.expect(204, call("DELETE", "/bkt?policy=")).await;
         client.expect(403, visit("GET", "/old")).await;

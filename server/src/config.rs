@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
@@ -19,6 +20,8 @@ const MEMORY_DEFAULT_BYTES: u64 = 1 << 30;
 const MEMORY_MIN_BYTES: u64 = 192 << 20;
 /// Segments of a volume, k + m.
 const SHARDS_MAX: u8 = 32;
+/// AWS delivers within hours and mostly sooner; five minutes keep logs few and a look at them timely.
+const ACCESS_LOG_INTERVAL_S: u64 = 300;
 
 /// The command line of `basalt`.
 #[derive(Debug, Parser)]
@@ -97,6 +100,9 @@ pub struct Options {
     /// Length of a day of lifecycle rules in seconds; less than 86400 is for tests [default: 86400].
     #[arg(long, env = "BASALT_LIFECYCLE_DAY_SECONDS", value_name = "SECONDS")]
     pub lifecycle_day_seconds: Option<u64>,
+    /// How often access logs are delivered, in seconds [default: 300].
+    #[arg(long, env = "BASALT_ACCESS_LOG_INTERVAL_SECONDS", value_name = "SECONDS")]
+    pub access_log_interval_seconds: Option<u64>,
     /// Memory for buffers, page cache and memtables, such as 4GiB [default: 1GiB].
     #[arg(long, env = "BASALT_MEMORY", value_name = "BYTES")]
     pub memory: Option<String>,
@@ -157,6 +163,7 @@ struct FileOptions {
     trusted_proxies: Option<String>,
     default_object_ownership: Option<String>,
     lifecycle_day_seconds: Option<u64>,
+    access_log_interval_seconds: Option<u64>,
     memory: Option<toml::Value>,
     metadata: Option<String>,
     drives: Vec<String>,
@@ -256,6 +263,8 @@ pub struct Config {
     pub object_ownership: Ownership,
     /// How long a day of lifecycle rules is.
     pub lifecycle_day: DayLength,
+    /// How often access logs are delivered.
+    pub access_log_interval: Duration,
     /// Memory budget of the process in bytes.
     pub memory_bytes: u64,
     /// Drive directories, in the order given.
@@ -344,6 +353,12 @@ impl Config {
                 .lifecycle_day_seconds
                 .or(file.lifecycle_day_seconds)
                 .map_or(Ok(DayLength::default()), parse_day)?,
+            access_log_interval: parse_log_interval(
+                options
+                    .access_log_interval_seconds
+                    .or(file.access_log_interval_seconds)
+                    .unwrap_or(ACCESS_LOG_INTERVAL_S),
+            )?,
             memory_bytes: memory.map_or(Ok(default_memory_bytes()), |text| parse_memory(&text))?,
             drives: expand_drives(patterns)?,
             root: root_credentials(environment, file.root_access_key, file.root_secret_key)?,
@@ -460,6 +475,16 @@ fn parse_day(seconds: u64) -> Result<DayLength, ConfigError> {
         Ok(DayLength::of_seconds(seconds))
     } else {
         refuse(format!("--lifecycle-day-seconds {seconds} is not a length; write one from 1 to 86400"))
+    }
+}
+
+fn parse_log_interval(seconds: u64) -> Result<Duration, ConfigError> {
+    if (1..=86_400).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        refuse(format!(
+            "--access-log-interval-seconds {seconds} is not an interval; write one from 1 to 86400"
+        ))
     }
 }
 

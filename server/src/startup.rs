@@ -41,13 +41,14 @@ use crate::admin::{
     AdminApi, AdminService, IdentityHandle, IdentityParts, InspectorHandle, Phase, Status, identities,
     inspector, keep_metrics,
 };
-use crate::auth::Accounts;
+use crate::auth::{Accounts, Credentials as _};
 use crate::banner::{Screen, facts_from_text, facts_to_text};
 use crate::config::{CertificateSource, Config, ListenAddress, RootCredentials};
 use crate::drives::{DriveHandle, DriveSet, Keeper, KeeperParts, LogChanges, follow_drives, log_changes};
 use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, Protection, TlsAcceptor, serve_listener};
 use crate::keys::MasterKey;
 use crate::ops::{Admission, Core, Exports, GcHandle, MetadataRuns, StoreCatalog, collector};
+use crate::s3::access_log::{AccessLog, Delivery};
 use crate::s3::handlers::{S3Config, S3Service};
 use crate::s3::lifecycle_pass::LifecyclePass;
 use crate::tls::TlsRenewal;
@@ -57,6 +58,8 @@ pub use self::restore::{RestoreOptions, RestoreReport, import_metadata};
 
 /// A stop waits this long for requests under way; then it ends anyway, and they were not acknowledged.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// And so long for the last access logs.
+const LOG_DEADLINE: Duration = Duration::from_secs(10);
 /// And so long for the seals of what is open: they wait for a metadata log that too few drives are left for.
 const SEAL_DEADLINE: Duration = Duration::from_secs(10);
 /// The kernel takes down the io_uring of a process that ended a little later than the process, and its listeners with
@@ -561,12 +564,18 @@ async fn serve_core(
         lifecycle_day: plan.config.lifecycle_day,
         storage_classes: plan.config.storage_classes.iter().map(|(class, _)| class.clone()).collect(),
     };
+    let credentials = accounts.on_core();
+    let access_log = AccessLog::new(credentials.root_id(), plan.budget.access_log_bytes());
+    let (delivered, last_delivery) = oneshot::channel();
+    let (log, interval) = (access_log.clone(), plan.config.access_log_interval);
+    let delivery = Delivery::new(ops.clone(), executor.clone(), log, &plan.config.region, interval);
+    executor.spawn(delivery.run(delivered));
     if plan.index == 0 {
-        let marks = ops.metadata().clone();
-        let pass = LifecyclePass::new(ops.clone(), marks, executor.clone(), plan.config.lifecycle_day);
+        let (marks, log) = (ops.metadata().clone(), access_log.clone());
+        let pass = LifecyclePass::new(ops.clone(), marks, executor.clone(), plan.config.lifecycle_day, log);
         executor.spawn(pass.run());
     }
-    let service = Rc::new(S3Service::new(ops.clone(), accounts.on_core(), s3));
+    let service = Rc::new(S3Service::new(ops.clone(), credentials, s3, access_log.clone()));
     let context = CoreContext::new(
         executor.clone(),
         ConnectionLimits::default(),
@@ -583,6 +592,10 @@ async fn serve_core(
         executor.sleep(STOP_DEADLINE).await;
     };
     futures_util::future::select(std::pin::pin!(serving), std::pin::pin!(stopping)).await;
+    access_log.stop();
+    if timeout(&executor, LOG_DEADLINE, last_delivery).await.is_err() {
+        tracing::warn!("the last access logs were not delivered: metadata or drives do not answer");
+    }
     if timeout(&executor, SEAL_DEADLINE, ops.store().shut_down()).await.is_err() {
         tracing::warn!("metadata does not answer: what is open is sealed by the next start");
     }

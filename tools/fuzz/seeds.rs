@@ -153,6 +153,10 @@ const DOCUMENTS: &[&str] = &[
      302</HttpRedirectCode><ReplaceKeyPrefixWith>b</ReplaceKeyPrefixWith></Redirect></RoutingRule></RoutingRules>\
      </WebsiteConfiguration>",
     "<WebsiteConfiguration><RedirectAllRequestsTo><HostName>h</HostName></RedirectAllRequestsTo></WebsiteConfiguration>",
+    "<BucketLoggingStatus><LoggingEnabled><TargetBucket>b</TargetBucket><TargetPrefix>p</TargetPrefix>\
+     <TargetGrants><Grant><Grantee><ID>a</ID></Grantee><Permission>READ</Permission></Grant></TargetGrants>\
+     <TargetObjectKeyFormat><PartitionedPrefix><PartitionDateSource>EventTime</PartitionDateSource></PartitionedPrefix>\
+     </TargetObjectKeyFormat></LoggingEnabled></BucketLoggingStatus>",
     "<AccelerateConfiguration><Status>Suspended</Status></AccelerateConfiguration>",
     "<?xml version=\"1.0\"?><Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Object><Key>a&amp;b&#x41;</Key>\
      <VersionId>null</VersionId><ETag>\"x\"</ETag><Size>1</Size></Object><Quiet>true</Quiet></Delete>",

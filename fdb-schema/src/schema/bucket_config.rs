@@ -49,11 +49,13 @@ pub enum ConfigKind {
     Accelerate = 9,
     /// Static website.
     Website = 10,
+    /// Server access logging.
+    Logging = 11,
 }
 
 impl ConfigKind {
     /// All of them.
-    pub const ALL: [ConfigKind; 10] = [
+    pub const ALL: [ConfigKind; 11] = [
         ConfigKind::Policy,
         ConfigKind::PublicAccessBlock,
         ConfigKind::Ownership,
@@ -64,6 +66,7 @@ impl ConfigKind {
         ConfigKind::ObjectLock,
         ConfigKind::Accelerate,
         ConfigKind::Website,
+        ConfigKind::Logging,
     ];
 
     fn of(number: u8) -> Option<ConfigKind> {

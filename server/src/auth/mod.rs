@@ -20,4 +20,4 @@ pub use identity::{
     ANONYMOUS_ID, Account, Credential, Credentials, Identity, Person, Secret, is_canonical_id,
 };
 pub use sigv4::{AuthError, BodySignature, Claim, PayloadHash, SignatureMismatch};
-pub use verify::{Authenticated, Verifier};
+pub use verify::{Authenticated, SignedBy, Verifier, signed_by};

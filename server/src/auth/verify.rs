@@ -216,6 +216,27 @@ impl<C: Credentials> Verifier<C> {
     }
 }
 
+/// How a request claims to be signed; whether rightly is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedBy {
+    /// By SigV4 and not by SigV2.
+    pub is_v4: bool,
+    /// In the query and not in a field.
+    pub in_query: bool,
+}
+
+/// What a head claims of its signature; a form's stands in its body.
+pub fn signed_by(head: &RequestHead) -> Option<SignedBy> {
+    if let Some(text) = head.header("authorization").filter(|text| !text.trim_ascii().is_empty()) {
+        return Some(SignedBy { is_v4: !text.starts_with(b"AWS "), in_query: false });
+    }
+    let query = head.raw_query().map(SignedQuery::read)?;
+    if query.algorithm.is_some() || query.signature.is_some() {
+        return Some(SignedBy { is_v4: true, in_query: true });
+    }
+    query.v2_signature.map(|_| SignedBy { is_v4: false, in_query: true })
+}
+
 /// What an unsigned head says of its body; a chain of signatures has no beginning there.
 fn anonymous_body(head: &RequestHead) -> Result<BodySignature, AuthError> {
     let Some(text) = head.header_str("x-amz-content-sha256") else {

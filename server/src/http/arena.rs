@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
+use shardstore_reactor::Seal;
 use time::OffsetDateTime;
 
 /// Heads are 300 to 600 bytes, so one allocation serves about 40 of them; a client that stalls pins one.
@@ -88,8 +89,8 @@ pub struct RequestIds {
     host_id: [u8; 64],
     /// The client.
     pub peer: SocketAddr,
-    /// Whether the request came over TLS.
-    pub is_secure: bool,
+    /// How the connection is sealed, if by TLS.
+    pub seal: Option<Seal>,
 }
 
 impl RequestIds {
@@ -101,7 +102,7 @@ impl RequestIds {
     /// Ids of no real request.
     #[cfg(test)]
     pub(crate) fn for_tests() -> RequestIds {
-        IdSource::new(|| 1).next(SocketAddr::from(([127, 0, 0, 1], 1)), false)
+        IdSource::new(|| 1).next(SocketAddr::from(([127, 0, 0, 1], 1)), None)
     }
 
     /// `x-amz-id-2`: names this core of this process for as long as it runs.
@@ -126,10 +127,10 @@ impl IdSource {
         IdSource { next: Cell::new(random_u64()), host_id }
     }
 
-    pub(super) fn next(&self, peer: SocketAddr, is_secure: bool) -> RequestIds {
+    pub(super) fn next(&self, peer: SocketAddr, seal: Option<Seal>) -> RequestIds {
         let id = self.next.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.next.set(id);
-        RequestIds { request_id: hex_upper(splitmix(id)), host_id: self.host_id, peer, is_secure }
+        RequestIds { request_id: hex_upper(splitmix(id)), host_id: self.host_id, peer, seal }
     }
 }
 
@@ -160,7 +161,7 @@ mod tests {
     fn ids_differ_and_are_hex() {
         let source = IdSource::new(|| 7);
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let (a, b) = (source.next(peer, false), source.next(peer, true));
+        let (a, b) = (source.next(peer, None), source.next(peer, None));
         assert_ne!(a.request_id(), b.request_id());
         assert_eq!(a.host_id(), b.host_id());
         assert!(a.request_id().bytes().all(|byte| byte.is_ascii_hexdigit()));

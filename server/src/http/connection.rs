@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join;
-use shardstore_reactor::{Executor, Stream};
+use shardstore_reactor::{Executor, MonotonicTime, Seal, Stream};
 
 use super::accept::{AcceptCounts, AcceptLimits};
 use super::arena::{HttpDate, IdSource, OutputArena, RequestIds};
 use super::body::{BodyError, FrameDecoder, Framed};
 use super::deadline::{DeadlineSlot, Deadlines, Interrupt};
 use super::head::{HeadError, HeadLimits, HeadParse, Method, RequestHead, parse_head};
-use super::response::{DecimalText, Payload, PayloadSource, Response, reason};
+use super::response::{DecimalText, Payload, PayloadSource, Response, Sent, reason};
 
 /// Room for the first read of a request: signed heads are 500 to 1,500 bytes, and with the connection's own state
 /// an idle connection stays within 4 KiB.
@@ -131,8 +131,8 @@ impl<E: Executor> CoreContext<E> {
     }
 
     /// Ids of a request of `peer`.
-    pub fn new_ids(&self, peer: SocketAddr, is_secure: bool) -> RequestIds {
-        self.ids.next(peer, is_secure)
+    pub fn new_ids(&self, peer: SocketAddr, seal: Option<Seal>) -> RequestIds {
+        self.ids.next(peer, seal)
     }
 
     fn format_head<P>(&self, ids: &RequestIds, response: &Response<P>, ending: Ending) -> Bytes {
@@ -248,12 +248,13 @@ async fn serve_request<S: Stream, E: Executor, V: Service<E>>(
     service: &V,
     head: RequestHead,
 ) -> AfterRequest {
-    let ids = wire.context.new_ids(peer, wire.stream.is_secure());
+    let ids = wire.context.new_ids(peer, wire.stream.seal());
     let mut body = RequestBody {
         frames: FrameDecoder::new(head.framing()),
         owes_continue: head.expects_continue(),
         failed: false,
         progress: Progress::default(),
+        end: BodyEnd::default(),
         wire: &mut *wire,
     };
     let response = service.serve(&ids, &head, &mut body).await;
@@ -276,8 +277,8 @@ async fn serve_request<S: Stream, E: Executor, V: Service<E>>(
         Rest::None if keep_alive => AfterRequest::Next,
         Rest::None => AfterRequest::Close,
         Rest::Drain if keep_alive => {
-            let mut body =
-                RequestBody { frames, owes_continue: false, failed: false, progress, wire: &mut *wire };
+            let (owes_continue, failed, end) = (false, false, BodyEnd::default());
+            let mut body = RequestBody { frames, owes_continue, failed, progress, end, wire: &mut *wire };
             if body.drain().await { AfterRequest::Next } else { AfterRequest::Close }
         }
         Rest::Drain | Rest::Refused => AfterRequest::Linger,
@@ -370,13 +371,34 @@ impl<S: Stream, E: Executor> Wire<S, E> {
         ending: Ending,
         is_head: bool,
     ) -> Result<(), WireFailed> {
+        let mut response = response;
+        let told = response.after_sent.take();
+        let mut sent = Sent { status: response.status, payload_bytes: 0 };
+        let result = self.send(ids, service, response, ending, is_head, &mut sent).await;
+        if let Some(told) = told {
+            told.tell(sent);
+        }
+        result
+    }
+
+    /// Sends a response, counting in `sent`.
+    async fn send<V: Service<E>>(
+        &mut self,
+        ids: &RequestIds,
+        service: &V,
+        response: Response<V::Source>,
+        ending: Ending,
+        is_head: bool,
+        sent: &mut Sent,
+    ) -> Result<(), WireFailed> {
         let head = self.context.format_head(ids, &response, ending);
         match response.payload {
             Payload::Stream { len_bytes, mut source } if !is_head && len_bytes > 0 => {
                 match source.next().await {
-                    Ok(Some(parts)) => self.stream_payload(head, parts, source, len_bytes).await,
+                    Ok(Some(parts)) => self.stream_payload(head, parts, source, len_bytes, sent).await,
                     Ok(None) | Err(_) => {
                         let response = service.refuse(ids, Arrival::PayloadFailed);
+                        *sent = Sent { status: response.status, payload_bytes: response.payload_bytes() };
                         let head = self.context.format_head(ids, &response, Ending::Close);
                         let Payload::Full(mut parts) = response.payload else {
                             return self.write(vec![head]).await;
@@ -388,8 +410,11 @@ impl<S: Stream, E: Executor> Wire<S, E> {
                 }
             }
             Payload::Full(mut parts) if !is_head => {
+                let payload_bytes = sum_len(&parts);
                 parts.insert(0, head);
-                self.write(parts).await
+                self.write(parts).await?;
+                sent.payload_bytes = payload_bytes;
+                Ok(())
             }
             _ => self.write(vec![head]).await,
         }
@@ -402,25 +427,32 @@ impl<S: Stream, E: Executor> Wire<S, E> {
         mut parts: Vec<Bytes>,
         mut source: P,
         len_bytes: u64,
+        sent: &mut Sent,
     ) -> Result<(), WireFailed> {
         let mut left = len_bytes.checked_sub(sum_len(&parts)).ok_or(WireFailed)?;
+        let mut under_way_bytes = sum_len(&parts);
         parts.insert(0, head);
         while left > 0 {
             let limit = write_limit(&self.context.limits, &parts);
             let write = self.slot.within(limit, false, self.stream.write_all(parts));
             let (written, next) = join(write, source.next()).await;
-            let (Ok(Ok(())), Ok(Some(next))) = (written, next) else { return Err(WireFailed) };
+            let Ok(Ok(())) = written else { return Err(WireFailed) };
+            sent.payload_bytes += under_way_bytes;
+            let Ok(Some(next)) = next else { return Err(WireFailed) };
+            under_way_bytes = sum_len(&next);
             left = left.checked_sub(sum_len(&next)).ok_or(WireFailed)?;
             parts = next;
         }
         // The source ends, and lets go of what it holds, before the last piece is sent to a slow client.
         drop(source);
-        self.write(parts).await
+        self.write(parts).await?;
+        sent.payload_bytes += under_way_bytes;
+        Ok(())
     }
 
     /// Answers in place of a request and ends the connection.
     async fn refuse<V: Service<E>>(&mut self, peer: SocketAddr, service: &V, why: Arrival) {
-        let ids = self.context.new_ids(peer, self.stream.is_secure());
+        let ids = self.context.new_ids(peer, self.stream.seal());
         let response = service.refuse(&ids, why);
         if self.respond(&ids, service, response, Ending::Close, false).await.is_ok() {
             self.linger().await;
@@ -469,6 +501,16 @@ pub struct RequestBody<'c, S, E> {
     owes_continue: bool,
     failed: bool,
     progress: Progress,
+    end: BodyEnd,
+}
+
+/// When the end of a body was read: the clock is asked only for who wants to know.
+#[derive(Clone, Copy, Debug, Default)]
+enum BodyEnd {
+    #[default]
+    NotAsked,
+    Asked,
+    At(MonotonicTime),
 }
 
 impl<S: Stream, E: Executor> RequestBody<'_, S, E> {
@@ -481,6 +523,19 @@ impl<S: Stream, E: Executor> RequestBody<'_, S, E> {
         let result = self.next_frame().await;
         self.failed |= result.is_err();
         result
+    }
+
+    /// Asks for the time of the body's end, before it is read.
+    pub fn time_end(&mut self) {
+        self.end = BodyEnd::Asked;
+    }
+
+    /// When its end was read, if that was asked for and happened.
+    pub fn ended(&self) -> Option<MonotonicTime> {
+        match self.end {
+            BodyEnd::At(time) => Some(time),
+            BodyEnd::NotAsked | BodyEnd::Asked => None,
+        }
     }
 
     /// Wire bytes still to come, where the framing says.
@@ -508,6 +563,9 @@ impl<S: Stream, E: Executor> RequestBody<'_, S, E> {
                     // An empty body too is waited for: botocore, which asks for every file, misreads the next answer
                     // of a connection on which its 100 was left out.
                     self.send_continue().await?;
+                    if matches!(self.end, BodyEnd::Asked) {
+                        self.end = BodyEnd::At(self.executor().now());
+                    }
                     return Ok(None);
                 }
                 Framed::More if self.wire.buf.is_empty() => {

@@ -22,7 +22,7 @@ pub use body::{AwsChunkedDecoder, BodyError, ChunkCheck, ChunkMismatch, FrameDec
 pub use connection::{Arrival, ConnectionLimits, CoreContext, RequestBody, Service, serve_connection};
 pub use deadline::{Deadlines, Interrupt};
 pub use head::{BodyFraming, HeadError, HeadLimits, HeadParse, Method, RequestHead, parse_head};
+pub use response::{AfterSent, HeaderText, Payload, PayloadSource, Response, Sent, StreamFailed};
 pub(crate) use response::{DecimalText, is_token, reason};
-pub use response::{HeaderText, Payload, PayloadSource, Response, StreamFailed};
 pub use tls::TlsAcceptor;
 pub use transport::Protection;

@@ -113,6 +113,35 @@ impl DecimalText {
     }
 }
 
+/// What came of sending a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The status that was sent.
+    pub status: u16,
+    /// Bytes of the payload that were sent.
+    pub payload_bytes: u64,
+}
+
+/// Who is told once a response was sent, or could not be.
+pub struct AfterSent(Box<dyn FnOnce(Sent)>);
+
+impl AfterSent {
+    /// Calls `told`.
+    pub fn new(told: impl FnOnce(Sent) + 'static) -> AfterSent {
+        AfterSent(Box::new(told))
+    }
+
+    pub(super) fn tell(self, sent: Sent) {
+        (self.0)(sent);
+    }
+}
+
+impl std::fmt::Debug for AfterSent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AfterSent(..)")
+    }
+}
+
 /// A response of a service.
 #[derive(Debug)]
 pub struct Response<P> {
@@ -124,12 +153,15 @@ pub struct Response<P> {
     pub payload: Payload<P>,
     /// Whether the connection ends after it.
     pub close: bool,
+    /// Who wants to know what came of it.
+    pub after_sent: Option<AfterSent>,
 }
 
 impl<P> Response<P> {
     /// A response without payload or fields.
     pub fn new(status: u16) -> Response<P> {
-        Response { status, headers: HeaderText::default(), payload: Payload::Empty, close: false }
+        let headers = HeaderText::default();
+        Response { status, headers, payload: Payload::Empty, close: false, after_sent: None }
     }
 
     /// Length of the payload that will be sent.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::{Buf, Bytes, BytesMut};
-use rustls::{ServerConfig, ServerConnection};
-use shardstore_reactor::Stream;
+use rustls::{CipherSuite, ProtocolVersion, ServerConfig, ServerConnection};
+use shardstore_reactor::{Seal, Stream};
 
 /// Sealed output between two writes to the socket: eight records, so that a system call costs little beside AES.
 const SEALED_BYTES: usize = 128 * 1024;
@@ -108,6 +108,15 @@ impl<S: Stream> Stream for TlsStream<S> {
             self.flush().await?;
         }
         Ok(())
+    }
+
+    fn seal(&self) -> Option<Seal> {
+        let protocol = match self.session.protocol_version()? {
+            ProtocolVersion::TLSv1_2 => "TLSv1.2",
+            ProtocolVersion::TLSv1_3 => "TLSv1.3",
+            _ => return None,
+        };
+        Some(Seal { protocol, cipher: cipher_name(self.session.negotiated_cipher_suite()?.suite()) })
     }
 
     async fn shutdown(&mut self) -> io::Result<()> {
@@ -211,6 +220,22 @@ impl<S: Stream> TlsStream<S> {
             self.inner.write_all(vec![Bytes::from(sealed.0)]).await?;
         }
         Ok(())
+    }
+}
+
+/// OpenSSL's name of each suite that is offered.
+fn cipher_name(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-ECDSA-CHACHA20-POLY1305",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
+        other => other.as_str().unwrap_or("-"),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use shardstore_reactor::{Executor, Stream};
+use shardstore_reactor::{Executor, Seal, Stream};
 
 use super::connection::CoreContext;
 use super::tls::{HandshakeError, TlsAcceptor, TlsStream};
@@ -96,8 +96,11 @@ impl<S: Stream> Stream for Transport<S> {
         }
     }
 
-    fn is_secure(&self) -> bool {
-        matches!(self, Transport::Tls(_))
+    fn seal(&self) -> Option<Seal> {
+        match self {
+            Transport::Plain(_) => None,
+            Transport::Tls(stream) => stream.seal(),
+        }
     }
 
     async fn shutdown(&mut self) -> io::Result<()> {

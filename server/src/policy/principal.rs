@@ -1,6 +1,6 @@
 //! Who a statement speaks of.
-//! Invariants: `*` is everyone, anonymous too; a principal of AWS that cannot exist here (a role, a service, a
-//! federation) is accepted and is nobody; a wildcard is never part of a name.
+//! Invariants: `*` is everyone, anonymous too; a principal of AWS that cannot exist here (a role, a
+//! federation) is accepted and is nobody, and so is a service that nothing here acts as; a wildcard is never part of a name.
 //! Not here: accounts and keys (`auth`).
 
 use super::json::Json;
@@ -10,6 +10,8 @@ use super::json::Json;
 pub enum Caller<'c> {
     /// No one said.
     Anonymous,
+    /// A part of the server, by the name of AWS's service that does the same.
+    Service(&'static str),
     /// An account: every user is one of its own.
     Account {
         /// Its canonical id.
@@ -32,6 +34,7 @@ pub(super) enum Principal {
         account: Option<String>,
         name: String,
     },
+    Service(String),
     Nobody,
 }
 
@@ -40,6 +43,8 @@ impl Principal {
         match (self, caller) {
             (Principal::Everyone, _) => true,
             (Principal::Nobody, _) | (_, Caller::Anonymous) => false,
+            (Principal::Service(wanted), Caller::Service(name)) => wanted == name,
+            (Principal::Service(_), _) | (_, Caller::Service(_)) => false,
             (Principal::Account(wanted), Caller::Account { id, .. }) => wanted == id,
             (Principal::User { account, name: wanted }, Caller::Account { id, name, is_root }) => {
                 !is_root && wanted == name && account.as_deref().is_none_or(|account| account == id)
@@ -77,7 +82,8 @@ pub(super) fn read(value: &Json) -> Result<Vec<Principal>, InvalidPrincipal> {
                 "AWS" => aws(&name)?,
                 "CanonicalUser" if name == "*" => Principal::Everyone,
                 "CanonicalUser" if is_word(&name) => Principal::Account(name),
-                "Federated" | "Service" if !name.is_empty() => Principal::Nobody,
+                "Service" if !name.is_empty() => Principal::Service(name),
+                "Federated" if !name.is_empty() => Principal::Nobody,
                 _ => return Err(InvalidPrincipal),
             });
         }
@@ -163,6 +169,25 @@ mod tests {
         }
         assert!(speaks_of("\"*\"", Caller::Anonymous));
         assert!(!speaks_of("{\"AWS\":\"arn:aws:iam:::user/anna\"}", Caller::Anonymous));
+    }
+
+    #[test]
+    fn a_service_is_named_by_its_name_or_as_everyone_and_by_nothing_else() {
+        let logging = Caller::Service("logging.s3.amazonaws.com");
+        for text in
+            ["\"*\"", "{\"AWS\":\"*\"}", "{\"Service\":[\"a.amazonaws.com\",\"logging.s3.amazonaws.com\"]}"]
+        {
+            assert!(speaks_of(text, logging), "{text}");
+        }
+        for text in [
+            "{\"Service\":\"logging.s3.amazonaws.com.example\"}",
+            "{\"Service\":\"*\"}",
+            "{\"AWS\":\"logging.s3.amazonaws.com\"}",
+            "{\"AWS\":\"arn:aws:iam:::user/logging.s3.amazonaws.com\"}",
+        ] {
+            assert!(!speaks_of(text, logging), "{text}");
+        }
+        assert!(!speaks_of("{\"Service\":\"logging.s3.amazonaws.com\"}", Caller::Anonymous));
     }
 
     #[test]

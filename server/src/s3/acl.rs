@@ -17,6 +17,9 @@ const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
 const AUTHENTICATED_USERS: &str = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers";
 const LOG_DELIVERY: &str = "http://acs.amazonaws.com/groups/s3/LogDelivery";
 
+/// The service that writes access logs, as policies name it.
+pub const LOGGING_SERVICE: &str = "logging.s3.amazonaws.com";
+
 /// Who is granted something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grantee {
@@ -92,6 +95,7 @@ impl Grantee {
         match (self, caller) {
             (Grantee::AllUsers, _) | (Grantee::AuthenticatedUsers, Caller::Account { .. }) => true,
             (Grantee::Account(wanted), Caller::Account { id, .. }) => wanted == id,
+            (Grantee::LogDelivery, Caller::Service(name)) => name == LOGGING_SERVICE,
             _ => false,
         }
     }

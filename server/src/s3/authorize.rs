@@ -279,6 +279,9 @@ impl Authorizer {
     ) -> Result<(), S3Error> {
         let head = target.asker.head;
         let settings = cache.get(ops, &source.bucket).await?;
+        if operation != Operation::RenameObject {
+            target.asker.note.reads(&settings, &source.key, source.version.as_deref());
+        }
         self.require_owner(&target.asker, "x-amz-source-expected-bucket-owner", &settings)?;
         let authorized = Authorized { asker: target.asker.clone(), settings: Some(Rc::clone(&settings)) };
         if authorized.is_plain_owner(&settings) {
@@ -434,7 +437,11 @@ impl<'r> Authorized<'r> {
         let prefix = text_of(key);
         let (prefix, given) = (Some(prefix), Given::Nothing);
         let asked = Asked { asker: &self.asker, prefix, existing: None, given, version: None };
-        self.decide_asked(settings, Action::ListBucket, None, &Object::NotAsked, &asked).is_ok()
+        // What is asked besides is no reason why the request was allowed.
+        let by_acl = self.asker.note.by_acl();
+        let may = self.decide_asked(settings, Action::ListBucket, None, &Object::NotAsked, &asked).is_ok();
+        self.asker.note.set_by_acl(by_acl);
+        may
     }
 
     fn decide(
@@ -494,6 +501,7 @@ impl<'r> Authorized<'r> {
             return Ok(());
         }
         if access.has_acls() && self.is_granted(access, action, object) {
+            self.asker.note.set_by_acl(true);
             return Ok(());
         }
         Err(if verdict == Verdict::Allow && is_restricted { Denial::PublicBlocked } else { self.lacking() })

@@ -9,7 +9,7 @@ use shardstore_reactor::{Executor, Stream};
 use crate::auth::{BodySignature, ChunkSigner};
 use crate::http::{AwsChunkedDecoder, BodyError as WireError, BodyFraming, Framed, RequestBody, RequestHead};
 use crate::ops::api::{BODY_MAX_BYTES, BodyError, BodyEvent, BodySource, BodySummary, ChecksumAlgorithm};
-use crate::s3::checksum::{Digests, Expected};
+use crate::s3::checksum::{Digested, Digests, Expected};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::post::{FormDecoder, FormStep};
 
@@ -158,13 +158,7 @@ impl<'b, 'c, S: Stream, E: Executor> S3Body<'b, 'c, S, E> {
             Coding::Plain | Coding::Form { .. } => None,
             Coding::Chunks { decoder, .. } => Some(decoder.trailers()),
         };
-        let digested = digests.finish(trailers)?;
-        Ok(BodyEvent::End(BodySummary {
-            md5: digested.md5,
-            checksum: digested.checksum,
-            needed: digested.needed,
-            len_bytes: digested.len_bytes,
-        }))
+        digests.finish(trailers).map(summary)
     }
 }
 
@@ -194,6 +188,54 @@ impl<S: Stream, E: Executor> BodySource for S3Body<'_, '_, S, E> {
         }
         Ok(BodyEvent::Data(data))
     }
+}
+
+/// A body that is in memory and was not sent as one: a member of an archive, a log.
+pub(crate) struct GatheredBody {
+    bytes: Bytes,
+    /// Taken at the end.
+    digests: Option<Digests>,
+}
+
+impl GatheredBody {
+    pub(crate) fn new(bytes: Bytes) -> GatheredBody {
+        GatheredBody { bytes, digests: Some(Digests::new(Expected::default())) }
+    }
+}
+
+impl BodySource for GatheredBody {
+    fn want_checksum(&mut self, algorithm: ChecksumAlgorithm) {
+        if let Some(digests) = &mut self.digests {
+            digests.want(algorithm);
+        }
+    }
+
+    fn need_checksum(&mut self, algorithm: ChecksumAlgorithm) {
+        if let Some(digests) = &mut self.digests {
+            digests.need(algorithm);
+        }
+    }
+
+    async fn next(&mut self) -> Result<BodyEvent, BodyError> {
+        let bytes = std::mem::take(&mut self.bytes);
+        match &mut self.digests {
+            Some(digests) if !bytes.is_empty() => {
+                digests.update(&bytes);
+                Ok(BodyEvent::Data(bytes))
+            }
+            digests => end_of(digests),
+        }
+    }
+}
+
+/// The end of a body without trailers; takes its digests.
+pub(crate) fn end_of(digests: &mut Option<Digests>) -> Result<BodyEvent, BodyError> {
+    digests.take().ok_or(BodyError::Incomplete)?.finish(None).map(summary)
+}
+
+fn summary(digested: Digested) -> BodyEvent {
+    let Digested { md5, checksum, needed, len_bytes } = digested;
+    BodyEvent::End(BodySummary { md5, checksum, needed, len_bytes })
 }
 
 /// The length of a body without aws-chunked.

@@ -14,6 +14,7 @@ use crate::s3::bucket_access::BucketAccess;
 use crate::s3::config::Document;
 use crate::s3::config::cors::Cors;
 use crate::s3::config::lifecycle::Lifecycle;
+use crate::s3::config::logging::Logging;
 use crate::s3::config::website::Website;
 use crate::s3::error::{Code, S3Error};
 
@@ -30,6 +31,8 @@ pub struct BucketSettings {
     pub lifecycle: Option<Lifecycle>,
     /// Its static website.
     pub website: Option<Website>,
+    /// Where its requests are logged.
+    pub logging: Option<Logging>,
     documents: BTreeMap<ConfigKind, Bytes>,
 }
 
@@ -44,6 +47,7 @@ impl BucketSettings {
             cors: parsed(&documents)?,
             lifecycle: parsed(&documents)?,
             website: parsed(&documents)?,
+            logging: parsed(&documents)?,
             documents,
         })
     }

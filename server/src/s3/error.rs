@@ -74,6 +74,7 @@ codes! {
     InvalidRetentionPeriod 400 "Default retention period must be a positive integer value."
     InvalidStorageClass 400 "The storage class you specified is not valid"
     InvalidTag 400 "The tag provided was not a valid tag."
+    InvalidTargetBucketForLogging 400 "The target bucket for logging does not exist"
     InvalidToken 400 "The provided token is malformed or otherwise invalid."
     InvalidURI 400 "Couldn't parse the specified URI."
     InvalidWriteOffset 400 "The write offset value that you specified does not match the current object size."

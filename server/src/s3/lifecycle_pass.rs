@@ -4,6 +4,7 @@
 //! bucket holds; an object goes only if it is still the one that was looked at; after a stop it goes on where it was.
 //! Not here: what rules say (`config::lifecycle`), which version is an older one (`lifecycle_versions`).
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use fdb_schema::schema::Metadata;
 use metrics::{Counter, Gauge, counter, gauge};
 use shardstore_reactor::Executor;
 
+use super::access_log::{AccessLog, Record};
 use super::bucket_settings::{BucketSettings, SettingsCache};
 use super::config::lifecycle::{DayLength, Lifecycle, Subject};
 use super::error::{Code, S3Error};
@@ -33,6 +35,10 @@ const PAGE_PAUSE: Duration = Duration::from_millis(100);
 const DELETE_PAUSE: Duration = Duration::from_millis(1);
 /// Before a failed pass goes on.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
+/// What access logs say: something is gone for good, hidden by a delete marker, or an upload was aborted.
+const REMOVED: &str = "S3.EXPIRE.OBJECT";
+const MARKED: &str = "S3.CREATE.DELETEMARKER";
+const ABORTED: &str = "S3.DELETE.UPLOAD";
 /// A pass begins so often in a day of lifecycle.
 const PASSES_PER_DAY: u64 = 24;
 
@@ -109,6 +115,7 @@ pub struct LifecyclePass<O, M, X> {
     executor: X,
     day: DayLength,
     settings: SettingsCache,
+    access_log: AccessLog,
     figures: Figures,
 }
 
@@ -123,8 +130,15 @@ struct Figures {
 }
 
 impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
-    /// A pass over the buckets of `ops`. Metrics register here: install the recorder first.
-    pub fn new(ops: O, marks: M, executor: X, day: DayLength) -> LifecyclePass<O, M, X> {
+    /// A pass over the buckets of `ops`, whose deletions go into `access_log`. Metrics register here: install the
+    /// recorder first.
+    pub fn new(
+        ops: O,
+        marks: M,
+        executor: X,
+        day: DayLength,
+        access_log: AccessLog,
+    ) -> LifecyclePass<O, M, X> {
         let figures = Figures {
             looked_at: counter!("basalt_lifecycle_objects_looked_at_total"),
             expired: counter!("basalt_lifecycle_expired_objects_total"),
@@ -133,7 +147,8 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
             is_running: gauge!("basalt_lifecycle_pass_running"),
             ended_s: gauge!("basalt_lifecycle_last_pass_end_seconds"),
         };
-        LifecyclePass { ops, marks, executor, day, settings: SettingsCache::default(), figures }
+        let settings = SettingsCache::default();
+        LifecyclePass { ops, marks, executor, day, settings, access_log, figures }
     }
 
     /// Runs passes for as long as the process lives.
@@ -202,7 +217,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
         self.walk_versions(bucket, place).await?;
         let settings = self.settings.get(&self.ops, bucket).await?;
         match &settings.lifecycle {
-            Some(lifecycle) if lifecycle.looks_at_uploads() => self.abort_old(bucket, lifecycle).await,
+            Some(lifecycle) if lifecycle.looks_at_uploads() => self.abort_old(&settings, lifecycle).await,
             _ => Ok(()),
         }
     }
@@ -264,7 +279,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
             if page.next.is_none() {
                 doomed.extend(walk.end().filter(|marker| self.marker_goes(lifecycle, marker)));
             }
-            self.remove(bucket, doomed).await?;
+            self.remove(&settings, doomed).await?;
             let Some(next) = page.next else { return Ok(()) };
             after = next;
             place.after = walk.done().clone();
@@ -298,14 +313,14 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
     }
 
     /// Removes versions for good.
-    async fn remove(&self, bucket: &BucketName, doomed: Vec<VersionEntry>) -> Result<(), S3Error> {
+    async fn remove(&self, settings: &Rc<BucketSettings>, doomed: Vec<VersionEntry>) -> Result<(), S3Error> {
         for group in doomed.chunks(PAGE_MAX) {
             let deletes = group.iter().map(|entry| {
                 let key = ObjectKey::parse(entry.key.clone())?;
                 Ok(DeleteEntry { version: Some(entry.version), ..DeleteEntry::current(key) })
             });
             let deletes = deletes.collect::<Result<Vec<_>, OpError>>()?;
-            let removed = self.delete(bucket, deletes).await?;
+            let removed = self.delete(settings, deletes, REMOVED).await?;
             self.figures.removed.increment(removed);
         }
         Ok(())
@@ -313,7 +328,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
 
     async fn expire(
         &self,
-        settings: &BucketSettings,
+        settings: &Rc<BucketSettings>,
         lifecycle: &Lifecycle,
         objects: &[ListedObject],
     ) -> Result<(), S3Error> {
@@ -340,26 +355,65 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
                 deletes.push(DeleteEntry { condition, ..DeleteEntry::current(key) });
             }
         }
-        let expired = self.delete(&settings.info.name, deletes).await?;
+        let is_kept = settings.info.versioning != Versioning::Never;
+        let expired = self.delete(settings, deletes, if is_kept { MARKED } else { REMOVED }).await?;
         self.figures.expired.increment(expired);
         Ok(())
     }
 
     /// Deletes, at the pass's pace; how many were.
-    async fn delete(&self, bucket: &BucketName, deletes: Vec<DeleteEntry>) -> Result<u64, S3Error> {
+    async fn delete(
+        &self,
+        settings: &Rc<BucketSettings>,
+        deletes: Vec<DeleteEntry>,
+        operation: &'static str,
+    ) -> Result<u64, S3Error> {
         if deletes.is_empty() {
             return Ok(0);
         }
         let (count, mut deleted) = (u32::try_from(deletes.len()).unwrap_or(u32::MAX), 0);
-        for result in self.ops.delete_objects(bucket.clone(), deletes).await? {
+        let named = |entry: &DeleteEntry| (entry.key.to_bytes(), entry.version);
+        let logged: Vec<_> = match &settings.logging {
+            Some(_) => deletes.iter().map(named).collect(),
+            None => Vec::new(),
+        };
+        let results = self.ops.delete_objects(settings.info.name.clone(), deletes).await?;
+        for (index, result) in results.into_iter().enumerate() {
             match result {
-                Ok(_) => deleted += 1,
+                Ok(_) => {
+                    deleted += 1;
+                    if let Some((key, version)) = logged.get(index) {
+                        self.record(settings, operation, key.clone(), *version);
+                    }
+                }
                 Err(OpError::PreconditionFailed | OpError::NoSuchKey | OpError::ObjectLocked) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         self.executor.sleep(DELETE_PAUSE * count).await;
         Ok(deleted)
+    }
+
+    /// As AWS records what lifecycle did: by itself, from nowhere.
+    fn record(
+        &self,
+        settings: &Rc<BucketSettings>,
+        operation: &'static str,
+        key: Bytes,
+        version: Option<VersionId>,
+    ) {
+        let record = Record {
+            bucket_owner: self.access_log.owner_id(&settings.info.owner).to_owned(),
+            bucket: settings.info.name.as_str().to_owned(),
+            received_ms: self.executor.unix_ms(),
+            requester: Some("AmazonS3".to_owned()),
+            request_id: format!("{:016X}", self.executor.random_u64()),
+            operation,
+            key: Some(key),
+            version: version.map(|version| version.to_string()),
+            ..Record::default()
+        };
+        self.access_log.record(settings, &record);
     }
 
     /// The tags of an object, or of a version of it; `None` where that is gone.
@@ -376,7 +430,8 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
         }
     }
 
-    async fn abort_old(&self, bucket: &BucketName, lifecycle: &Lifecycle) -> Result<(), S3Error> {
+    async fn abort_old(&self, settings: &Rc<BucketSettings>, lifecycle: &Lifecycle) -> Result<(), S3Error> {
+        let bucket = &settings.info.name;
         let mut after: (Bytes, Option<UploadId>) = (Bytes::new(), None);
         loop {
             let list = ListUploads {
@@ -394,8 +449,12 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
                     continue;
                 }
                 let key = ObjectKey::parse(upload.key)?;
+                let name = key.to_bytes();
                 match self.ops.abort_upload(bucket.clone(), key, upload.upload).await {
-                    Ok(()) => self.figures.aborted.increment(1),
+                    Ok(()) => {
+                        self.figures.aborted.increment(1);
+                        self.record(settings, ABORTED, name, None);
+                    }
                     Err(OpError::NoSuchUpload) => {}
                     Err(error) => return Err(error.into()),
                 }

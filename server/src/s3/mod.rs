@@ -2,6 +2,7 @@
 //! Invariants: what is parsed once is a type of its own; errors leave through one table (`error`).
 //! Not here: sockets (`http`), signatures (`auth`), what operations do (`ops`).
 
+pub mod access_log;
 pub mod acl;
 pub mod address;
 pub mod authorize;

@@ -24,6 +24,8 @@ const REQUESTS_MAX: u32 = 16_384;
 const CONNECTION_BYTES: u64 = 4 * 1024;
 /// An idle connection over TLS: rustls keeps 4 KiB of input buffer and about 5 KiB of session and keys.
 const TLS_CONNECTION_BYTES: u64 = 4 * CONNECTION_BYTES;
+/// Records of access logs that wait: 15,000 or so, seconds of a core that does nothing but small reads.
+const ACCESS_LOG_PER_CORE_BYTES: u64 = 8 << 20;
 
 /// The division of one process's memory.
 #[derive(Clone)]
@@ -31,6 +33,7 @@ pub(super) struct Budget {
     bufs: BufPool,
     cache_bytes: u64,
     requests_bytes_per_core: u64,
+    access_log_bytes_per_core: u64,
     connections_per_core: u64,
     cores: usize,
     /// At which a memtable is frozen.
@@ -48,10 +51,12 @@ impl Budget {
         let requests_bytes = share * REQUESTS_SHARE;
         let per_core = requests_bytes / cores as u64;
         let appends_bytes = APPENDS_PER_CORE_BYTES.min(per_core / 4);
+        let access_log_bytes = ACCESS_LOG_PER_CORE_BYTES.min(per_core / 16);
         Budget {
-            bufs: BufPool::new(in_memory(cache_bytes + requests_bytes)),
+            bufs: BufPool::new(in_memory(cache_bytes + requests_bytes - access_log_bytes * cores as u64)),
+            access_log_bytes_per_core: access_log_bytes,
             cache_bytes,
-            requests_bytes_per_core: per_core - appends_bytes,
+            requests_bytes_per_core: per_core - appends_bytes - access_log_bytes,
             connections_per_core: (share / CONNECTION_BYTES / cores as u64).max(16),
             cores,
             memtable_bytes: in_memory(share.min(MEMTABLE_MAX_BYTES)),
@@ -71,6 +76,11 @@ impl Budget {
     /// For one core's requests.
     pub(super) fn admission(&self) -> AdmissionLimits {
         AdmissionLimits { requests_max: REQUESTS_MAX, memory_bytes: self.requests_bytes_per_core }
+    }
+
+    /// For the records of one core's access log that wait.
+    pub(super) fn access_log_bytes(&self) -> usize {
+        in_memory(self.access_log_bytes_per_core)
     }
 
     /// For one core's listeners: a connection of TLS is four times one without.
@@ -96,10 +106,11 @@ mod tests {
                 let budget = Budget::new(memory_bytes, cores);
                 let requests = budget.requests_bytes_per_core * cores as u64;
                 let connections = budget.connections_per_core * cores as u64 * CONNECTION_BYTES;
+                let logs = budget.access_log_bytes_per_core * cores as u64;
                 let memtables = 3 * budget.memtable_bytes as u64;
                 assert!(requests + budget.cache_bytes <= budget.bufs.budget_bytes() as u64);
                 assert!(
-                    budget.bufs.budget_bytes() as u64 + memtables + connections <= memory_bytes,
+                    budget.bufs.budget_bytes() as u64 + memtables + connections + logs <= memory_bytes,
                     "{cores} cores"
                 );
             }

@@ -27,7 +27,7 @@ pub use drive::{
 pub use error::IoError;
 pub use latency::RecentLatency;
 pub use lock::{FileLock, LockError, try_lock_exclusive, try_lock_off_core};
-pub use net::{Listener, Net, Stream};
+pub use net::{Listener, Net, Seal, Stream};
 pub use real_drive::{
     BLOCKING_OPS_MAX, DriveOpenError, DrivePlace, INFLIGHT_OPS_MAX, RealDrive, RealDriveFactory,
 };

@@ -27,6 +27,15 @@ pub trait Listener: 'static {
     fn local_address(&self) -> std::io::Result<SocketAddr>;
 }
 
+/// How a stream is sealed, in the words of OpenSSL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// The version of the protocol, such as `TLSv1.3`.
+    pub protocol: &'static str,
+    /// The suite of ciphers.
+    pub cipher: &'static str,
+}
+
 /// One connection.
 pub trait Stream: 'static {
     /// Reads at least one byte into the spare capacity of `buf` (which must have some), appending.
@@ -39,9 +48,10 @@ pub trait Stream: 'static {
     }
     /// Writes every part in order (vectored where possible).
     fn write_all(&mut self, parts: Vec<Bytes>) -> impl Future<Output = std::io::Result<()>>;
-    /// Whether nobody on the way can read or change what it carries. The default is for streams of plain bytes.
-    fn is_secure(&self) -> bool {
-        false
+    /// What keeps anybody on the way from reading or changing what it carries. The default is for streams of plain
+    /// bytes.
+    fn seal(&self) -> Option<Seal> {
+        None
     }
     /// Closes the sending side.
     fn shutdown(&mut self) -> impl Future<Output = std::io::Result<()>>;

@@ -6,6 +6,7 @@ use server::s3::acl::{Acl, GRANTS_MAX};
 use server::s3::config::Document;
 use server::s3::config::cors::Cors;
 use server::s3::config::lifecycle::Lifecycle;
+use server::s3::config::logging::Logging;
 use server::s3::config::switches::{SuspendedAcceleration, check_notification, check_request_payment};
 use server::s3::config::website::Website;
 use server::s3::tagging::TagSet;
@@ -73,6 +74,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             );
         }
     }
+    again::<Logging>(bytes);
     check_notification(bytes).ok();
     check_request_payment(bytes).ok();
     SuspendedAcceleration::parse(bytes).ok();

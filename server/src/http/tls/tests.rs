@@ -36,7 +36,7 @@ impl<E: Executor> Service<E> for Echo {
             whole.extend_from_slice(&data);
         }
         Response::new(200)
-            .with_header("x-secure", if ids.is_secure { "yes" } else { "no" })
+            .with_header("x-secure", if ids.seal.is_some() { "yes" } else { "no" })
             .with_bytes("text/plain", whole)
     }
 

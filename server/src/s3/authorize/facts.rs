@@ -12,6 +12,7 @@ use crate::auth::{Identity, decode_query_escapes};
 use crate::http::RequestHead;
 use crate::ops::api::ObjectLock;
 use crate::policy::{Caller, Facts, Network, Values, address_of};
+use crate::s3::access_log::RequestNote;
 use crate::s3::object_lock::{hold_name, mode_name};
 use crate::s3::query::Query;
 use crate::s3::tagging::TagSet;
@@ -30,6 +31,8 @@ pub struct Asker<'r> {
     pub is_secure: bool,
     /// When, in milliseconds since 1970.
     pub now_ms: u64,
+    /// What the access log is to know of it.
+    pub note: &'r RequestNote,
 }
 
 impl Asker<'_> {
@@ -289,6 +292,7 @@ mod tests {
             address: "10.0.0.1".parse().unwrap(),
             is_secure: false,
             now_ms: 1_369_353_600_000,
+            note: &RequestNote::default(),
         };
         let asked = Asked { asker: &asker, prefix: None, existing: None, given, version: None };
         let values = asked.values(key)?;

@@ -12,6 +12,7 @@ use crate::auth::{Account, Identity};
 use crate::http::RequestHead;
 use crate::ops::api::{BucketConfigs, BucketInfo, ConfigKind, Versioning};
 use crate::policy::Target;
+use crate::s3::access_log::RequestNote;
 use crate::s3::acl::{Grant, Grantee};
 use crate::s3::bucket_access::{Ownership, PublicAccessBlock};
 use crate::s3::test_heads::head;
@@ -83,6 +84,7 @@ fn decide_on(
         address: "10.0.0.1".parse().unwrap(),
         is_secure: false,
         now_ms: 0,
+        note: &RequestNote::default(),
     };
     let settings = settings(documents);
     let authorized = Authorized { asker, settings: Some(Rc::clone(&settings)) };

@@ -4,6 +4,7 @@
 
 pub mod cors;
 pub mod lifecycle;
+pub mod logging;
 pub mod switches;
 pub mod website;
 

@@ -1,4 +1,4 @@
-//! Configuration of which only one value is how things are: logging, notification, request payment, acceleration.
+//! Configuration of which only one value is how things are: notification, request payment, acceleration.
 //! Invariants: a document that asks for what is not done answers 501, a wrong one AWS's error; nothing is accepted and
 //! not obeyed.
 //! Not here: websites, encryption, replication, inventory, metrics, analytics and tiering, which are 501 altogether.
@@ -12,18 +12,6 @@ use crate::s3::xml::{Element, XmlWriter};
 
 fn not_implemented(operation: &str) -> S3Error {
     S3Error::from(Code::NotImplemented).and("Operation", operation.to_owned())
-}
-
-/// Accepts that nothing is logged.
-///
-/// # Errors
-/// `MalformedXML`, `NotImplemented`.
-pub fn check_logging(document: &[u8]) -> Result<(), S3Error> {
-    let root = Element::parse(document, "BucketLoggingStatus")?;
-    match root.only(&["LoggingEnabled"])?.child("LoggingEnabled")? {
-        Some(_) => Err(not_implemented("PutBucketLogging")),
-        None => Ok(()),
-    }
 }
 
 /// Accepts a notification configuration that asks for none.
@@ -98,13 +86,6 @@ mod tests {
         assert_eq!(notify(""), None);
         assert_eq!(notify("<QueueConfiguration/>"), Some(Code::NotImplemented));
         assert_eq!(notify("<Odd/>"), Some(Code::MalformedXML));
-        let logs = |inside: &str| {
-            let root = "BucketLoggingStatus";
-            code(check_logging(format!("<{root}>{inside}</{root}>").as_bytes()))
-        };
-        assert_eq!(logs(""), None);
-        assert_eq!(logs("<LoggingEnabled/>"), Some(Code::NotImplemented));
-        assert_eq!(logs("<Odd/>"), Some(Code::MalformedXML));
         let pays = |payer: &str| {
             let root = "RequestPaymentConfiguration";
             code(check_request_payment(format!("<{root}><Payer>{payer}</Payer></{root}>").as_bytes()))

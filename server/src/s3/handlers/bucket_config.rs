@@ -12,9 +12,7 @@ use crate::ops::api::{BucketName, DOCUMENT_MAX_BYTES, Operations, Written};
 use crate::s3::body::S3Body;
 use crate::s3::config::Document;
 use crate::s3::config::lifecycle::{Lifecycle, Subject, TRANSITION_MINIMUM, TransitionMinimum};
-use crate::s3::config::switches::{
-    SuspendedAcceleration, check_logging, check_notification, check_request_payment,
-};
+use crate::s3::config::switches::{SuspendedAcceleration, check_notification, check_request_payment};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::route::Operation;
 use crate::s3::tagging::TagSet;
@@ -96,7 +94,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     ) -> Result<Reply<O>, S3Error> {
         let (_permit, document) = self.read_document(body, SENT_BYTES_MAX).await?;
         match operation {
-            Operation::PutBucketLogging => check_logging(&document)?,
             Operation::PutBucketRequestPayment => check_request_payment(&document)?,
             _ => check_notification(&document)?,
         }

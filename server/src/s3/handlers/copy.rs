@@ -108,6 +108,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 (OpError::PreconditionFailed, Some(name)) => failed(name),
                 (error, _) => of_source(error),
             })?;
+        request.access.asker().note.set_object_bytes(copied.written.size_bytes);
         let document = xml::copy_object(&copied.written);
         let mut response = xml_reply(document);
         push_made_version(&mut response.headers, copied.written.version);

@@ -3,6 +3,7 @@
 //! refused does not stop the others.
 //! Not here: single deletes (`objects`).
 
+use bytes::Bytes;
 use shardstore_reactor::{Executor, Stream};
 
 use super::documents::xml_reply;
@@ -10,6 +11,7 @@ use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::ops::api::{DeleteCondition, DeleteEntry, ObjectKey, Operations, VersionId};
 use crate::policy::Action;
+use crate::s3::access_log::BatchDelete;
 use crate::s3::body::S3Body;
 use crate::s3::conditions::unquote;
 use crate::s3::error::{Code, S3Error};
@@ -63,8 +65,24 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 },
             })
             .collect();
+        note_deletes(request, &deleted);
         let document = xml::delete_result(&deleted, parsed.quiet);
         Ok(xml_reply(document))
+    }
+}
+
+/// Each key has a record of its own in the access log.
+fn note_deletes(request: &Request<'_>, deleted: &[DeletedKey<'_>]) {
+    let note = request.access.asker().note;
+    if !note.has_logged_bucket() {
+        return;
+    }
+    for key in deleted {
+        note.push_delete(BatchDelete {
+            key: Bytes::copy_from_slice(key.key.as_bytes()),
+            version: key.version_id.map(str::to_owned),
+            error: key.result.as_ref().err().map(|error| error.code),
+        });
     }
 }
 

@@ -17,6 +17,7 @@ mod documents;
 #[doc(hidden)]
 pub mod fuzz;
 mod listing;
+mod logging;
 mod multipart;
 mod object_lock;
 mod objects;
@@ -33,12 +34,14 @@ mod zip;
 
 use shardstore_reactor::{Executor, Stream};
 
+use self::logging::Answered;
 use self::objects::ObjectSource;
 use self::observe::Observer;
 use crate::auth::{Account, BodySignature, Credentials, Identity, Person, Verifier};
 use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Response, Service};
 use crate::ops::api::{BucketName, ConfigKind, ObjectKey, OpenedObject, Operations, VersionId};
 use crate::policy::{Action, Network};
+use crate::s3::access_log::{AccessLog, RequestNote};
 use crate::s3::address::Address;
 use crate::s3::authorize::{self, Asker, Authorized, Authorizer, Named, client_address, client_is_secure};
 use crate::s3::body::S3Body;
@@ -81,6 +84,7 @@ pub struct S3Service<O, C> {
     settings: SettingsCache,
     authorizer: Authorizer,
     observer: Observer,
+    access_log: AccessLog,
 }
 
 /// A response of the service.
@@ -89,8 +93,8 @@ type Reply<O> = Response<Source<O>>;
 type Source<O> = ObjectSource<<<O as Operations>::Object as OpenedObject>::Reader, <O as Operations>::Permit>;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
-    /// For one core. Metrics register here: install the recorder first.
-    pub fn new(ops: O, credentials: C, config: S3Config) -> S3Service<O, C> {
+    /// For one core, whose buckets' requests go into `access_log`. Metrics register here: install the recorder first.
+    pub fn new(ops: O, credentials: C, config: S3Config, access_log: AccessLog) -> S3Service<O, C> {
         let verifier = Verifier::new(credentials, &config.region);
         S3Service {
             ops,
@@ -99,6 +103,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             settings: SettingsCache::default(),
             authorizer: Authorizer::default(),
             observer: Observer::new(),
+            access_log,
         }
     }
 }
@@ -156,13 +161,24 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
         body: &mut RequestBody<'_, S, E>,
     ) -> Reply<O> {
         let started = body.executor().now();
-        let (operation, response) = match self.site_of(head) {
+        let note = RequestNote::default();
+        let site = self.site_of(head);
+        let (operation, mut response) = match &site {
             // In a box: it would only make the state of every other request larger.
-            Some(site) => Box::pin(self.answer_visitor(ids, head, site, body.executor().unix_ms())).await,
-            None => self.answer_client(ids, head, body).await,
+            Some(site) => {
+                let now_ms = body.executor().unix_ms();
+                Box::pin(self.answer_visitor(ids, head, site, now_ms, &note)).await
+            }
+            None => self.answer_client(ids, head, body, &note).await,
         };
         let elapsed = body.executor().now().since(started);
         self.observer.observe(operation, ids, head, &response, elapsed);
+        // What ended before its bucket was asked for left no note; nor does a preflight.
+        if note.is_logged() || note.error().is_some() || operation == Operation::OptionsPreflight {
+            let answered = Answered { operation, ids, head, site, started, body_ended: body.ended() };
+            // In a box, too.
+            Box::pin(self.log_access(answered, note, body.executor(), &mut response)).await;
+        }
         response
     }
 
@@ -178,12 +194,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         ids: &RequestIds,
         head: &RequestHead,
         body: &mut RequestBody<'_, S, E>,
+        note: &RequestNote,
     ) -> (Operation, Reply<O>) {
-        let (operation, result) = self.answer(ids, head, body).await;
+        let (operation, result) = self.answer(ids, head, body, note).await;
         let is_head = head.method() == Method::Head;
         let mut response = match result {
             Ok(response) => response,
             Err(error) => {
+                note.fail(error.code);
                 let error = self.about(error, head);
                 log_fault(operation, ids, head, &error);
                 let mut response = error.to_response(ids, head.raw_path());
@@ -205,6 +223,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         ids: &RequestIds,
         head: &RequestHead,
         body: &mut RequestBody<'_, S, E>,
+        note: &RequestNote,
     ) -> (Operation, Result<Reply<O>, S3Error>) {
         let address = match Address::parse(head.header_str("host"), head.raw_path(), &self.config.domains) {
             Ok(address) => address,
@@ -213,7 +232,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let operation = route(head, &address);
         if operation == Operation::PostObject {
             // Its signature is in the form.
-            return (operation, self.post_object(ids, head, address, body).await);
+            return (operation, self.post_object(ids, head, address, body, note).await);
         }
         if operation == Operation::OptionsPreflight {
             return (operation, self.preflight(head, &address).await);
@@ -225,10 +244,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Err(error) => return (operation, Err(error.into())),
         };
         let (identity, signature) = authenticated.into_parts();
-        let request = match self.permitted(operation, head, address, identity, ids, now_ms).await {
+        let asker = self.asker(head, ids, identity, now_ms, note);
+        let request = match self.permitted(operation, address, asker).await {
             Ok(request) => request,
             Err(error) => return (operation, Err(error)),
         };
+        if note.is_logged() {
+            body.time_end();
+        }
         let is_read = matches!(operation, Operation::GetObject | Operation::HeadObject);
         if is_read && request.identity.account().is_none() && has_overrides(&request.query) {
             let what = "Request specific response headers cannot be used for anonymous GET requests.";
@@ -239,30 +262,42 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         (operation, if may_know { result } else { self.authorizer.hide_missing(result) })
     }
 
+    /// Who asks, and by which way.
+    fn asker<'r>(
+        &self,
+        head: &'r RequestHead,
+        ids: &RequestIds,
+        identity: Identity,
+        now_ms: u64,
+        note: &'r RequestNote,
+    ) -> Asker<'r> {
+        let proxies = &self.config.trusted_proxies;
+        Asker {
+            head,
+            identity,
+            address: client_address(head, ids.peer.ip(), proxies),
+            is_secure: client_is_secure(head, ids.peer.ip(), ids.seal.is_some(), proxies),
+            now_ms,
+            note,
+        }
+    }
+
     /// The request, once it is known that its caller may do what it asks.
     async fn permitted<'r>(
         &self,
         operation: Operation,
-        head: &'r RequestHead,
         address: Address,
-        identity: Identity,
-        ids: &RequestIds,
-        now_ms: u64,
+        asker: Asker<'r>,
     ) -> Result<Request<'r>, S3Error> {
+        let (head, note, identity) = (asker.head, asker.note, asker.identity.clone());
         let by_host = address.by_host;
         let bucket = address.bucket.map(|name| BucketName::parse(&name)).transpose()?;
         let key = address.key.map(ObjectKey::parse).transpose()?;
         let source = source_of(operation, head, bucket.as_ref())?;
-        let proxies = &self.config.trusted_proxies;
-        let asker = Asker {
-            head,
-            identity: identity.clone(),
-            address: client_address(head, ids.peer.ip(), proxies),
-            is_secure: client_is_secure(head, ids.peer.ip(), ids.is_secure, proxies),
-            now_ms,
-        };
         let named = Named { bucket: bucket.as_ref(), key: key.as_ref(), source };
-        let access = self.authorizer.authorize(&self.ops, &self.settings, operation, asker, named).await?;
+        let access = self.authorizer.authorize(&self.ops, &self.settings, operation, asker, named).await;
+        let access = access.inspect_err(|_| note.refused(&identity, key.as_ref()))?;
+        note.allowed(access.settings().ok(), &identity, key.as_ref());
         Ok(Request { head, query: Query::new(head.raw_query()), bucket, key, identity, by_host, access })
     }
 
@@ -407,9 +442,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 self.put_document::<Website, _, _>(&request, S3Body::new(head, signature, body)?).await
             }
             Operation::DeleteBucketWebsite => self.delete_document(&request, ConfigKind::Website).await,
-            Operation::PutBucketLogging
-            | Operation::PutBucketNotificationConfiguration
-            | Operation::PutBucketRequestPayment => {
+            Operation::GetBucketLogging => self.get_logging(&request),
+            Operation::PutBucketLogging => {
+                self.put_logging(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::PutBucketNotificationConfiguration | Operation::PutBucketRequestPayment => {
                 self.put_switch(operation, S3Body::new(head, signature, body)?).await
             }
             Operation::ListObjects => self.list_objects(&request).await,

@@ -131,6 +131,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 condition,
             })
             .await?;
+        request.access.asker().note.set_object_bytes(written.size_bytes);
         let document = xml::complete_upload(&location, bucket.as_str(), key.as_bytes(), &written);
         let mut response = xml_reply(document);
         push_made_version(&mut response.headers, written.version);

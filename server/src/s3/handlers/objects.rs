@@ -124,6 +124,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         let _permit = self.ops.admit(body.len_bytes())?;
         let written = self.ops.put_object(put, &mut body).await?;
+        request.access.asker().note.set_object_bytes(written.size_bytes);
         let mut response = Response::new(200);
         push_etag(&mut response.headers, &written.etag);
         push_checksum(&mut response.headers, written.checksum.as_ref(), None);

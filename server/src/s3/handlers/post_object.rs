@@ -8,6 +8,7 @@ use super::{Reply, S3Service};
 use crate::auth::{Credentials, encode_escapes};
 use crate::http::{RequestBody, RequestHead, RequestIds, Response};
 use crate::ops::api::{BucketName, ObjectKey, Operations};
+use crate::s3::access_log::RequestNote;
 use crate::s3::address::Address;
 use crate::s3::body::S3Body;
 use crate::s3::error::S3Error;
@@ -25,6 +26,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         head: &RequestHead,
         address: Address,
         body: &mut RequestBody<'_, S, E>,
+        note: &RequestNote,
     ) -> Result<Reply<O>, S3Error> {
         let bucket = BucketName::parse(address.bucket.as_deref().unwrap_or_default())?;
         let now_ms = body.executor().unix_ms();
@@ -39,7 +41,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let length_range = form.check_policy(bucket.as_str(), now_ms)?;
         let put = form.to_put(head, bucket.as_str())?;
         let address = Address { key: Some(key.clone().into()), ..address };
-        let request = self.permitted(Operation::PutObject, &put, address, identity, ids, now_ms).await?;
+        let asker = self.asker(&put, ids, identity, now_ms, note);
+        let request = self.permitted(Operation::PutObject, address, asker).await?;
         let file = S3Body::of_form(&put, decoder, pending, length_range, body)?;
         let stored = self.put_object(&request, file, now_ms).await?;
         let scheme = if request.access.asker().is_secure { "https" } else { "http" };

@@ -21,8 +21,8 @@ use crate::ops::api::{
     OpError, Operations, PutObject, TAGGING_HEADER, Written,
 };
 use crate::policy::Action;
-use crate::s3::body::S3Body;
-use crate::s3::checksum::{Digested, Digests, Expected};
+use crate::s3::body::{GatheredBody, S3Body, end_of};
+use crate::s3::checksum::{Digests, Expected};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::kept_of;
 use crate::s3::tar::{MalformedTar, Member, MemberKind, TarEvent, TarReader};
@@ -194,7 +194,7 @@ async fn put_gathered<O: Operations>(
     key: Bytes,
     bytes: Bytes,
 ) -> (Bytes, Result<Written, OpError>) {
-    let mut body = GatheredBody { bytes, digests: Some(Digests::new(Expected::default())) };
+    let mut body = GatheredBody::new(bytes);
     (key, ops.put_object(put, &mut body).await)
 }
 
@@ -417,51 +417,13 @@ impl<B: BodySource> BodySource for MemberBody<'_, '_, B> {
                 }
                 Ok(BodyEvent::Data(data))
             }
-            Ok(None) => end(&mut self.digests),
+            Ok(None) => end_of(&mut self.digests),
             Err(error) => {
                 self.members.failure = Some(error);
                 Err(BodyError::Incomplete)
             }
         }
     }
-}
-
-/// A member that was gathered.
-struct GatheredBody {
-    bytes: Bytes,
-    /// Taken at the end.
-    digests: Option<Digests>,
-}
-
-impl BodySource for GatheredBody {
-    fn want_checksum(&mut self, algorithm: ChecksumAlgorithm) {
-        if let Some(digests) = &mut self.digests {
-            digests.want(algorithm);
-        }
-    }
-
-    fn need_checksum(&mut self, algorithm: ChecksumAlgorithm) {
-        if let Some(digests) = &mut self.digests {
-            digests.need(algorithm);
-        }
-    }
-
-    async fn next(&mut self) -> Result<BodyEvent, BodyError> {
-        let bytes = std::mem::take(&mut self.bytes);
-        match &mut self.digests {
-            Some(digests) if !bytes.is_empty() => {
-                digests.update(&bytes);
-                Ok(BodyEvent::Data(bytes))
-            }
-            digests => end(digests),
-        }
-    }
-}
-
-fn end(digests: &mut Option<Digests>) -> Result<BodyEvent, BodyError> {
-    let digests = digests.take().ok_or(BodyError::Incomplete)?;
-    let Digested { md5, checksum, needed, len_bytes } = digests.finish(None)?;
-    Ok(BodyEvent::End(BodySummary { md5, checksum, needed, len_bytes }))
 }
 
 #[cfg(test)]

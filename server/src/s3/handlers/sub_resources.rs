@@ -56,7 +56,6 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::GetBucketNotificationConfiguration => {
                 Unset::Document(xml::unset("NotificationConfiguration"))
             }
-            Operation::GetBucketLogging => Unset::Document(xml::unset("BucketLoggingStatus")),
             Operation::GetBucketRequestPayment => Unset::Document(xml::owner_pays()),
             Operation::GetBucketInventoryConfiguration => listed("ListInventoryConfigurationsResult")?,
             Operation::GetBucketMetricsConfiguration => listed("ListMetricsConfigurationsResult")?,

@@ -4,12 +4,16 @@
 //! and the error document.
 //! Not here: what a site says (`s3::config::website`), S3's own pages (`s3::html`).
 
+use std::rc::Rc;
+
 use super::{Reply, Request, S3Service, log_fault};
 use crate::auth::{Credentials, Identity, decode_escapes};
 use crate::http::{Method, RequestHead, RequestIds, Response};
 use crate::ops::api::{BucketName, ObjectKey, OpError, OpenedObject, Operations, REDIRECT_HEADER};
+use crate::s3::access_log::RequestNote;
 use crate::s3::address::{Address, website_bucket};
 use crate::s3::authorize::client_is_secure;
+use crate::s3::bucket_settings::BucketSettings;
 use crate::s3::config::website::{Pages, Protocol, Redirect, Website, escaped};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::html::{self, error_page, push_error_fields};
@@ -23,6 +27,7 @@ struct Visit<'r> {
     bucket: BucketName,
     operation: Operation,
     now_ms: u64,
+    note: &'r RequestNote,
 }
 
 /// A visit that ends with S3's own page.
@@ -52,8 +57,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         &self,
         ids: &RequestIds,
         head: &RequestHead,
-        site: String,
+        site: &str,
         now_ms: u64,
+        note: &RequestNote,
     ) -> (Operation, Reply<O>) {
         let operation = match head.method() {
             Method::Get => Operation::GetObject,
@@ -61,14 +67,15 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Method::Options => Operation::OptionsPreflight,
             _ => Operation::Unknown,
         };
-        let Ok(bucket) = BucketName::parse(&site) else {
-            let error = S3Error::from(Code::NoSuchBucket).and("BucketName", site);
+        let Ok(bucket) = BucketName::parse(site) else {
+            let error = S3Error::from(Code::NoSuchBucket).and("BucketName", site.to_owned());
             return (operation, page_reply(&error.into(), ids));
         };
-        let visit = Visit { ids, head, bucket, operation, now_ms };
+        let visit = Visit { ids, head, bucket, operation, now_ms, note };
         let mut response = match self.visit(&visit).await {
             Ok(response) => response,
             Err(failure) => {
+                note.fail(failure.error.code);
                 log_fault(operation, ids, head, &failure.error);
                 page_reply(&failure, ids)
             }
@@ -92,6 +99,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Err(error) if error.code == Code::NoSuchBucket => return Err(visit.without(error).into()),
             settings => settings?,
         };
+        visit.note_for(&settings);
         match &settings.website {
             None => Err(visit.without(Code::NoSuchWebsiteConfiguration.into()).into()),
             Some(Website::RedirectAll { host, protocol }) => {
@@ -120,6 +128,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         if let Some(redirect) = pages.redirect(&key, Some(status)) {
             return Ok(moved(redirect.status, self.location(visit, &redirect)));
         }
+        visit.note.fail(error.code);
         self.error_document(visit, pages, error).await
     }
 
@@ -156,13 +165,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     /// The request for a key that an unsigned one to the API would be, if that may read it.
     async fn anonymous<'r>(
         &self,
-        visit: &Visit<'_>,
+        visit: &Visit<'r>,
         head: &'r RequestHead,
         key: String,
     ) -> Result<Request<'r>, S3Error> {
-        let address = visit.address(key);
-        self.permitted(Operation::GetObject, head, address, Identity::Anonymous, visit.ids, visit.now_ms)
-            .await
+        let asker = self.asker(head, visit.ids, Identity::Anonymous, visit.now_ms, visit.note);
+        self.permitted(Operation::GetObject, visit.address(key), asker).await
     }
 
     /// Whether a key that could not be read is not there, and is a folder whose index document the visitor may read.
@@ -234,12 +242,25 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 
     fn protocol_of(&self, visit: &Visit<'_>) -> Protocol {
         let (ids, proxies) = (visit.ids, &self.config.trusted_proxies);
-        let is_secure = client_is_secure(visit.head, ids.peer.ip(), ids.is_secure, proxies);
+        let is_secure = client_is_secure(visit.head, ids.peer.ip(), ids.seal.is_some(), proxies);
         if is_secure { Protocol::Https } else { Protocol::Http }
     }
 }
 
 impl Visit<'_> {
+    /// Notes for the access log which object is asked for: of a folder its index document.
+    fn note_for(&self, settings: &Rc<BucketSettings>) {
+        if settings.logging.is_none() {
+            return;
+        }
+        let key = self.key().ok().map(|key| match &settings.website {
+            Some(Website::Pages(pages)) => pages.key_of(&key),
+            _ => key,
+        });
+        let key = key.and_then(|key| ObjectKey::parse(key.into_bytes()).ok());
+        self.note.allowed(Some(settings), &Identity::Anonymous, key.as_ref());
+    }
+
     /// The key that the path names; empty for the root.
     fn key(&self) -> Result<String, S3Error> {
         let path = self.head.raw_path();

@@ -116,7 +116,6 @@ fn document_to_act_on(operation: Operation) -> Option<&'static str> {
         Operation::PutBucketAccelerateConfiguration => {
             "<AccelerateConfiguration><Status>Enabled</Status></AccelerateConfiguration>"
         }
-        Operation::PutBucketLogging => "<BucketLoggingStatus><LoggingEnabled/></BucketLoggingStatus>",
         Operation::PutBucketNotificationConfiguration => {
             "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>"
         }

@@ -7,6 +7,7 @@ mod archives;
 mod aws_answers;
 mod bucket_config;
 mod compatibility;
+mod logging;
 mod matrix;
 mod memory_ops;
 mod post;
@@ -14,18 +15,20 @@ mod website;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use shardstore_reactor::Executor as _;
-use shardstore_sim::Sim;
+use shardstore_sim::{Sim, SimExecutor};
 
 use self::memory_ops::MemoryOps;
 use super::{DayLength, S3Config, S3Service};
 use crate::auth::{AccountTable, Accounts, CoreAccounts};
 use crate::http::test_wire::{Client, Seen, duplex};
 use crate::http::{AcceptLimits, ConnectionLimits, CoreContext, serve_connection};
+use crate::s3::access_log::AccessLog;
 use crate::s3::bucket_access::Ownership;
 
 const KEY: &str = "AKIDEXAMPLE";
@@ -170,6 +173,8 @@ struct World {
 struct S3Client {
     wire: Client,
     ops: MemoryOps,
+    log: AccessLog,
+    executor: SimExecutor,
 }
 
 impl S3Client {
@@ -211,11 +216,12 @@ fn with_client<F: Future<Output = ()>>(test: impl FnOnce(S3Client) -> F) {
         lifecycle_day: DayLength::default(),
         storage_classes: Vec::new(),
     };
-    let service = Rc::new(S3Service::new(world.ops.clone(), accounts(), config));
+    let log = AccessLog::new(Arc::from(ROOT_ID), 1 << 20);
+    let service = Rc::new(S3Service::new(world.ops.clone(), accounts(), config, log.clone()));
     let context = CoreContext::new(executor.clone(), ConnectionLimits::default(), AcceptLimits::default());
     let (wire, server) = duplex(1 << 20);
     executor.spawn(serve_connection(server, SocketAddr::from(([127, 0, 0, 1], 1)), context, service));
-    let mut client = S3Client { wire, ops: world.ops.clone() };
+    let mut client = S3Client { wire, ops: world.ops.clone(), log, executor: executor.clone() };
     world.sim.block_on(async move {
         client.expect(200, call("PUT", "/bkt")).await;
         test(client).await;

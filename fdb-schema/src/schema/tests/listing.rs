@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::ListQuery;
+use super::super::{AfterVersion, ListQuery};
 use super::*;
 
 /// What S3 says, the slow way: entries are keys and common prefixes, sorted, after the marker.
@@ -204,5 +204,34 @@ fn buckets_list_by_name_for_their_owner() {
         assert_eq!(names(Some("x"), "", "", 100).await, ["alpha", "alpine", "gamma"]);
         assert_eq!(names(Some("x"), "al", "alpha", 100).await, ["alpine"]);
         assert_eq!(names(None, "", "", 2).await, ["alpha", "alpine"]);
+    });
+}
+
+#[test]
+fn a_listing_that_shows_owners_tells_each_objects_list_and_is_otherwise_the_same() {
+    world(5, async |world| {
+        let acl = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        for key in ["a", "b/1", "c", "d"] {
+            world.put_inline(key.as_bytes(), b"").await;
+        }
+        world.metadata.put_acl("b", b"a", None, acl("anna;READ=ben")).await.unwrap();
+        world.metadata.put_acl("b", b"d", None, acl("ben")).await.unwrap();
+        let query = ListQuery { prefix: b"", delimiter: Some(b"/"), limit: 3 };
+        for after in [&b""[..], b"b/"] {
+            let plain = world.metadata.list_objects("b", query, after).await.unwrap();
+            let owned = world.metadata.list_owned_objects("b", query, after).await.unwrap();
+            assert_eq!(owned.common_prefixes, plain.common_prefixes);
+            assert_eq!(owned.is_truncated, plain.is_truncated);
+            let listed: Vec<_> =
+                owned.items.iter().map(|(key, (listed, _))| (key.clone(), listed.clone())).collect();
+            assert_eq!(listed, plain.items);
+        }
+        let all = ListQuery { prefix: b"", delimiter: None, limit: 9 };
+        let owned = world.metadata.list_owned_objects("b", all, b"").await.unwrap();
+        let lists: Vec<_> = owned.items.into_iter().map(|(_, (_, acl))| acl).collect();
+        assert_eq!(lists, [acl("anna;READ=ben"), None, None, acl("ben")]);
+        let versions = world.metadata.list_versions("b", all, AfterVersion::Nothing).await.unwrap();
+        let of_versions: Vec<_> = versions.items.into_iter().map(|(_, version)| version.acl).collect();
+        assert_eq!(of_versions, lists);
     });
 }

@@ -1,10 +1,13 @@
 //! MinIO's extension of unpacking a tar archive as it is put: `x-amz-meta-snowball-auto-extract: true`.
 //! Invariants: the archive is never kept and never whole in memory: at most 16 members of 64 KiB and one of any size in
-//! pieces; of two members of one name the last stays; an archive that turns out to be wrong leaves the members before.
+//! pieces; of two members of one name the last stays; an archive that turns out to be wrong leaves the members before;
+//! members are written while their archive still comes, so what a write holds never waits for a client.
 //! Not here: the format (`tar`). Of compressions gzip is taken off; others are refused.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::Write as _;
+use std::pin::pin;
+use std::task::Poll;
 
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
@@ -126,7 +129,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         options: &Options,
         members: &mut Members<'_, B>,
     ) -> Result<(), S3Error> {
-        let mut in_flight = InFlight { writes: FuturesUnordered::new(), keys: Vec::new() };
+        let mut in_flight = InFlight { writes: FuturesUnordered::new(), keys: Vec::new(), ended: Vec::new() };
         let result = self.put_each(request, put, options, members, &mut in_flight, put_gathered).await;
         // Also after a fault: what was taken from the archive before it stays.
         let mut failed = None;
@@ -145,7 +148,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         in_flight: &mut InFlight<F>,
         begin: impl Fn(O, PutObject, Bytes, Bytes) -> F,
     ) -> Result<(), S3Error> {
-        while let Some(member) = members.next_member().await? {
+        while let Some(member) = in_flight.beside(members.next_member()).await? {
+            while let Some(ended) = in_flight.ended.pop() {
+                options.failed(ended)?;
+            }
             let Some(key) = options.key_of(&member) else { continue };
             let put = match member_put(request, put, &member, key) {
                 Ok(put) => put,
@@ -158,14 +164,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             }
             if member.size_bytes > GATHERED_BYTES_MAX {
                 let mut body = MemberBody { members, digests: Some(Digests::new(Expected::default())) };
-                let ended = self.ops.put_object(put, &mut body).await;
+                let ended = in_flight.beside(self.ops.put_object(put, &mut body)).await;
                 if let Some(failure) = members.failure.take() {
                     return Err(failure);
                 }
                 options.failed(ended)?;
                 continue;
             }
-            let bytes = members.gather().await?;
+            let bytes = in_flight.beside(members.gather()).await?;
             in_flight.keys.push(key.clone());
             in_flight.writes.push(begin(self.ops.clone(), put, key, bytes));
         }
@@ -177,14 +183,33 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 struct InFlight<F> {
     writes: FuturesUnordered<F>,
     keys: Vec<Bytes>,
+    /// Of those that ended while something else was waited for.
+    ended: Vec<Result<Written, OpError>>,
 }
 
 impl<F: Future<Output = (Bytes, Result<Written, OpError>)>> InFlight<F> {
     /// Waits for one to end.
     async fn one(&mut self) -> Option<Result<Written, OpError>> {
+        if let Some(ended) = self.ended.pop() {
+            return Some(ended);
+        }
         let (key, result) = self.writes.next().await?;
         self.keys.retain(|other| *other != key);
         Some(result)
+    }
+
+    /// Waits for something of the client while the writes go on: a write may be loading a page of metadata that others on
+    /// the core wait for, and its client may take its time.
+    async fn beside<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = pin!(other);
+        poll_fn(|cx| {
+            while let Poll::Ready(Some((key, result))) = self.writes.poll_next_unpin(cx) {
+                self.keys.retain(|other| *other != key);
+                self.ended.push(result);
+            }
+            other.as_mut().poll(cx)
+        })
+        .await
     }
 }
 

@@ -1,8 +1,12 @@
 //! What MinIO adds for archives, and listings with metadata, over the wire.
 
 use std::io::Write as _;
+use std::time::Duration;
+
+use shardstore_reactor::Clock as _;
 
 use super::*;
+use crate::ops::api::{BucketName, ObjectKey, Operations as _};
 use crate::s3::{tar, zip};
 
 const EXTRACT: &str = "x-amz-meta-snowball-auto-extract";
@@ -30,6 +34,27 @@ fn a_tar_archive_is_unpacked_as_it_is_put_also_from_gzip() {
         let put = call("PUT", "/bkt/x.tar").body("no archive".repeat(100)).with(EXTRACT, "true");
         client.refused(400, "BadRequest", put).await;
         assert_eq!(client.ops.permits.get(), 0);
+    });
+}
+
+/// Members were written only when 16 waited or the archive ended, and what such a write had begun stood still while the
+/// client did: a page of metadata under way, for which every other request of the core waited.
+#[test]
+fn members_are_written_while_the_rest_of_their_archive_is_still_to_come() {
+    with_client(|mut client| async move {
+        let archive = tar::sample();
+        let put = call("PUT", "/bkt/x.tar").body(archive.clone()).with(EXTRACT, "true");
+        let (head, _) = put.sign();
+        client.wire.send(head);
+        // A pax header and its record, then the first member: all of it, and nothing of the next.
+        let (first, rest) = archive.split_at(4 * 512);
+        client.wire.send(first);
+        client.executor.sleep(Duration::from_secs(1)).await;
+        let (bucket, key) =
+            (BucketName::parse("bkt").unwrap(), ObjectKey::parse("p/from-record".to_owned()).unwrap());
+        assert_eq!(client.ops.head_object(bucket, key, None).await.unwrap().size_bytes, 5);
+        client.wire.send(rest);
+        assert_eq!(client.wire.response(false).await.unwrap().status, 200);
     });
 }
 

@@ -2,19 +2,20 @@
 //! holds no other shard of its volume, whole segment by whole segment, in sequential I/O.
 //! Invariants: the new segment is durable, name included, before metadata says that the shard lies there, and readers
 //! go there only after that; until then, and after a crash in between, the old state stands, a file in place included,
-//! and the new file is an orphan; what is copied from a drive that is emptied was verified page by page.
+//! and the new file is an orphan; two shards of a volume never come to lie on one drive, also when both are made at
+//! once; what is copied from a drive that is emptied was verified page by page.
 //! Not here: single bad pages (`mend`), shards of healthy drives (`balance`), who decides that a drive leaves (`server`),
 //! metadata's transaction.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use shardstore_format::{
-    PAGE_HEADER_BYTES, PageAddress, StripeHeader, VolumeClass, VolumeState, page_bytes, seal_page,
+    PAGE_HEADER_BYTES, PageAddress, StripeHeader, VolumeClass, VolumeId, VolumeState, page_bytes, seal_page,
 };
 use shardstore_reactor::{
     AlignedBuf, Drive, DriveFile, DriveSpace, Executor, IoError, MonotonicTime, PendingWrite,
@@ -71,6 +72,13 @@ pub struct RepairReport {
     pub waiting: usize,
     /// Volumes that have lost more than parity mends.
     pub lost: usize,
+}
+
+/// What the drives have room for in one round.
+struct RoomOfRound {
+    spaces: Vec<(usize, DriveSpace)>,
+    /// Drives that were chosen for a shard of a volume. Until it lies there the volume does not say so.
+    taken: BTreeSet<(VolumeId, usize)>,
 }
 
 /// What one core remembers between rounds.
@@ -142,7 +150,11 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             return RepairReport::default();
         }
         let left = Cell::new(due.len());
-        let spaces = RefCell::new(self.media.spaces_of(&shared.drives.healthy()).await);
+        let room = RoomOfRound {
+            spaces: self.media.spaces_of(&shared.drives.healthy()).await,
+            taken: BTreeSet::new(),
+        };
+        let room = RefCell::new(room);
         let mut report = RepairReport::default();
         let mut waits_for = String::new();
         let mut running = FuturesUnordered::new();
@@ -150,7 +162,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         loop {
             while running.len() < REPAIRS_AT_ONCE && !shared.stopping.load(Ordering::SeqCst) {
                 let Some(next) = due.next() else { break };
-                match self.choose_target(&next, &spaces) {
+                match self.choose_target(&next, &mut room.borrow_mut()) {
                     Ok(target) => running.push(async move {
                         let result = self.repair_shard(&next, target, &rounds.tempo).await;
                         (next, result)
@@ -228,7 +240,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         }
         let mut due = Vec::new();
         let is_sealed = |volume: &Volume| matches!(volume.state(), VolumeState::Sealed { .. });
-        for volume in shared.volumes.from(shardstore_format::VolumeId(0)) {
+        for volume in shared.volumes.from(VolumeId(0)) {
             for (shard, member) in (0u8..).zip(volume.members()) {
                 let Some(member) = member.filter(|member| is_due[*member] && is_sealed(&volume)) else {
                     continue;
@@ -252,17 +264,19 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
         due
     }
 
-    /// A healthy drive without another shard of the volume, the freest; its room is taken from `spaces`.
-    fn choose_target(&self, due: &Due, spaces: &RefCell<Vec<(usize, DriveSpace)>>) -> Result<usize, String> {
+    /// A healthy drive without another shard of the volume, none that is made now either, the freest; its room is taken.
+    fn choose_target(&self, due: &Due, of_round: &mut RoomOfRound) -> Result<usize, String> {
         if let Some(member) = due.in_place {
             return Ok(member);
         }
         let len_bytes = sector_offset_bytes(due.volume.frontier_sector());
         let room = if due.volume.class == VolumeClass::Run { Room::All } else { Room::AboveReserve };
         let held = due.volume.members();
-        let mut spaces = spaces.borrow_mut();
+        let RoomOfRound { spaces, taken } = of_round;
+        let is_other =
+            |member: usize| !held.contains(&Some(member)) && !taken.contains(&(due.volume.id, member));
         let others: Vec<&mut (usize, DriveSpace)> =
-            spaces.iter_mut().filter(|(member, _)| !held.contains(&Some(*member))).collect();
+            spaces.iter_mut().filter(|(member, _)| is_other(*member)).collect();
         if others.is_empty() {
             let shards = due.volume.profile.shards();
             return Err(format!(
@@ -275,6 +289,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             return Err("the other drives have no room: add a drive or delete objects".to_owned());
         };
         space.free_bytes = space.free_bytes.saturating_sub(len_bytes);
+        taken.insert((due.volume.id, *member));
         Ok(*member)
     }
 

@@ -164,6 +164,31 @@ fn a_lost_drive_is_rebuilt_onto_a_spare_one_and_reads_rebuild_nothing_then() {
     }
 }
 
+/// Two shards of a volume were made at once on the same, freest drive. Metadata refused the second for data; for a
+/// metadata run it did not, and a manifest that names a drive twice for a run is refused at the next start.
+#[test]
+fn two_shards_that_are_made_at_once_come_to_lie_on_two_drives() {
+    for seed in 0..4 {
+        let world = four_two(seed, 9);
+        world.sim.block_on(async {
+            let process = world.start(1).await;
+            let stored = put_all(&process, 0..27).await;
+            let mut held = 0;
+            for (label, drive) in [("/d2", 2), ("/d5", 5)] {
+                let gone = id_of(&process, label);
+                held += process.shared.shards_on(gone);
+                world.drives[drive].vanish();
+                process.shared.drive_went(gone);
+            }
+            process.store().seal_open().await;
+            let report = process.store().repair_now().await;
+            assert_eq!(report, RepairReport { repaired: held, waiting: 0, lost: 0 }, "seed={seed}");
+            all_whole(&world, &process, &stored).await;
+            check_all(&process, &stored).await;
+        });
+    }
+}
+
 #[test]
 fn without_a_spare_drive_repair_waits_says_why_and_goes_on_when_one_joins() {
     let world = four_two(21, 6);

@@ -191,7 +191,10 @@ impl<R: RunStore, X: Executor> Background<R, X> {
         let levels = self.shared.view.load().levels.clone();
         match levels.shard_of(&moved) {
             Some(drive) if drive == moved.to => true,
-            Some(drive) if drive == moved.from => self.install(|| Install::Move(moved)).await,
+            // A run that has two shards on one drive is one that the next start refuses.
+            Some(drive) if drive == moved.from && !levels.has_shard_on(moved.volume, moved.to) => {
+                self.install(|| Install::Move(moved)).await
+            }
             _ => false,
         }
     }

@@ -178,10 +178,10 @@ impl RunWriter for MemoryRunWriter {
         self.store.check_write()?;
         let record = VolumeRecord {
             id: self.volume,
-            profile: Profile { k: 1, m: 0 },
+            profile: Profile { k: 1, m: 1 },
             class: VolumeClass::Run,
             state: VolumeState::Sealed { end_sector: 1 },
-            segments: vec![shardstore_format::DriveId(1)],
+            segments: vec![shardstore_format::DriveId(1), shardstore_format::DriveId(9)],
         };
         let run = RunVolume { record, len_bytes: self.bytes.len() as u64 };
         self.store.shared.runs.borrow_mut().insert(self.volume, self.bytes);

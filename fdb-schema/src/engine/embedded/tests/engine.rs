@@ -514,6 +514,9 @@ fn a_run_whose_shard_moved_says_so_after_a_restart_and_is_read_merged_and_remove
             assert!(engine.move_run_shard(moved).await.unwrap(), "again is no harm");
             let elsewhere = ShardMove { from: DriveId(7), to: DriveId(8), ..moved };
             assert!(!engine.move_run_shard(elsewhere).await.unwrap());
+            // A manifest with such a run was written, and refused at the next start.
+            let beside = ShardMove { shard: 1, from: DriveId(9), ..moved };
+            assert!(!engine.move_run_shard(beside).await.unwrap(), "two shards on one drive");
         }
         assert!(segments(&factory).iter().all(|drive| *drive == to));
         factory.stop();

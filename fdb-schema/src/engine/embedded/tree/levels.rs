@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use shardstore_format::DriveId;
+use shardstore_format::{DriveId, VolumeId};
 
 use super::error::TreeError;
 use super::filter::hash_key;
@@ -108,6 +108,12 @@ impl Levels {
     pub(crate) fn shard_of(&self, moved: &ShardMove) -> Option<DriveId> {
         let run = self.runs().find(|run| run.volume().record.id == moved.volume)?;
         run.volume().record.segments.get(usize::from(moved.shard)).copied()
+    }
+
+    /// Whether a run in that volume has a shard on that drive.
+    pub(crate) fn has_shard_on(&self, volume: VolumeId, drive: DriveId) -> bool {
+        let run = self.runs().find(|run| run.volume().record.id == volume);
+        run.is_some_and(|run| run.volume().record.segments.contains(&drive))
     }
 
     /// These levels with one shard of a run on another drive.

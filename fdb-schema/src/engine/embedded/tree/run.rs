@@ -64,6 +64,8 @@ impl Run {
     /// The same run with one shard on another drive.
     pub(crate) fn with_shard_on(&self, shard: u8, drive: DriveId) -> Run {
         let mut volume = self.volume.clone();
+        let mut others = volume.record.segments.iter().enumerate().filter(|(n, _)| *n != usize::from(shard));
+        assert!(others.all(|(_, other)| *other != drive), "a drive has one shard of a run");
         volume.record.segments[usize::from(shard)] = drive;
         Run { volume, parts: Arc::clone(&self.parts), checked: Arc::clone(&self.checked) }
     }

@@ -11,7 +11,7 @@ use futures_util::future::{Either, select};
 use server::ops::api::{
     BodyReader, CompleteUpload, CompletedPart, CopyObject, CreateUpload, DeleteCondition, DeleteEntry, ETag,
     ListObjects, ObjectKey, ObjectLock, OpError, OpenedObject, Operations, PutObject, PutPart, UploadId,
-    WriteCondition,
+    VersionId, WriteCondition,
 };
 use shardstore_reactor::Clock;
 
@@ -28,12 +28,12 @@ pub(crate) struct Worker {
 }
 
 /// One step under way.
-struct Doing<'a> {
-    world: &'a World,
+pub(crate) struct Doing<'a> {
+    pub(crate) world: &'a World,
     process: &'a Process,
-    core: &'a Ops,
+    pub(crate) core: &'a Ops,
     step: &'a Step,
-    rng: fastrand::Rng,
+    pub(crate) rng: fastrand::Rng,
 }
 
 pub(crate) fn key_of(key: &str) -> ObjectKey {
@@ -78,6 +78,9 @@ impl Doing<'_> {
             Action::List { prefix, delimiter, page } => {
                 list(self.world, self.core, prefix, *delimiter, *page).await;
             }
+            Action::SetVersioning { is_enabled } => self.set_versioning(*is_enabled).await,
+            Action::Lock => self.lock().await,
+            Action::BreakLock => self.break_lock().await,
             Action::Seal => self.core.store().seal_open().await,
             Action::Scrub => self.process.shared.start_scrub(),
             Action::Break { drive, how } => self.world.break_drive(*drive, *how, &mut self.rng).await,
@@ -120,8 +123,9 @@ impl Doing<'_> {
             condition: condition.clone(),
             len_bytes: matches!(hint, Hint::Exact).then_some(len_bytes),
             storage_class: None,
-            lock: ObjectLock::NONE,
+            lock: self.lock_of_new(),
         };
+        let lock = put.lock;
         let mut body = Body::new(part, piece_len);
         if client_is == Client::CutsBody {
             body = body.cut();
@@ -131,7 +135,8 @@ impl Doing<'_> {
         let Some(result) = result else { return };
         let result = result.map(|written| {
             assert_eq!((written.etag, written.size_bytes), (content.etag(), len_bytes));
-            self.world.model.borrow_mut().keeps(key, written.version, Some(&content));
+            self.keeps(key, written.version, Some(&content), lock);
+            written.version
         });
         self.judge(key, id, &condition, result);
     }
@@ -161,8 +166,23 @@ impl Doing<'_> {
         tag
     }
 
+    /// Tells the model under which version a write is kept, and what locks it.
+    fn keeps(&self, key: &str, version: Option<VersionId>, content: Option<&Content>, lock: ObjectLock) {
+        let mut model = self.world.model.borrow_mut();
+        model.keeps(key, version, content);
+        if let Some(version) = version.filter(|_| lock != ObjectLock::NONE) {
+            model.locked.insert((key.to_owned(), version.to_string()), lock);
+        }
+    }
+
     /// Tells the model how a write was answered, and checks that its condition was decided on what could be there.
-    fn judge(&self, key: &str, id: u64, condition: &WriteCondition, result: Result<(), OpError>) {
+    fn judge(
+        &self,
+        key: &str,
+        id: u64,
+        condition: &WriteCondition,
+        result: Result<Option<VersionId>, OpError>,
+    ) {
         let mut model = self.world.model.borrow_mut();
         let now = model.moment();
         let tags: Vec<Option<ETag>> = model
@@ -174,7 +194,7 @@ impl Doing<'_> {
             assert!(tags.iter().any(holds), "{condition:?} of {key} was answered {result:?} with {tags:?}");
         };
         let outcome = match &result {
-            Ok(()) => {
+            Ok(_) => {
                 is_possible(&|tag| holds(condition, tag.as_ref()));
                 Some(Outcome::Done)
             }
@@ -195,11 +215,13 @@ impl Doing<'_> {
         };
         if let Some(outcome) = outcome {
             model.end(key, id, outcome);
+            let is_named = matches!(result, Ok(Some(VersionId::Named { .. })));
+            model.end_null(key, id, if is_named { Outcome::Refused } else { outcome });
         }
     }
 
     /// Writes are refused only under load, or while something is in their way.
-    fn check_refusal(&self, error: &OpError) {
+    pub(crate) fn check_refusal(&self, error: &OpError) {
         let is_allowed = match error {
             OpError::SlowDown => true,
             OpError::ServiceUnavailable(_) | OpError::InsufficientStorage => !self.world.is_calm.get(),
@@ -224,8 +246,9 @@ impl Doing<'_> {
             redirect: None,
             condition: WriteCondition::Always,
             source_version: None,
-            lock: ObjectLock::NONE,
+            lock: self.lock_of_new(),
         };
+        let lock = copy.lock;
         let id = self.world.model.borrow_mut().begin(to, Value::CopyOf(from.to_owned()));
         let copied = self.patiently(client_is, self.core.copy_object(copy, |_| Ok(()))).await;
         let mut model = self.world.model.borrow_mut();
@@ -233,7 +256,9 @@ impl Doing<'_> {
         match copied {
             Some(Ok(copied)) => {
                 let value = model.saw(from, id, ended, Some(copied.written.etag));
-                model.keeps(to, copied.written.version, value.as_ref());
+                drop(model);
+                self.keeps(to, copied.written.version, value.as_ref(), lock);
+                let mut model = self.world.model.borrow_mut();
                 model.learn(to, id, value);
                 model.end(to, id, Outcome::Done);
             }
@@ -254,14 +279,15 @@ impl Doing<'_> {
             checksum: None,
             storage_class: None,
             initiator: "root".to_owned(),
-            lock: ObjectLock::NONE,
+            lock: self.lock_of_new(),
         };
+        let lock = create.lock;
         let id = match self.core.create_upload(create).await {
             Ok(info) => info.upload,
             Err(error) => return self.check_refusal(&error),
         };
         let upload =
-            Upload { key: key.to_owned(), id, parts: BTreeMap::new(), is_ending: false, is_busy: true };
+            Upload { key: key.to_owned(), id, lock, parts: BTreeMap::new(), is_ending: false, is_busy: true };
         self.world.model.borrow_mut().uploads.push(upload);
         let mut all_are_there = true;
         for (number, len_bytes) in (1u16..).zip(parts) {
@@ -308,7 +334,7 @@ impl Doing<'_> {
     }
 
     async fn complete(&self, id: UploadId) {
-        let (key, parts) = {
+        let (key, lock, parts) = {
             let mut model = self.world.model.borrow_mut();
             let upload = model.uploads.iter_mut().find(|upload| upload.id == id).expect("it is known");
             upload.is_ending = true;
@@ -317,7 +343,7 @@ impl Doing<'_> {
                 .iter()
                 .filter_map(|(number, part)| Some((*number, part.acknowledged?)))
                 .collect();
-            (upload.key.clone(), parts)
+            (upload.key.clone(), upload.lock, parts)
         };
         let complete = CompleteUpload {
             bucket: bucket(),
@@ -342,7 +368,8 @@ impl Doing<'_> {
         let ended = result.is_ok();
         let result = result.map(|written| {
             assert_eq!(written.etag, content.etag());
-            self.world.model.borrow_mut().keeps(&key, written.version, Some(&content));
+            self.keeps(&key, written.version, Some(&content), lock);
+            written.version
         });
         self.judge(&key, write, &WriteCondition::Always, result);
         self.end_upload(id, ended);
@@ -429,9 +456,11 @@ impl Doing<'_> {
         };
         if matches!(result, Err(OpError::PreconditionFailed | OpError::NoSuchKey)) {
             assert!(condition.if_match.is_some(), "an unconditional delete failed by its condition");
-            return self.world.model.borrow_mut().end(key, id, Outcome::Refused);
+            let mut model = self.world.model.borrow_mut();
+            model.end(key, id, Outcome::Refused);
+            return model.end_null(key, id, Outcome::Refused);
         }
-        self.judge(key, id, &WriteCondition::Always, result.map(drop));
+        self.judge(key, id, &WriteCondition::Always, result.map(|deleted| deleted.version));
     }
 
     async fn delete_many(&mut self, keys: &[String]) {
@@ -444,7 +473,8 @@ impl Doing<'_> {
         match self.core.delete_objects(bucket(), entries).await {
             Ok(results) => {
                 for ((key, id), result) in begun.into_iter().zip(results) {
-                    self.judge(key, id, &WriteCondition::Always, result.map(drop));
+                    let result = result.map(|deleted| deleted.version);
+                    self.judge(key, id, &WriteCondition::Always, result);
                 }
             }
             Err(error) => self.check_refusal(&error),

@@ -1,7 +1,8 @@
 //! The whole system below HTTP under one seed: simulated drives, clock and scheduling, the pool, the embedded metadata
 //! engine on the same drives, the store, the operations of one or two cores, background work; against a model.
 //! Environment: `BASALT_SIM_SEEDS` and `BASALT_SIM_FIRST_SEED` for other seeds, `BASALT_SIM_STEPS` (numbers, with
-//! commas) to run only these steps of each plan, as a failure prints them; `BASALT_SIM_SHRINK=0` fails at once;
+//! commas) to run only these steps of each plan, as a failure prints them; `BASALT_SIM_KEEPING` (`versions`, `at-times`,
+//! `locked`) for a bucket that keeps what is overwritten; `BASALT_SIM_SHRINK=0` fails at once;
 //! `BASALT_SIM_LOG` prints every step and what the process logs.
 //! Not here: HTTP, threads, the kernel (tools/e2e).
 
@@ -13,6 +14,7 @@ mod content;
 mod drive;
 mod engine;
 mod keeper;
+mod locks;
 mod model;
 mod mutation;
 mod plan;
@@ -27,16 +29,16 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use mutation::Mutation;
-use plan::Plan;
+use plan::{Keeping, Plan};
 use run::{Ran, run};
 use shrink::shrink;
 
 /// Seeds in every run of the tests.
 const SEEDS: u64 = 300;
-/// Seeds of the runs with versions.
+/// Seeds of the runs with versions, of each kind.
 const VERSIONED_SEEDS: u64 = 60;
 /// Seeds past those that once failed, for reasons that docs/why/simulation.md tells.
-const ONCE_FAILED: [u64; 5] = [2052, 2206, 2307, 2477, 2581];
+const ONCE_FAILED: [u64; 9] = [2052, 2206, 2307, 2477, 2581, 4042, 5844, 5854, 6378];
 
 #[test]
 fn what_was_acknowledged_survives_crashes_and_faults_of_the_whole_system() {
@@ -77,7 +79,23 @@ fn seeds_that_once_failed_pass() {
 #[test]
 fn versions_survive_what_objects_survive() {
     for seed in 0..VERSIONED_SEEDS {
-        run_or_shrink(&Plan::of_seed(seed).with_versions());
+        run_or_shrink(&Plan::of_seed(seed).keeping(Keeping::Versions));
+    }
+}
+
+/// Versioning is enabled and suspended while clients write: each key has at most one null version, the last one, and what
+/// was kept before stays.
+#[test]
+fn versions_survive_while_versioning_comes_and_goes() {
+    for seed in 0..VERSIONED_SEEDS {
+        run_or_shrink(&Plan::of_seed(seed).keeping(Keeping::AtTimes));
+    }
+}
+
+#[test]
+fn nothing_that_is_locked_is_removed_by_any_path() {
+    for seed in 0..VERSIONED_SEEDS {
+        run_or_shrink(&Plan::of_seed(seed).keeping(Keeping::Locked));
     }
 }
 
@@ -115,6 +133,12 @@ fn number(name: &str) -> Option<u64> {
 /// The plan of a seed, or what the environment asks of it.
 fn plan_of(seed: u64) -> Plan {
     let plan = Plan::of_seed(seed);
+    let plan = match std::env::var("BASALT_SIM_KEEPING").as_deref() {
+        Ok("versions") => plan.keeping(Keeping::Versions),
+        Ok("at-times") => plan.keeping(Keeping::AtTimes),
+        Ok("locked") => plan.keeping(Keeping::Locked),
+        _ => plan,
+    };
     let Ok(steps) = std::env::var("BASALT_SIM_STEPS") else { return plan };
     let steps: BTreeSet<u32> = steps.split(',').filter_map(|number| number.trim().parse().ok()).collect();
     plan.with_steps(|id| steps.contains(&id))

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use server::ops::api::{ETag, UploadId, VersionId};
+use server::ops::api::{ETag, ObjectLock, UploadId, VersionId};
 
 use crate::content::{Content, Part};
 
@@ -40,6 +40,8 @@ const COPIES_MAX: u32 = 4;
 pub(crate) struct Upload {
     pub(crate) key: String,
     pub(crate) id: UploadId,
+    /// What it will have.
+    pub(crate) lock: ObjectLock,
     pub(crate) parts: BTreeMap<u16, UploadedPart>,
     /// Its completion or abort was begun: it may be gone.
     pub(crate) is_ending: bool,
@@ -80,10 +82,22 @@ pub(crate) struct Model {
     now: Moment,
     keys: BTreeMap<String, Vec<Write>>,
     pub(crate) uploads: Vec<Upload>,
-    /// By key and id, in a bucket with versions: what was acknowledged and not removed since.
+    /// By key and id, in a bucket with versions: what was acknowledged and not removed since, null versions aside.
     pub(crate) versions: BTreeMap<(String, String), Content>,
+    /// Of those the ones that must not go, with what is known to lock them.
+    pub(crate) locked: BTreeMap<(String, String), ObjectLock>,
+    /// Every write may turn out to be one of its key's null version.
+    follows_nulls: bool,
     /// Acknowledged changes so far.
     pub(crate) acknowledged: u64,
+}
+
+/// What stands before a key where its null version is meant and not what is current: no key of a plan begins so.
+const NULL_MARK: char = '\0';
+
+/// The name under which the model follows a key's null version.
+pub(crate) fn null_of(key: &str) -> String {
+    format!("{NULL_MARK}{key}")
 }
 
 /// What became of a write.
@@ -96,6 +110,10 @@ pub(crate) enum Outcome {
 }
 
 impl Model {
+    pub(crate) fn new(follows_nulls: bool) -> Model {
+        Model { follows_nulls, ..Model::default() }
+    }
+
     pub(crate) fn moment(&mut self) -> Moment {
         self.now += 1;
         self.now
@@ -105,6 +123,10 @@ impl Model {
     pub(crate) fn begin(&mut self, key: &str, value: Value) -> u64 {
         let begun = self.moment();
         let write = Write { id: begun, value, begun, done: None };
+        if self.follows_nulls {
+            let nulls = self.keys.entry(null_of(key)).or_insert_with(|| vec![Write::nothing()]);
+            nulls.push(write.clone());
+        }
         self.keys.entry(key.to_owned()).or_insert_with(|| vec![Write::nothing()]).push(write);
         begun
     }
@@ -119,6 +141,18 @@ impl Model {
 
     /// The system answered it. A write that is never answered stays possible.
     pub(crate) fn end(&mut self, key: &str, id: u64, outcome: Outcome) {
+        self.acknowledged += u64::from(outcome == Outcome::Done);
+        self.end_write(key, id, outcome);
+    }
+
+    /// The system said of a write whether it was one of the null version.
+    pub(crate) fn end_null(&mut self, key: &str, id: u64, outcome: Outcome) {
+        if self.follows_nulls {
+            self.end_write(&null_of(key), id, outcome);
+        }
+    }
+
+    fn end_write(&mut self, key: &str, id: u64, outcome: Outcome) {
         let now = self.moment();
         let writes = self.keys.get_mut(key).expect("it was begun");
         match outcome {
@@ -128,7 +162,6 @@ impl Model {
                 writes.retain(|write| write.id != id);
             }
             Outcome::Done => {
-                self.acknowledged += 1;
                 for write in writes.iter_mut().filter(|write| write.id == id) {
                     write.done = Some(now.min(write.done.unwrap_or(now)));
                 }
@@ -138,7 +171,7 @@ impl Model {
 
     /// The system said under which version it keeps what a write wrote.
     pub(crate) fn keeps(&mut self, key: &str, version: Option<VersionId>, content: Option<&Content>) {
-        if let (Some(version), Some(content)) = (version, content) {
+        if let (Some(version @ VersionId::Named { .. }), Some(content)) = (version, content) {
             let before = self.versions.insert((key.to_owned(), version.to_string()), content.clone());
             assert!(before.is_none_or(|before| before.etag() == content.etag()), "{version} of {key} twice");
         }
@@ -146,7 +179,19 @@ impl Model {
 
     /// The keys that anything was ever asked for.
     pub(crate) fn keys(&self) -> Vec<String> {
-        self.keys.keys().cloned().collect()
+        self.keys.keys().filter(|key| !key.starts_with(NULL_MARK)).cloned().collect()
+    }
+
+    /// What a version that was acknowledged holds; of a null version, what the last look at rest found.
+    pub(crate) fn content_of(&self, key: &str, version: VersionId) -> Option<Content> {
+        if version != VersionId::Null {
+            return self.versions.get(&(key.to_owned(), version.to_string())).cloned();
+        }
+        let writes = self.keys.get(&null_of(key))?;
+        match &writes.last()?.value {
+            Value::Known(content) => content.clone(),
+            Value::CopyOf(_) => None,
+        }
     }
 
     /// What a read between two moments may see, the write `except` aside.

@@ -19,8 +19,7 @@ const MIB: u64 = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// The bucket keeps versions.
-    pub(crate) versions: bool,
+    pub(crate) keeping: Keeping,
     pub(crate) profile: Profile,
     pub(crate) drives: usize,
     pub(crate) cores: usize,
@@ -29,6 +28,18 @@ pub(crate) struct Plan {
     pub(crate) cache_bytes: u64,
     pub(crate) freeze_log_bytes: u64,
     pub(crate) lives: Vec<Life>,
+}
+
+/// What the bucket keeps of what was overwritten or deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    Nothing,
+    /// Versions from the beginning on.
+    Versions,
+    /// Versions at times: versioning is enabled and suspended while clients work.
+    AtTimes,
+    /// Versions, many of which are locked and must not go.
+    Locked,
 }
 
 /// One process.
@@ -104,6 +115,13 @@ pub(crate) enum Action {
         delimiter: Option<char>,
         page: usize,
     },
+    SetVersioning {
+        is_enabled: bool,
+    },
+    /// Locks some version.
+    Lock,
+    /// Tries to remove or weaken what is locked.
+    BreakLock,
     Seal,
     Scrub,
     Break {
@@ -186,7 +204,7 @@ impl Plan {
         let lives = lives.collect();
         Plan {
             seed,
-            versions: false,
+            keeping: Keeping::Nothing,
             profile: Profile { k, m },
             drives,
             cores: rng.usize(1..=2),
@@ -198,9 +216,33 @@ impl Plan {
         }
     }
 
-    /// The same plan in a bucket that keeps versions.
-    pub(crate) fn with_versions(self) -> Plan {
-        Plan { versions: true, ..self }
+    /// The same plan in a bucket that keeps versions, with steps that only such a bucket has among the others.
+    pub(crate) fn keeping(self, keeping: Keeping) -> Plan {
+        let mut plan = Plan { keeping, ..self };
+        let mut rng = fastrand::Rng::with_seed((plan.seed + 1).wrapping_mul(0xd1b5_4a32_d192_ed03));
+        let mut ids = plan.lives.iter().flat_map(|life| &life.steps).map(|step| step.id).max().unwrap_or(0);
+        for life in &mut plan.lives {
+            let more = match keeping {
+                Keeping::Nothing | Keeping::Versions => 0,
+                Keeping::AtTimes => rng.usize(1..5),
+                Keeping::Locked => rng.usize(4..12),
+            };
+            for _ in 0..more {
+                let client = rng.usize(..CLIENTS);
+                let step = step(&mut rng, &mut ids, client, |rng| match (keeping, rng.u8(..3)) {
+                    (Keeping::AtTimes, choice) => Action::SetVersioning { is_enabled: choice > 0 },
+                    (_, 0) => Action::Lock,
+                    (_, _) => Action::BreakLock,
+                });
+                let place = rng.usize(..=life.steps.len());
+                life.steps.insert(place, step);
+            }
+            if keeping == Keeping::AtTimes {
+                // Which version of its source a copy took would have to be known to know what a null version holds.
+                life.steps.retain(|step| !matches!(step.action, Action::Copy { .. }));
+            }
+        }
+        plan
     }
 
     pub(crate) fn step_count(&self) -> usize {

@@ -19,6 +19,7 @@ use crate::drive::TestDrive;
 use crate::engine::TestEngine;
 use crate::keeper::Keeper;
 use crate::mutation::Mutation;
+use crate::plan::Keeping;
 use crate::runs::TestRuns;
 use crate::world::World;
 
@@ -90,11 +91,13 @@ impl Process {
         if world.has_bucket.get() {
             return;
         }
-        match self.cores[0].create_bucket(bucket(), "root".to_owned(), NewBucket::default()).await {
+        let is_locked = world.plan.keeping == Keeping::Locked;
+        let new = NewBucket { object_lock: is_locked, ..NewBucket::default() };
+        match self.cores[0].create_bucket(bucket(), "root".to_owned(), new).await {
             Ok(()) | Err(OpError::BucketAlreadyOwnedByYou) => {}
             Err(error) => panic!("the bucket cannot be made: {error}"),
         }
-        if world.plan.versions {
+        if world.plan.keeping == Keeping::Versions {
             let set = self.cores[0].set_versioning(bucket(), Versioning::Enabled).await;
             set.unwrap_or_else(|error| panic!("versioning cannot be enabled: {error}"));
         }

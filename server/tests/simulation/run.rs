@@ -14,7 +14,7 @@ use shardstore_sim::Sim;
 use crate::check;
 use crate::client::Worker;
 use crate::mutation::Mutation;
-use crate::plan::{End, Life, OPERATOR, Plan};
+use crate::plan::{End, Keeping, Life, OPERATOR, Plan};
 use crate::process::Process;
 use crate::versions;
 use crate::world::World;
@@ -28,6 +28,8 @@ const REST: Duration = Duration::from_secs(40);
 const SLOWEST: Duration = Duration::from_mins(20);
 /// Simulated time that the steps of a life take at most while drives answer: hung ones are fenced after 30 s.
 const PATIENCE: Duration = Duration::from_mins(10);
+/// By then every retention has ended.
+const RETENTION_END_MS: u64 = 2 * 365 * 24 * 60 * 60 * 1_000;
 /// As long as systemd waits before it kills.
 const STOP_PATIENCE: Duration = Duration::from_secs(90);
 
@@ -89,10 +91,7 @@ async fn live(world: &Rc<World>, life: &Life, ran: &mut Ran) {
         mend_all(world, &process).await;
         wait_until_writable(world, &process).await;
         if process.factory.stats().read_only {
-            // What lies in the place of a drive whose identity is damaged is none, and the log has no other.
-            for drive in 0..world.plan.drives {
-                process.keeper.replace(drive).await;
-            }
+            replace_all(world, &process).await;
             wait_until_writable(world, &process).await;
         }
         world.executor.sleep(REST).await;
@@ -126,12 +125,22 @@ async fn wait_until_writable(world: &World, process: &Process) {
     }
 }
 
-/// Waits until every client is done. A commit that too few drives are left for waits for them, so they come back.
+/// What an operator does about drives that requests wait for.
+enum Remedy {
+    Patience,
+    Mend,
+    Replace,
+}
+
+/// Waits until every client is done. A commit that too few drives are left for waits for them, so they come back, or
+/// others take their place.
 async fn until_done(world: &World, process: &Process, mut working: mpsc::UnboundedReceiver<()>) {
     let mut done = std::pin::pin!(async move { while working.next().await.is_some() {} });
-    for drives_come_back in [false, true] {
-        if drives_come_back {
-            mend_all(world, process).await;
+    for remedy in [Remedy::Patience, Remedy::Mend, Remedy::Replace] {
+        match remedy {
+            Remedy::Patience => {}
+            Remedy::Mend => mend_all(world, process).await,
+            Remedy::Replace => replace_all(world, process).await,
         }
         let patience = std::pin::pin!(world.executor.sleep(PATIENCE));
         match select(done, patience).await {
@@ -148,24 +157,50 @@ async fn mend_all(world: &World, process: &Process) {
     }
 }
 
+/// What lies in the place of a drive whose identity is damaged is none, and the log may have no other.
+async fn replace_all(world: &World, process: &Process) {
+    for drive in 0..world.plan.drives {
+        process.keeper.replace(drive).await;
+    }
+}
+
+/// Makes all whole, deletes everything and waits until all space came back. False if drives are gone for good that the
+/// log needs: others took their place, and the next process can write.
+async fn give_all_back(world: &Rc<World>) -> bool {
+    let process = Process::start(world).await;
+    if process.started_read_only {
+        replace_all(world, &process).await;
+        wait_until_writable(world, &process).await;
+        return false;
+    }
+    check::settle(world, &process).await;
+    check::recount(&process).await;
+    check::heal(world, &process).await;
+    check::settle(world, &process).await;
+    check::give_back(world, &process).await;
+    process.stop().await;
+    true
+}
+
 /// All drives come back, all is made whole, everything is deleted, and nothing is left.
 fn finish(sim: &Sim, world: &Rc<World>) {
     for drive in 0..world.plan.drives {
         world.mend_device(drive);
     }
+    if world.plan.keeping == Keeping::Locked {
+        sim.set_unix_ms(world.executor.unix_ms() + RETENTION_END_MS);
+    }
     let step = |name: &str, ended: Option<()>| assert!(ended.is_some(), "{name} does not end");
-    let healed = async {
-        let process = Process::start(world).await;
-        check::settle(world, &process).await;
-        check::recount(&process).await;
-        check::heal(world, &process).await;
-        check::settle(world, &process).await;
-        check::give_back(world, &process).await;
-        process.stop().await;
-    };
-    step("giving everything back", sim.run(healed, POLLS_MAX));
-    sim.kill_process();
-    world.restart();
+    let mut is_done = false;
+    for _ in 0..2 {
+        is_done = sim.run(give_all_back(world), POLLS_MAX).expect("giving everything back ends");
+        sim.kill_process();
+        world.restart();
+        if is_done {
+            break;
+        }
+    }
+    assert!(is_done, "metadata is read-only though every drive was replaced");
     let empty = async {
         let process = Process::start(world).await;
         check::settle(world, &process).await;

@@ -14,7 +14,7 @@ use crate::drive::TestDrive;
 use crate::keeper::Keeper;
 use crate::model::Model;
 use crate::mutation::Mutation;
-use crate::plan::{Breakage, Plan};
+use crate::plan::{Breakage, Keeping, Plan};
 
 /// Room on every drive when nothing is full.
 const DRIVE_BYTES: u64 = 1 << 30;
@@ -48,7 +48,7 @@ impl World {
             plan: plan.clone(),
             mutation,
             executor: sim.executor(),
-            model: RefCell::default(),
+            model: RefCell::new(Model::new(plan.keeping == Keeping::AtTimes)),
             drives: RefCell::new(drives.collect()),
             bad: RefCell::default(),
             vanished: RefCell::default(),

@@ -24,7 +24,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let allows = bytes.contains(&b'\\') || bytes.windows(5).any(|word| word == b"Allow");
     assert!(allows || !policy.is_public());
     policy.asks_for_existing_tags();
-    for caller in [Caller::Anonymous, Caller::Service("logging.s3.amazonaws.com"), Caller::Account { id: "a1", name: "anna", is_root: false }] {
+    for caller in [
+        Caller::Anonymous,
+        Caller::Service("logging.s3.amazonaws.com"),
+        Caller::Account { id: "a1", name: "anna", is_root: false },
+    ] {
         for (action, resource) in
             [(Action::GetObject, "bkt/a/b"), (Action::ListBucket, "bkt"), (Action::PutObjectTagging, "bkt/*")]
         {

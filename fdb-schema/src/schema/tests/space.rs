@@ -2,6 +2,7 @@
 
 use super::super::{Owner, ROW_ITEMS_MAX};
 use super::*;
+use crate::ShardMove;
 
 #[test]
 fn live_bytes_are_the_recount_of_the_owners_after_any_operations() {
@@ -83,6 +84,26 @@ fn a_volume_is_reclaimed_only_when_sealed_and_without_owners() {
         world.metadata.forget_volume(volume).await.unwrap();
         assert_eq!(world.metadata.volume(volume).await, Ok(None));
         assert_eq!(world.metadata.volumes(VolumeId(0), 10).await.unwrap().len(), 2);
+    });
+}
+
+#[test]
+fn a_shard_moves_only_from_where_it_is_and_never_to_the_drive_of_another() {
+    world(1, async |world| {
+        let drives = [DriveId(1), DriveId(2)];
+        let profile = Profile { k: 1, m: 1 };
+        let record = VolumeRecord { profile, segments: drives.to_vec(), ..open_volume(77) };
+        world.metadata.create_volume(&record).await.unwrap();
+        let moved = ShardMove { volume: record.id, shard: 0, from: DriveId(1), to: DriveId(3) };
+        assert_eq!(world.metadata.move_shard(moved).await, Ok(false), "open");
+        world.metadata.seal_volume(record.id, 16).await.unwrap();
+        let onto_another = ShardMove { to: DriveId(2), ..moved };
+        assert_eq!(world.metadata.move_shard(onto_another).await, Ok(false), "two shards on one drive");
+        assert_eq!(world.metadata.move_shard(ShardMove { from: DriveId(9), ..moved }).await, Ok(false));
+        assert_eq!(world.metadata.move_shard(moved).await, Ok(true));
+        assert_eq!(world.metadata.move_shard(moved).await, Ok(true), "again");
+        let kept = world.metadata.volume(record.id).await.unwrap().unwrap();
+        assert_eq!(kept.segments, [DriveId(3), DriveId(2)]);
     });
 }
 

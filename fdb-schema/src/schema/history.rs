@@ -192,6 +192,9 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 hidden(txn, bucket.id, key, id, Isolation::Serializable).await?
             }
         };
+        if found.is_none() && delete.condition.if_match.is_some() {
+            return Err(Refusal::NoSuchVersion.into());
+        }
         delete.condition.check(found.as_ref().and_then(VersionRecord::object))?;
         let Some(found) = found else {
             return Ok(Deleted { existed: false, version: Some(id), is_marker: false });

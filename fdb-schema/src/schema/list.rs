@@ -11,7 +11,7 @@ use super::error::{Failure, damaged};
 use super::keyspace::{self, BucketId, KeyRange, UploadKey};
 use super::record::{ListedRecord, ObjectRecord, UploadRecord};
 use super::retry::{Metadata, rows};
-use super::value::access_list;
+use super::value::owner_of_list;
 use crate::{Engine, Isolation, Row, Transaction};
 
 /// Rows of a first read when a delimiter may skip most of what follows.
@@ -62,8 +62,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         .await
     }
 
-    /// The same with the access list that each object keeps, as [`super::ACL_HEADER`] holds it. Cost: the same reads;
-    /// rows are decoded whole.
+    /// The same with the owner that each object's access list names. Cost: the same reads; rows are decoded whole.
     ///
     /// # Errors
     /// The same.
@@ -195,7 +194,7 @@ impl Kind for OwnedObjects {
 
     fn item_of(&self, row: &Row) -> Result<Self::Item, Failure> {
         let record = ObjectRecord::decode(&row.value)?;
-        Ok((record.listed, access_list(&record.headers)))
+        Ok((record.listed, owner_of_list(&record.headers)))
     }
 }
 

@@ -69,7 +69,7 @@ pub use retry::{Metadata, Outcomes};
 pub use upload::{Completed, Composed, NewPart, NewUpload, UploadPath};
 pub use value::{
     ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ETag, Header, REDIRECT_HEADER, StoredChecksum,
-    TAGGING_HEADER,
+    TAGGING_HEADER, owner_of_list,
 };
 pub use version::{DeleteMarker, ObjectLock, Retention, RetentionMode, Version, VersionId, VersionRecord};
 pub use volume::{LiveVolume, Owner};

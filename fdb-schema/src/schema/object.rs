@@ -56,8 +56,8 @@ impl WriteCondition {
 pub struct DeleteCondition {
     /// There must be an object: where none is, nothing is deleted and no marker is made.
     pub must_exist: bool,
-    /// Unquoted tag, or `*`. Of a current version that is not there [`Refusal::NoSuchKey`], of one that a delete marker
-    /// hides [`Refusal::PreconditionFailed`].
+    /// Unquoted tag, or `*`. Of a current version that is not there [`Refusal::NoSuchKey`], of a named one
+    /// [`Refusal::NoSuchVersion`]; of a delete marker, or behind one, [`Refusal::PreconditionFailed`].
     pub if_match: Option<String>,
     /// `x-amz-if-match-size`.
     pub size_bytes: Option<u64>,
@@ -68,8 +68,8 @@ pub struct DeleteCondition {
 impl DeleteCondition {
     pub(crate) fn check(&self, old: Option<&ObjectRecord>) -> Result<(), Refusal> {
         let Some(old) = old else {
-            let any = self.must_exist || self.if_match.as_deref() == Some("*");
-            return if any { Err(Refusal::PreconditionFailed) } else { Ok(()) };
+            let needs_one = self.must_exist || self.if_match.is_some();
+            return if needs_one { Err(Refusal::PreconditionFailed) } else { Ok(()) };
         };
         if let Some(tag) = &self.if_match {
             check_tag(tag, old)?;
@@ -254,8 +254,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     /// Deletes an object, or one version of it.
     ///
     /// # Errors
-    /// [`Refusal::NoSuchBucket`], [`Refusal::PreconditionFailed`], [`Refusal::NoSuchKey`] for `If-Match`,
-    /// [`Refusal::Locked`], [`Failure::Engine`].
+    /// [`Refusal::NoSuchBucket`], [`Refusal::PreconditionFailed`], [`Refusal::NoSuchKey`] and
+    /// [`Refusal::NoSuchVersion`] for `If-Match`, [`Refusal::Locked`], [`Failure::Engine`].
     pub async fn delete_object(&self, bucket_name: &str, delete: &Delete<'_>) -> Result<Deleted, Failure> {
         let now_ms = self.executor.unix_ms();
         self.write(async |txn| {

@@ -138,13 +138,15 @@ pub struct StoredChecksum {
 /// its own, never returned as it is.
 pub const TAGGING_HEADER: &str = "x-amz-tagging";
 /// The access list of an object that is not its bucket's owner's alone; never one of a client's headers, and never
-/// taken along by a copy.
+/// taken along by a copy. It begins with the id of the object's owner; a `;` stands before each grant.
 pub const ACL_HEADER: &str = "x-basalt-acl";
 
-/// The access list among what an object keeps, without the row that it was read from.
-pub(crate) fn access_list(headers: &[Header]) -> Option<Bytes> {
-    let kept = headers.iter().find(|header| header.name == ACL_HEADER);
-    kept.map(|header| Bytes::copy_from_slice(&header.value))
+/// The owner that an access list among these headers names, without the row that it was read from: a page of a listing
+/// keeps a thousand of them, and lists may have a hundred grants.
+pub fn owner_of_list(headers: &[Header]) -> Option<Bytes> {
+    let kept = headers.iter().find(|header| header.name == ACL_HEADER)?;
+    let owner = kept.value.split(|&byte| byte == b';').next()?;
+    Some(Bytes::copy_from_slice(owner))
 }
 
 /// The header of a website's redirect, which belongs to a name and not to its bytes: no copy takes it along.

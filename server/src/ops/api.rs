@@ -13,7 +13,7 @@ pub use fdb_schema::schema::{
     ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ConfigKind, DOCUMENT_MAX_BYTES, DefaultRetention,
     DeleteCondition, Deleted, ETag, Header, NewBucket, ObjectLock, PartOfData as ObjectPart,
     PartsOfData as ObjectParts, REDIRECT_HEADER, Retention, RetentionMode, RetentionPeriod, StoredChecksum,
-    TAGGING_HEADER, VersionId, Versioning, WriteCondition,
+    TAGGING_HEADER, VersionId, Versioning, WriteCondition, owner_of_list,
 };
 
 /// Longest object key, in bytes.
@@ -525,7 +525,7 @@ pub struct ListObjects {
     pub max_keys: usize,
     /// Whether to tell the headers of each object too.
     pub with_headers: bool,
-    /// Whether to tell the access list of each object too.
+    /// Whether to tell the owner that each object's access list names too.
     pub with_acl: bool,
 }
 
@@ -557,8 +557,8 @@ pub struct ListedObject {
     pub storage_class: Option<String>,
     /// What its client gave to keep, if the listing asked for it.
     pub headers: Option<Vec<Header>>,
-    /// What [`ACL_HEADER`] holds, if there is one and the listing asked for it; a listing of versions always does.
-    pub acl: Option<Bytes>,
+    /// The owner that its access list names, if it has one and the listing asked for it.
+    pub owner: Option<Bytes>,
 }
 
 /// One page of a listing of versions.
@@ -576,6 +576,8 @@ pub struct ListVersions {
     pub after_version: Option<VersionId>,
     /// At most so many versions and common prefixes; values above [`PAGE_MAX`] count as that.
     pub max_keys: usize,
+    /// Whether to tell the owner that each object's access list names too.
+    pub with_acl: bool,
 }
 
 /// A page of versions.
@@ -656,8 +658,8 @@ pub struct UploadInfo {
     pub key: Bytes,
     /// The account that began it.
     pub initiator: String,
-    /// What [`ACL_HEADER`] will hold of its object, if there will be one.
-    pub acl: Option<Bytes>,
+    /// The owner that the access list of its object will name, if there will be one.
+    pub owner: Option<Bytes>,
     /// Milliseconds since 1970.
     pub initiated_ms: u64,
     /// The checksum of its parts and object.

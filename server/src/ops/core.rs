@@ -8,17 +8,17 @@ use bytes::Bytes;
 use fdb_schema::Engine;
 use fdb_schema::schema::{
     AfterVersion, BucketRecord, Copy, Delete, Failure, FoundObject, ListQuery, ListedKind, ListedRecord,
-    ListedVersion, Metadata, NamedBucket, ObjectRecord, Page, Refusal, Rename, UploadPath,
+    ListedVersion, Metadata, NamedBucket, ObjectRecord, Page, Refusal, Rename, UploadPath, owner_of_list,
 };
 use shardstore::Store;
 use shardstore_reactor::{Drive, Executor};
 
 use super::admission::{Admission, Permit};
 use super::api::{
-    ACL_HEADER, AppendObject, BodySource, BucketConfigs, BucketInfo, BucketName, BucketPage, CompleteUpload,
-    ConfigKind, Copied, CopyObject, CreateUpload, DefaultRetention, DeleteEntry, Deleted, ListBuckets,
-    ListObjects, ListUploads, ListVersions, ListedObject, NewBucket, ObjectInfo, ObjectKey, ObjectPage,
-    OpError, Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, RenameObject, Retention, UploadId,
+    AppendObject, BodySource, BucketConfigs, BucketInfo, BucketName, BucketPage, CompleteUpload, ConfigKind,
+    Copied, CopyObject, CreateUpload, DefaultRetention, DeleteEntry, Deleted, ListBuckets, ListObjects,
+    ListUploads, ListVersions, ListedObject, NewBucket, ObjectInfo, ObjectKey, ObjectPage, OpError,
+    Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, RenameObject, Retention, UploadId,
     UploadInfo, UploadPage, VersionEntry, VersionId, VersionPage, Versioning, Written,
 };
 use super::catalog::StoreCatalog;
@@ -315,9 +315,8 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
             let page = metadata.list_whole_objects(bucket, query, &list.after).await.map_err(of_failure)?;
             let next = last_entry(&page).filter(|_| page.is_truncated);
             let whole = |(key, object): (Bytes, ObjectRecord)| {
-                let kept = object.headers.iter().find(|header| header.name == ACL_HEADER);
-                let acl = kept.filter(|_| list.with_acl).map(|header| header.value.clone());
-                ListedObject { headers: Some(object.headers), ..listed_object(key, object.listed, acl) }
+                let owner = owner_of_list(&object.headers).filter(|_| list.with_acl);
+                ListedObject { headers: Some(object.headers), ..listed_object(key, object.listed, owner) }
             };
             let objects = page.items.into_iter().map(whole).collect();
             return Ok(ObjectPage { objects, common_prefixes: page.common_prefixes, next });
@@ -325,7 +324,8 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         if list.with_acl {
             let page = metadata.list_owned_objects(bucket, query, &list.after).await.map_err(of_failure)?;
             let next = last_entry(&page).filter(|_| page.is_truncated);
-            let owned = page.items.into_iter().map(|(key, (listed, acl))| listed_object(key, listed, acl));
+            let owned =
+                page.items.into_iter().map(|(key, (listed, owner))| listed_object(key, listed, owner));
             let objects = owned.collect();
             return Ok(ObjectPage { objects, common_prefixes: page.common_prefixes, next });
         }
@@ -346,7 +346,11 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
             None => AfterVersion::Key(&list.after_key),
             Some(version) => AfterVersion::Version(&list.after_key, version),
         };
-        let page = self.inner.metadata.list_versions(list.bucket.as_str(), query, after).await;
+        let (metadata, bucket) = (&self.inner.metadata, list.bucket.as_str());
+        let page = match list.with_acl {
+            true => metadata.list_owned_versions(bucket, query, after).await,
+            false => metadata.list_versions(bucket, query, after).await,
+        };
         let page = page.map_err(of_failure)?;
         let versions = page.items.into_iter().map(|(key, listed)| version_entry(key, listed)).collect();
         Ok(VersionPage { versions, common_prefixes: page.common_prefixes, next: page.next })
@@ -407,7 +411,7 @@ pub(crate) fn last_entry<I>(page: &Page<I>) -> Option<Bytes> {
     last_key.max(page.common_prefixes.last().cloned())
 }
 
-fn listed_object(key: Bytes, listed: ListedRecord, acl: Option<Bytes>) -> ListedObject {
+fn listed_object(key: Bytes, listed: ListedRecord, owner: Option<Bytes>) -> ListedObject {
     ListedObject {
         key,
         size_bytes: listed.size_bytes,
@@ -416,7 +420,7 @@ fn listed_object(key: Bytes, listed: ListedRecord, acl: Option<Bytes>) -> Listed
         checksum: listed.checksums.first().map(|checksum| (checksum.algorithm, checksum.kind)),
         storage_class: listed.storage_class,
         headers: None,
-        acl,
+        owner,
     }
 }
 
@@ -424,7 +428,7 @@ fn version_entry(key: Bytes, listed: ListedVersion) -> VersionEntry {
     let (version, is_latest) = (listed.id(), listed.is_latest);
     let (modified_ms, object) = match listed.kind {
         ListedKind::Object(record) => {
-            (record.modified_ms, Some(listed_object(key.clone(), record, listed.acl)))
+            (record.modified_ms, Some(listed_object(key.clone(), record, listed.owner)))
         }
         ListedKind::Marker(marker) => (marker.modified_ms, None),
     };

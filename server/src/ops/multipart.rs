@@ -6,15 +6,15 @@
 use bytes::Bytes;
 use fdb_schema::Engine;
 use fdb_schema::schema::{
-    Composed, ListQuery, NewPart, NewUpload, PartRecord, UploadKey, UploadPath, UploadRecord,
+    Composed, ListQuery, NewPart, NewUpload, PartRecord, UploadKey, UploadPath, UploadRecord, owner_of_list,
 };
 use shardstore::Evidence;
 use shardstore_reactor::{Drive, Executor};
 
 use super::api::{
-    ACL_HEADER, BodySource, BucketName, ChecksumAlgorithm, ChecksumKind, CompleteUpload, CompletedPart,
-    CreateUpload, ETag, ListUploads, ObjectKey, OpError, PAGE_MAX, PART_MIN_BYTES, PARTS_MAX, PartInfo,
-    PartPage, PutPart, StoredChecksum, UploadId, UploadInfo, UploadPage, Written,
+    BodySource, BucketName, ChecksumAlgorithm, ChecksumKind, CompleteUpload, CompletedPart, CreateUpload,
+    ETag, ListUploads, ObjectKey, OpError, PAGE_MAX, PART_MIN_BYTES, PARTS_MAX, PartInfo, PartPage, PutPart,
+    StoredChecksum, UploadId, UploadInfo, UploadPage, Written,
 };
 use super::checksum::{checksum_of_parts, etag_of_parts};
 use super::core::{CoreInner, last_entry};
@@ -254,9 +254,8 @@ fn check_part(listed: &CompletedPart, part: &PartRecord) -> Result<(), OpError> 
 }
 
 fn upload_info(upload: UploadKey, key: Bytes, record: UploadRecord) -> UploadInfo {
-    let acl = record.headers.iter().find(|header| header.name == ACL_HEADER);
     UploadInfo {
-        acl: acl.map(|header| header.value.clone()),
+        owner: owner_of_list(&record.headers),
         upload: UploadId(upload.0),
         key,
         initiator: record.initiator,

@@ -15,6 +15,7 @@ use metrics::{Counter, counter};
 
 use self::facts::{Asked, Given};
 use crate::auth::is_canonical_id;
+use crate::http::RequestHead;
 use crate::ops::api::{
     BucketName, Header, ObjectInfo, ObjectKey, ObjectLock, OpError, Operations, UploadId, VersionId,
 };
@@ -22,6 +23,7 @@ use crate::policy::{Action, Question, Target, Verdict};
 use crate::s3::acl::{Acl, Permission, bucket_permission, object_permission};
 use crate::s3::bucket_access::BucketAccess;
 use crate::s3::bucket_settings::{BucketSettings, SettingsCache};
+use crate::s3::conditions::unquote;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::query::Query;
 use crate::s3::route::Operation;
@@ -46,6 +48,8 @@ pub enum Denial {
 /// A request that may be dispatched, and what its handler may ask further.
 pub struct Authorized<'r> {
     asker: Asker<'r>,
+    /// Whether the request makes an object, which its header fields may lock.
+    makes_object: bool,
     /// Of the request's bucket, if it names one that must exist.
     settings: Option<Rc<BucketSettings>>,
 }
@@ -114,25 +118,31 @@ impl Authorizer {
             if need != Need::Nothing && asker.identity.account().is_none() {
                 return Err(self.refuse(Denial::Anonymous));
             }
-            return Ok(Authorized { asker, settings: None });
+            return Ok(Authorized { asker, makes_object: false, settings: None });
         };
         let settings = cache.get(ops, bucket).await?;
         self.require_owner(&asker, "x-amz-expected-bucket-owner", &settings)?;
-        let authorized = Authorized { asker, settings: Some(Rc::clone(&settings)) };
-        let head = authorized.asker.head;
-        let query = Query::new(head.raw_query());
-        let has_version =
-            query.may_hold("versionId") && query.get("versionId").is_some_and(|id| !id.is_empty());
+        let makes_object = makes_object(operation);
+        let authorized = Authorized { asker, makes_object, settings: Some(Rc::clone(&settings)) };
+        let has_version = authorized.names_version();
         let version = |plain, versioned| if has_version { versioned } else { plain };
         match need {
+            Need::EachKey if authorized.may_delete_nothing(&settings) => {
+                return Err(self.refuse(Denial::Anonymous));
+            }
             Need::Nothing | Need::Account | Need::EachKey => {}
             Need::Owner if authorized.owns(&settings) => {}
             Need::Owner => return Err(self.refuse(authorized.lacking())),
-            // What its body gives is not read yet: its handler asks.
-            Need::Action(..) if actions::is_decided_by_body(operation) => {}
+            // Only a policy has conditions. What its body gives is not read yet: its handler asks.
+            Need::Action(..)
+                if actions::is_decided_by_body(operation) && settings.access.policy.is_some() => {}
             Need::Action(plain, versioned) => {
                 let action = version(plain, versioned);
                 self.require(ops, &authorized, &settings, action, key, Given::Nothing).await?;
+                if operation == Operation::DeleteObject && demands_tag(authorized.asker.head) {
+                    let reads = version(Action::GetObject, Action::GetObjectVersion);
+                    self.require(ops, &authorized, &settings, reads, key, Given::Nothing).await?;
+                }
             }
             Need::Attributes => {
                 for (plain, versioned) in [
@@ -163,7 +173,7 @@ impl Authorizer {
         tags: &TagSet,
     ) -> Result<(), S3Error> {
         let settings = authorized.settings()?;
-        let has_version = Query::new(authorized.asker.head.raw_query()).may_hold("versionId");
+        let has_version = authorized.names_version();
         let action = if has_version { Action::PutObjectVersionTagging } else { Action::PutObjectTagging };
         self.require(ops, authorized, settings, action, Some(key), Given::Tags(tags)).await
     }
@@ -184,6 +194,43 @@ impl Authorizer {
         let is_hold = lock.legal_hold.is_some();
         let action = if is_hold { Action::PutObjectLegalHold } else { Action::PutObjectRetention };
         self.require(ops, authorized, settings, action, Some(key), Given::Lock(lock)).await
+    }
+
+    /// Asks for one of many deletes: of `key`, or of its `version`, if it has the tag `if_match`. Cost: where its list or
+    /// its tags count for who asks with a tag, one read of the object.
+    ///
+    /// # Errors
+    /// `AccessDenied`; or why metadata cannot be read.
+    pub async fn authorize_delete<O: Operations>(
+        &self,
+        ops: &O,
+        authorized: &Authorized<'_>,
+        key: &ObjectKey,
+        version: Option<&str>,
+        if_match: Option<&str>,
+    ) -> Result<(), S3Error> {
+        let settings = authorized.settings()?;
+        if authorized.is_plain_owner(settings) {
+            return Ok(());
+        }
+        let (deletes, reads) = match version {
+            None => (Action::DeleteObject, Action::GetObject),
+            Some(_) => (Action::DeleteObjectVersion, Action::GetObjectVersion),
+        };
+        let ask = |action, object: &Object| {
+            let known = Known { object, given: Given::Delete(if_match), version };
+            let decided = authorized.decide_with(settings, action, Some(key), &known);
+            decided.map_err(|_| S3Error::from(Code::AccessDenied))
+        };
+        ask(deletes, &Object::NotAsked)?;
+        if if_match.is_none_or(|tag| tag == "*") {
+            return Ok(());
+        }
+        let object = match authorized.needs_object(settings, reads) {
+            true => find_version(ops, settings, key, version).await?,
+            false => Object::NotAsked,
+        };
+        ask(reads, &object)
     }
 
     /// One action on the request's bucket or on a key of it.
@@ -229,10 +276,7 @@ impl Authorizer {
         settings: &BucketSettings,
         key: Option<&ObjectKey>,
     ) -> Result<(), S3Error> {
-        use Operation as O;
-        if !matches!(operation, O::PutObject | O::CopyObject | O::CreateMultipartUpload)
-            || authorized.is_plain_owner(settings)
-        {
+        if !makes_object(operation) || authorized.is_plain_owner(settings) {
             return Ok(());
         }
         let has = |name| authorized.asker.head.header(name).is_some();
@@ -283,7 +327,8 @@ impl Authorizer {
             target.asker.note.reads(&settings, &source.key, source.version.as_deref());
         }
         self.require_owner(&target.asker, "x-amz-source-expected-bucket-owner", &settings)?;
-        let authorized = Authorized { asker: target.asker.clone(), settings: Some(Rc::clone(&settings)) };
+        let asker = target.asker.clone();
+        let authorized = Authorized { asker, makes_object: false, settings: Some(Rc::clone(&settings)) };
         if authorized.is_plain_owner(&settings) {
             return Ok(());
         }
@@ -391,6 +436,26 @@ impl<'r> Authorized<'r> {
         self.decide_with(settings, action, Some(key), &known).map_err(|_| Code::AccessDenied.into())
     }
 
+    /// Whether the caller may pass over governance retention on a key of the bucket; `given` is the retention that the
+    /// request's body gives instead.
+    pub fn may_bypass_governance(
+        &self,
+        key: &ObjectKey,
+        version: Option<&str>,
+        given: Option<&ObjectLock>,
+    ) -> bool {
+        let Some(settings) = &self.settings else { return false };
+        let given = given.map_or(Given::Nothing, Given::Lock);
+        let known = Known { object: &Object::NotAsked, given, version };
+        let action = Action::BypassGovernanceRetention;
+        self.is_plain_owner(settings) || self.decide_with(settings, action, Some(key), &known).is_ok()
+    }
+
+    /// Whether the caller may know that there is no such key in the bucket: who may list it may.
+    pub fn may_know_missing(&self, key: &ObjectKey) -> bool {
+        self.settings.as_ref().is_some_and(|settings| self.may_list(settings, key))
+    }
+
     /// As [`Authorized::also`], on an object that is there and has these headers: its list and its tags count.
     ///
     /// # Errors
@@ -403,6 +468,20 @@ impl<'r> Authorized<'r> {
         let object = Object::Present(Acl::of_headers(headers)?, TagSet::of_headers(headers)?);
         let known = Known { object: &object, given: Given::Nothing, version: None };
         self.decide_with(settings, action, Some(key), &known).map_err(|_| Code::AccessDenied.into())
+    }
+
+    /// Whether the request names a version. An empty id names none.
+    fn names_version(&self) -> bool {
+        let query = Query::new(self.asker.head.raw_query());
+        query.may_hold("versionId") && query.get("versionId").is_some_and(|id| !id.is_empty())
+    }
+
+    /// Whether it is known already that the caller may delete no key of the bucket: nobody is known, and without a
+    /// policy all keys are alike.
+    fn may_delete_nothing(&self, settings: &BucketSettings) -> bool {
+        self.asker.identity.account().is_none()
+            && settings.access.policy.is_none()
+            && self.decide(settings, Action::DeleteObject, None, &Object::NotAsked, Given::Nothing).is_err()
     }
 
     /// Whether the caller is root or owns the bucket.
@@ -436,7 +515,8 @@ impl<'r> Authorized<'r> {
         }
         let prefix = text_of(key);
         let (prefix, given) = (Some(prefix), Given::Nothing);
-        let asked = Asked { asker: &self.asker, prefix, existing: None, given, version: None };
+        let (asker, makes_object) = (&self.asker, self.makes_object);
+        let asked = Asked { asker, makes_object, prefix, existing: None, given, version: None };
         // What is asked besides is no reason why the request was allowed.
         let by_acl = self.asker.note.by_acl();
         let may = self.decide_asked(settings, Action::ListBucket, None, &Object::NotAsked, &asked).is_ok();
@@ -466,8 +546,9 @@ impl<'r> Authorized<'r> {
             Object::Present(_, tags) => Some(tags),
             Object::NotAsked | Object::Missing => None,
         };
-        let asked =
-            Asked { asker: &self.asker, prefix: None, existing, given: known.given, version: known.version };
+        let (asker, makes_object) = (&self.asker, self.makes_object);
+        let Known { given, version, .. } = *known;
+        let asked = Asked { asker, makes_object, prefix: None, existing, given, version };
         self.decide_asked(settings, action, key, known.object, &asked)
     }
 
@@ -559,6 +640,15 @@ fn text_of(key: &ObjectKey) -> &str {
 
 fn is_on_policy(action: Action) -> bool {
     matches!(action, Action::GetBucketPolicy | Action::PutBucketPolicy | Action::DeleteBucketPolicy)
+}
+
+fn makes_object(operation: Operation) -> bool {
+    matches!(operation, Operation::PutObject | Operation::CopyObject | Operation::CreateMultipartUpload)
+}
+
+/// Whether a delete demands a tag, and so would tell it to who guesses it. `*` demands any.
+fn demands_tag(head: &RequestHead) -> bool {
+    head.header("if-match").is_some_and(|tag| std::str::from_utf8(tag).map(unquote) != Ok("*"))
 }
 
 fn is_upload_action(action: Action) -> bool {

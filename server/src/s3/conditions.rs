@@ -75,7 +75,8 @@ impl ReadConditions {
     }
 
     fn of(head: &RequestHead, names: Names, now_ms: u64) -> ReadConditions {
-        let text = |name: &str| head.header_str(name).map(str::to_owned);
+        // A tag that is no text is no object's, so it must not count as absent.
+        let text = |name: &str| head.header(name).map(|tag| String::from_utf8_lossy(tag).into_owned());
         let date = |name: &str| head.header_str(name).and_then(parse_date_s);
         ReadConditions {
             names,
@@ -133,9 +134,10 @@ pub fn unquote(tag: &str) -> &str {
 /// The condition of a PUT, a copy or a completion.
 ///
 /// # Errors
-/// `NotImplemented` for If-None-Match with a tag and for both at once, as AWS answers.
+/// `NotImplemented` for If-None-Match with a tag and for both at once, as AWS answers; `InvalidArgument` for what is no
+/// text.
 pub fn write_condition(head: &RequestHead) -> Result<WriteCondition, S3Error> {
-    match (head.header_str("if-match"), head.header_str("if-none-match")) {
+    match (condition_text(head, "If-Match")?, condition_text(head, "If-None-Match")?) {
         (None, None) => Ok(WriteCondition::Always),
         (None, Some(tag)) if unquote(tag) == "*" => Ok(WriteCondition::IfAbsent),
         (Some(tag), None) => Ok(WriteCondition::IfMatch(unquote(tag).to_owned())),
@@ -150,6 +152,14 @@ pub fn write_condition(head: &RequestHead) -> Result<WriteCondition, S3Error> {
     }
 }
 
+/// What a condition says on which a change depends: one that cannot be read must not count as absent.
+fn condition_text<'h>(head: &'h RequestHead, name: &'static str) -> Result<Option<&'h str>, S3Error> {
+    let Some(value) = head.header(name) else { return Ok(None) };
+    let text = std::str::from_utf8(value);
+    let shown = || String::from_utf8_lossy(value);
+    text.map(Some).map_err(|_| S3Error::argument(name, &shown(), "The value of the header is no UTF-8"))
+}
+
 fn not_taken(header: &'static str, why: &'static str) -> S3Error {
     S3Error::with_message(
         Code::NotImplemented,
@@ -162,24 +172,22 @@ fn not_taken(header: &'static str, why: &'static str) -> S3Error {
 /// The condition of a DELETE.
 ///
 /// # Errors
-/// `InvalidArgument` for a size or a time that cannot be read.
+/// `InvalidArgument` for a tag, a size or a time that cannot be read.
 pub fn delete_condition(head: &RequestHead) -> Result<DeleteCondition, S3Error> {
-    let size_bytes = head
-        .header_str("x-amz-if-match-size")
+    let size_bytes = condition_text(head, "x-amz-if-match-size")?
         .map(|text| {
             text.parse()
                 .map_err(|_| S3Error::argument("x-amz-if-match-size", text, "The size is not a number"))
         })
         .transpose()?;
-    let modified_s = head
-        .header_str("x-amz-if-match-last-modified-time")
+    let modified_s = condition_text(head, "x-amz-if-match-last-modified-time")?
         .map(|text| {
             parse_date_s(text).ok_or_else(|| {
                 S3Error::argument("x-amz-if-match-last-modified-time", text, "The time is not a date")
             })
         })
         .transpose()?;
-    let if_match = head.header_str("if-match").map(|tag| unquote(tag).to_owned());
+    let if_match = condition_text(head, "If-Match")?.map(|tag| unquote(tag).to_owned());
     Ok(DeleteCondition { must_exist: false, if_match, size_bytes, modified_s })
 }
 
@@ -187,7 +195,7 @@ pub fn delete_condition(head: &RequestHead) -> Result<DeleteCondition, S3Error> 
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::s3::test_heads::head;
+    use crate::s3::test_heads::{head, head_of_bytes};
 
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const DATE_MS: u64 = 784_111_777_900;
@@ -256,6 +264,22 @@ mod tests {
         assert_eq!(check(&fields, DATE_MS), Verdict::Proceed);
         let fields = format!("If-None-Match: \"abc\"\r\nIf-Modified-Since: {DATE}\r\n");
         assert_eq!(check(&fields, DATE_MS + 9000), Verdict::NotModified);
+    }
+
+    /// Story: If-Match that was no UTF-8 counted as absent, and the write or the delete happened.
+    #[test]
+    fn a_condition_that_cannot_be_read_is_refused_and_never_absent() {
+        for name in ["If-Match", "If-None-Match"] {
+            let head = head_of_bytes("PUT /b/k", &[name.as_bytes(), b": \"\xe9\"\r\n"].concat());
+            assert_eq!(write_condition(&head).unwrap_err().code, Code::InvalidArgument, "{name}");
+        }
+        for name in ["If-Match", "x-amz-if-match-size", "x-amz-if-match-last-modified-time"] {
+            let head = head_of_bytes("DELETE /b/k", &[name.as_bytes(), b": \xe9\r\n"].concat());
+            assert_eq!(delete_condition(&head).unwrap_err().code, Code::InvalidArgument, "{name}");
+        }
+        let fields = b"x-amz-copy-source-if-match: \xe9\r\nx-amz-copy-source-if-none-match: \xe9\r\n";
+        let conditions = ReadConditions::of_copy_source(&head_of_bytes("PUT /b/k", fields), NOW_MS);
+        assert_eq!(conditions.check_source("abc", 0), Some("x-amz-copy-source-If-Match"));
     }
 
     #[test]

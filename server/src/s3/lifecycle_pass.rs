@@ -263,6 +263,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
                 after_key: after.0,
                 after_version: after.1,
                 max_keys: PAGE_MAX,
+                with_acl: false,
             };
             let page = self.ops.list_versions(list).await?;
             self.figures.looked_at.increment(page.versions.len() as u64);

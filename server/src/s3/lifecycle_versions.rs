@@ -96,7 +96,7 @@ mod tests {
             checksum: None,
             storage_class: None,
             headers: None,
-            acl: None,
+            owner: None,
         });
         let version = VersionId::Named { count: modified_ms, nonce: 0 };
         VersionEntry { key, version, is_latest, modified_ms, object }

@@ -1,5 +1,6 @@
 //! Tag sets of objects and buckets: their two wire forms, their limits, and the form in which an object keeps them.
-//! Invariants: a [`TagSet`] is within S3's limits, whatever it was read from; kept and read again it is the same.
+//! Invariants: a [`TagSet`] that a client gives is within S3's limits; kept and read again it is the same, also where an
+//! earlier release took other characters.
 //! Not here: the XML (`xml`), rules of copies (`handlers::copy`).
 
 use bytes::Bytes;

@@ -202,6 +202,7 @@ async fn list(core: &Ops) -> BTreeMap<String, Vec<Listed>> {
             after_key,
             after_version,
             max_keys: PAGE,
+            with_acl: false,
         };
         let page = core.list_versions(list).await;
         let page = page.unwrap_or_else(|error| panic!("versions cannot be listed: {error}"));

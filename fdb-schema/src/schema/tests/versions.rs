@@ -421,6 +421,35 @@ fn tags_and_conditions_are_those_of_the_version_that_is_named() {
     });
 }
 
+/// Story: If-Match with a tag held for a delete marker and for a version that is not there, so that a marker was removed,
+/// and an older version current again, by who had asked for an object. Found by reading.
+#[test]
+fn a_tag_demanded_of_a_named_version_holds_for_no_marker_and_for_no_version_that_is_not_there() {
+    world(9, async |world| {
+        let tag = ETag::whole([1; 16]).to_string();
+        let matching = |version, tag: &str| {
+            let condition =
+                super::super::DeleteCondition { if_match: Some(tag.to_owned()), ..Default::default() };
+            Delete { version: Some(version), condition, ..delete(b"k") }
+        };
+        let refused_with =
+            async |delete: Delete<'_>| refused(world.metadata.delete_object("b", &delete).await);
+        assert_eq!(refused_with(matching(VersionId::Null, &tag)).await, Refusal::NoSuchVersion);
+        world.set(Versioning::Enabled).await;
+        let version = world.put_tagged(b"k", [1; 16]).await.version.unwrap();
+        let marker = world.metadata.delete_object("b", &delete(b"k")).await.unwrap().version.unwrap();
+        for tag in [tag.as_str(), "*"] {
+            assert_eq!(refused_with(matching(marker, tag)).await, Refusal::PreconditionFailed, "{tag}");
+            assert_eq!(refused_with(matching(VersionId::Null, tag)).await, Refusal::NoSuchVersion, "{tag}");
+        }
+        assert_eq!(world.found(b"k", Some(version)).await, Ok([1; 16]));
+        let removed = world.metadata.delete_object("b", &matching(version, &tag)).await.unwrap();
+        assert!(removed.existed);
+        assert_eq!(refused_with(matching(version, &tag)).await, Refusal::NoSuchVersion);
+        assert!(world.remove(b"k", marker).await.unwrap().is_marker);
+    });
+}
+
 /// Story: the lifecycle pass deleted an object that had been removed for good since it was listed, and left a delete
 /// marker for a key that nobody had any more. Found by reading.
 #[test]

@@ -83,20 +83,24 @@ fn fields<'h>(head: &'h RequestHead, wanted: &'static str) -> impl Iterator<Item
     named.filter_map(|(_, value)| std::str::from_utf8(value).ok())
 }
 
-/// What a request's body gives an object.
+/// What a request's body says of an object.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Given<'a> {
     /// Nothing that conditions can be on.
     Nothing,
-    /// Its tags.
+    /// The tags that it gets.
     Tags(&'a TagSet),
-    /// A retention or a legal hold.
+    /// The retention or the legal hold that it gets.
     Lock(&'a ObjectLock),
+    /// That it is to be deleted, if it has this tag.
+    Delete(Option<&'a str>),
 }
 
 /// One question about a request: what its head does not say.
 pub(super) struct Asked<'a> {
     pub(super) asker: &'a Asker<'a>,
+    /// Whether the request makes an object, so that its header fields say of that how it is locked.
+    pub(super) makes_object: bool,
     /// Instead of the query's: a key, where the question is whether it could be listed.
     pub(super) prefix: Option<&'a str>,
     /// The tags that the object has.
@@ -162,13 +166,21 @@ impl Asked<'_> {
             "s3:prefix" => self.prefix.map(Cow::Borrowed).or_else(|| self.query("prefix")),
             "s3:delimiter" => self.query("delimiter"),
             "s3:max-keys" => self.query("max-keys"),
-            "s3:versionid" => self.version.map(Cow::Borrowed).or_else(|| self.query("versionId")),
+            "s3:versionid" => match (self.version, self.given) {
+                (Some(version), _) => Some(version.into()),
+                (None, Given::Delete(_)) => None,
+                (None, _) => self.query("versionId"),
+            },
             "s3:signatureversion" => self.signature().map(|(version, _)| version.into()),
             "s3:authtype" => self.signature().map(|(_, place)| place.into()),
             "s3:signatureage" => self.signature_age_ms().map(|age_ms| age_ms.to_string().into()),
             "s3:x-amz-copy-source" => self.copy_source(),
             _ if key.starts_with("s3:object-lock-") => self.lock(key),
-            "s3:if-match" | "s3:if-none-match" => self.header(&key[3..]),
+            "s3:if-match" => match self.given {
+                Given::Delete(tag) => tag.map(Cow::Borrowed),
+                _ => self.header("if-match"),
+            },
+            "s3:if-none-match" => self.header("if-none-match"),
             _ if key.starts_with("s3:x-amz-") => self.header(&key[3..]),
             _ => None,
         }
@@ -194,6 +206,8 @@ impl Asked<'_> {
         let days = |until_s: u64| until_s.saturating_sub(now_s).div_ceil(24 * 60 * 60).to_string().into();
         let Given::Lock(lock) = self.given else {
             return match key {
+                // Elsewhere nothing acts on these fields: who asks could write anything into them.
+                _ if !self.makes_object => None,
                 "s3:object-lock-mode" => self.header("x-amz-object-lock-mode"),
                 "s3:object-lock-legal-hold" => self.header("x-amz-object-lock-legal-hold"),
                 "s3:object-lock-retain-until-date" => self.header("x-amz-object-lock-retain-until-date"),
@@ -225,7 +239,7 @@ impl Asked<'_> {
     fn request_tags(&self) -> Option<Cow<'_, TagSet>> {
         match self.given {
             Given::Tags(tags) => Some(Cow::Borrowed(tags)),
-            Given::Nothing | Given::Lock(_) => {
+            Given::Nothing | Given::Lock(_) | Given::Delete(_) => {
                 TagSet::of_header(self.asker.head.header("x-amz-tagging")?).ok().map(Cow::Owned)
             }
         }
@@ -284,6 +298,10 @@ mod tests {
     }
 
     fn given(given: Given<'_>, line: &str, fields: &str, key: &str) -> Option<String> {
+        asked(true, given, line, fields, key)
+    }
+
+    fn asked(makes_object: bool, given: Given<'_>, line: &str, fields: &str, key: &str) -> Option<String> {
         let head = head(line, fields);
         let account = Account::new("a1", "anna", "AK", false);
         let asker = Asker {
@@ -294,7 +312,7 @@ mod tests {
             now_ms: 1_369_353_600_000,
             note: &RequestNote::default(),
         };
-        let asked = Asked { asker: &asker, prefix: None, existing: None, given, version: None };
+        let asked = Asked { asker: &asker, makes_object, prefix: None, existing: None, given, version: None };
         let values = asked.values(key)?;
         Some(values.join("|"))
     }
@@ -350,6 +368,29 @@ mod tests {
             let found = given(Given::Lock(lock), "PUT /b/k?retention", fields, key);
             assert_eq!(found.as_deref(), expected, "{key}");
         }
+    }
+
+    /// Story: who deleted a locked object was asked for the bypass by conditions on header fields that it had made up.
+    #[test]
+    fn header_fields_say_nothing_of_a_lock_where_no_object_is_made() {
+        let fields = "x-amz-object-lock-mode: GOVERNANCE\r\nx-amz-object-lock-legal-hold: OFF\r\n\
+             x-amz-object-lock-retain-until-date: 2013-05-26T00:00:00Z\r\n";
+        for key in ["mode", "legal-hold", "retain-until-date", "remaining-retention-days"] {
+            let key = format!("s3:object-lock-{key}");
+            let found = |makes_object| asked(makes_object, Given::Nothing, "DELETE /b/k", fields, &key);
+            assert_eq!((found(true).is_some(), found(false)), (true, None), "{key}");
+        }
+    }
+
+    #[test]
+    fn of_many_deletes_each_has_the_tag_and_the_version_of_its_entry_and_not_those_of_the_head() {
+        let (line, fields) = ("POST /b?delete&versionId=v", "If-Match: *\r\n");
+        let of_entry = |tag, key: &str| given(Given::Delete(tag), line, fields, key);
+        assert_eq!(of_entry(Some("t"), "s3:if-match").as_deref(), Some("t"));
+        assert_eq!(of_entry(None, "s3:if-match"), None);
+        assert_eq!(of_entry(None, "s3:versionid"), None);
+        assert_eq!(value("DELETE /b/k", fields, "s3:if-match").as_deref(), Some("*"));
+        assert_eq!(value("DELETE /b/k?versionId=v", "", "s3:versionid").as_deref(), Some("v"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::*;
 use crate::auth::{Account, Identity};
 use crate::http::RequestHead;
-use crate::ops::api::{BucketConfigs, BucketInfo, ConfigKind, Versioning};
+use crate::ops::api::{BucketConfigs, BucketInfo, ConfigKind, Retention, RetentionMode, Versioning};
 use crate::policy::Target;
 use crate::s3::access_log::RequestNote;
 use crate::s3::acl::{Grant, Grantee};
@@ -87,7 +87,7 @@ fn decide_on(
         note: &RequestNote::default(),
     };
     let settings = settings(documents);
-    let authorized = Authorized { asker, settings: Some(Rc::clone(&settings)) };
+    let authorized = Authorized { asker, makes_object: false, settings: Some(Rc::clone(&settings)) };
     let key = ObjectKey::parse("k").unwrap();
     let key = (action.target() == Target::Object).then_some(&key);
     let decided = authorized.decide(&settings, action, key, object, facts::Given::Nothing);
@@ -231,4 +231,31 @@ fn an_object_of_another_is_read_by_its_own_list() {
         decide_on(&open, Who::Anonymous, Action::GetObject, &Object::Present(None, TagSet::default())),
         Ok(())
     );
+}
+
+/// Story: conditions on the bypass of governance saw header fields that nothing acts on, and not the document.
+#[test]
+fn the_bypass_of_governance_is_asked_for_with_the_retention_of_the_body() {
+    let condition = r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"s3:BypassGovernanceRetention",
+        "Resource":"arn:aws:s3:::bkt/*","Condition":{"StringEquals":{"s3:object-lock-mode":"GOVERNANCE"}}}}"#;
+    let settings = settings(&[(ConfigKind::Policy, Bytes::from(condition))]);
+    let head = head("PUT /bkt/k?retention", "x-amz-object-lock-mode: GOVERNANCE\r\n");
+    let asker = Asker {
+        head: &head,
+        identity: Who::Other.identity(),
+        address: "10.0.0.1".parse().unwrap(),
+        is_secure: false,
+        now_ms: 0,
+        note: &RequestNote::default(),
+    };
+    let authorized = Authorized { asker, makes_object: false, settings: Some(settings) };
+    let key = ObjectKey::parse("k").unwrap();
+    let may = |mode| {
+        let retention = Retention { mode, until_ms: 1 };
+        let given = ObjectLock { retention: Some(retention), legal_hold: None };
+        authorized.may_bypass_governance(&key, None, Some(&given))
+    };
+    assert!(may(RetentionMode::Governance));
+    assert!(!may(RetentionMode::Compliance));
+    assert!(!authorized.may_bypass_governance(&key, None, None));
 }

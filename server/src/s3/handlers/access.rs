@@ -43,11 +43,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     ) -> Result<Reply<O>, S3Error> {
         let settings = request.access.settings()?;
         let bucket = request.bucket()?;
-        let _permit = self.ops.admit(body.len_bytes())?;
         if body.len_bytes().is_some_and(|len| len > POLICY_BYTES_MAX as u64) {
             return Err(Code::PolicyTooLarge.into());
         }
-        let document = body.collect(POLICY_READ_MAX).await?;
+        let (_permit, document) = self.read_document(body, POLICY_READ_MAX).await?;
         if document.is_empty() {
             return Err(S3Error::with_message(
                 Code::MalformedPolicy,
@@ -131,9 +130,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(body.len_bytes())?;
         let owner = request.access.settings()?.info.owner.clone();
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
         let acl = self.put_acl(request, &document, &owner)?;
         self.ops.put_bucket_config(request.bucket()?, ConfigKind::Acl, acl.to_kept()).await?;
         Ok(Response::new(200))
@@ -152,9 +150,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(body.len_bytes())?;
         let (bucket, key, version) = (request.bucket()?, request.key()?, request.version()?);
-        let document = body.collect(DOCUMENT_BYTES_MAX).await?;
+        let (_permit, document) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
         let info = self.ops.head_object(bucket.clone(), key.clone(), version).await.map_err(of_subject)?;
         // The body took time: it may be another object by now.
         let action = if version.is_some() { Action::PutObjectVersionAcl } else { Action::PutObjectAcl };

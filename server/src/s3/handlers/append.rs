@@ -25,22 +25,28 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     ) -> Result<Reply<O>, S3Error> {
         let offset_bytes = offset_bytes(request)?;
         let _permit = self.ops.admit(body.len_bytes())?;
-        let key = put.key.clone();
         let written = self.ops.append_object(AppendObject { put, offset_bytes }, &mut body).await;
-        let written = written.map_err(|error| match error {
-            // The length is told only to those who could read it.
-            OpError::InvalidWriteOffset { .. }
-                if request.access.also(Action::GetObject, &key, None).is_err() =>
-            {
-                Code::InvalidWriteOffset.into()
-            }
-            error => S3Error::from(error),
-        })?;
+        let tells_length = matches!(written, Err(OpError::InvalidWriteOffset { .. }));
+        if tells_length && !self.may_read(request).await? {
+            return Err(Code::InvalidWriteOffset.into());
+        }
+        let written = written?;
         let mut response = Response::new(200);
         push_etag(&mut response.headers, &written.etag);
         push_checksum(&mut response.headers, written.checksum.as_ref(), written.etag.part_count);
         response.headers.push_number("x-amz-object-size", written.size_bytes);
         Ok(response)
+    }
+
+    /// Whether the caller may read what lies under the request's key: the object's own list and tags count.
+    async fn may_read(&self, request: &Request<'_>) -> Result<bool, S3Error> {
+        let key = request.key()?;
+        let may = match self.ops.head_object(request.bucket()?, key.clone(), None).await {
+            Ok(info) => request.access.also_on(Action::GetObject, &key, &info.headers),
+            Err(OpError::NoSuchKey) => request.access.also(Action::GetObject, &key, None),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(may.is_ok())
     }
 }
 

@@ -38,8 +38,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let document = D::parse(&body.collect(SENT_BYTES_MAX).await?)?;
+        let (_permit, document) = self.read_document(body, SENT_BYTES_MAX).await?;
+        let document = D::parse(&document)?;
         self.keep(request.bucket()?, &document).await?;
         Ok(Response::new(200))
     }
@@ -67,8 +67,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         body: S3Body<'_, '_, S, E>,
         executor: &E,
     ) -> Result<Reply<O>, S3Error> {
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let mut lifecycle = Lifecycle::parse(&body.collect(SENT_BYTES_MAX).await?)?;
+        let (_permit, document) = self.read_document(body, SENT_BYTES_MAX).await?;
+        let mut lifecycle = Lifecycle::parse(&document)?;
         if let Some(word) = request.head.header_str(TRANSITION_MINIMUM) {
             lifecycle.transition_minimum = TransitionMinimum::parse(word)?;
         }

@@ -10,7 +10,6 @@ use super::documents::xml_reply;
 use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::ops::api::{DeleteCondition, DeleteEntry, ObjectKey, Operations, VersionId};
-use crate::policy::Action;
 use crate::s3::access_log::BatchDelete;
 use crate::s3::body::S3Body;
 use crate::s3::conditions::unquote;
@@ -39,35 +38,56 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let parsed = xml::parse_delete(&document)?;
         let bypass_governance = asks_to_bypass_governance(request.head);
         let mut entries = Vec::with_capacity(parsed.keys.len());
-        let mut refused: Vec<Option<S3Error>> = Vec::with_capacity(parsed.keys.len());
+        // Of each key: whether its caller may know that there is no such object.
+        let mut asked: Vec<Result<bool, S3Error>> = Vec::with_capacity(parsed.keys.len());
         for key in &parsed.keys {
-            match entry(request, key, bypass_governance) {
-                Ok(entry) => {
-                    entries.push(entry);
-                    refused.push(None);
-                }
-                Err(error) => refused.push(Some(error)),
-            }
+            asked.push(self.entry(request, key, bypass_governance).await.map(|entry| {
+                let may_know =
+                    entry.condition.if_match.is_none() || request.access.may_know_missing(&entry.key);
+                entries.push(entry);
+                may_know
+            }));
         }
         let mut results = self.ops.delete_objects(bucket, entries).await?.into_iter();
+        let mut result_of = |may_know: bool| {
+            let result = match results.next() {
+                Some(result) => result.map_err(S3Error::from),
+                None => Err(Code::InternalError.into()),
+            };
+            if may_know { result } else { self.authorizer.hide_missing(result) }
+        };
         let deleted: Vec<DeletedKey<'_>> = parsed
             .keys
             .iter()
-            .zip(refused)
-            .map(|(key, refused)| DeletedKey {
+            .zip(asked)
+            .map(|(key, asked)| DeletedKey {
                 key: &key.key,
                 version_id: key.version_id.as_deref(),
-                result: match refused {
-                    Some(error) => Err(error),
-                    None => results
-                        .next()
-                        .map_or(Err(Code::InternalError.into()), |result| result.map_err(S3Error::from)),
-                },
+                result: asked.and_then(&mut result_of),
             })
             .collect();
         note_deletes(request, &deleted);
         let document = xml::delete_result(&deleted, parsed.quiet);
         Ok(xml_reply(document))
+    }
+
+    /// What a key of the document asks for, if its caller may.
+    async fn entry(
+        &self,
+        request: &Request<'_>,
+        key: &DeleteKey,
+        bypass_governance: bool,
+    ) -> Result<DeleteEntry, S3Error> {
+        let version_text = key.version_id.as_deref().filter(|version| !version.is_empty());
+        let parsed = |text| VersionId::parse(text).ok_or_else(|| no_such_version(text));
+        let version = version_text.map(parsed).transpose()?;
+        let object_key = ObjectKey::parse(key.key.clone())?;
+        let if_match = key.etag.as_deref().map(unquote);
+        let access = &request.access;
+        self.authorizer.authorize_delete(&self.ops, access, &object_key, version_text, if_match).await?;
+        let bypass_governance =
+            bypass_governance && access.may_bypass_governance(&object_key, version_text, None);
+        Ok(DeleteEntry { key: object_key, version, condition: condition(key)?, bypass_governance })
     }
 }
 
@@ -86,15 +106,7 @@ fn note_deletes(request: &Request<'_>, deleted: &[DeletedKey<'_>]) {
     }
 }
 
-fn entry(request: &Request<'_>, key: &DeleteKey, bypass_governance: bool) -> Result<DeleteEntry, S3Error> {
-    let version_text = key.version_id.as_deref().filter(|version| !version.is_empty());
-    let parsed = |text| VersionId::parse(text).ok_or_else(|| no_such_version(text));
-    let version = version_text.map(parsed).transpose()?;
-    let object_key = ObjectKey::parse(key.key.clone())?;
-    let action = if version.is_some() { Action::DeleteObjectVersion } else { Action::DeleteObject };
-    request.access.also(action, &object_key, version_text)?;
-    let bypass_governance = bypass_governance
-        && request.access.also(Action::BypassGovernanceRetention, &object_key, version_text).is_ok();
+fn condition(key: &DeleteKey) -> Result<DeleteCondition, S3Error> {
     let invalid = |message: &'static str| S3Error::with_message(Code::InvalidArgument, message);
     let size_bytes = key.size.as_deref().map(str::parse).transpose();
     let modified_s = key
@@ -102,15 +114,10 @@ fn entry(request: &Request<'_>, key: &DeleteKey, bypass_governance: bool) -> Res
         .as_deref()
         .map(|text| parse_date_s(text).ok_or_else(|| invalid("LastModifiedTime is not a date")))
         .transpose()?;
-    Ok(DeleteEntry {
-        key: object_key,
-        version,
-        condition: DeleteCondition {
-            must_exist: false,
-            if_match: key.etag.as_deref().map(|tag| unquote(tag).to_owned()),
-            size_bytes: size_bytes.map_err(|_| invalid("Size is not a number"))?,
-            modified_s,
-        },
-        bypass_governance,
+    Ok(DeleteCondition {
+        must_exist: false,
+        if_match: key.etag.as_deref().map(|tag| unquote(tag).to_owned()),
+        size_bytes: size_bytes.map_err(|_| invalid("Size is not a number"))?,
+        modified_s,
     })
 }

@@ -75,7 +75,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let marker = utf8_bytes(&request.query, "marker")?;
         let objects = self.objects_page(request, &page, marker.clone(), true).await?;
         let bucket = request.bucket()?;
-        let owners = self.owners(request, objects.objects.iter().filter_map(|object| object.acl.as_ref()))?;
+        let owners =
+            self.owners(request, objects.objects.iter().filter_map(|object| object.owner.as_ref()))?;
         let echo = page.echo(bucket.as_str());
         let document = xml::list_objects_v1(&echo, &marker, &owners, &objects);
         Ok(xml_reply(document))
@@ -103,8 +104,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         };
         let next = objects.next.as_ref().map(|next| URL_SAFE_NO_PAD.encode(next));
         let bucket = request.bucket()?;
-        let lists = objects.objects.iter().filter_map(|object| object.acl.as_ref());
-        let owners = with_owner.then(|| self.owners(request, lists)).transpose()?;
+        let named = objects.objects.iter().filter_map(|object| object.owner.as_ref());
+        let owners = with_owner.then(|| self.owners(request, named)).transpose()?;
         let echo = page.echo(bucket.as_str());
         let document = xml::list_objects_v2(
             &echo,
@@ -155,15 +156,15 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 }
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
-    /// The owners of a page's entries, of which these are the access lists.
+    /// The owners of a page's entries, of which these are the ones that access lists name.
     pub(super) fn owners<'l>(
         &self,
         request: &Request<'_>,
-        lists: impl Iterator<Item = &'l Bytes>,
+        named: impl Iterator<Item = &'l Bytes>,
     ) -> Result<Owners, S3Error> {
         let has_acls = request.access.settings()?.access.has_acls();
         let person = |id: &str| self.verifier.credentials().person(id);
-        Ok(Owners::new(self.bucket_owner(request)?, lists.filter(|_| has_acls), person))
+        Ok(Owners::new(self.bucket_owner(request)?, named.filter(|_| has_acls), person))
     }
 }
 

@@ -39,8 +39,8 @@ use self::objects::ObjectSource;
 use self::observe::Observer;
 use crate::auth::{Account, BodySignature, Credentials, Identity, Person, Verifier};
 use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Response, Service};
-use crate::ops::api::{BucketName, ConfigKind, ObjectKey, OpenedObject, Operations, VersionId};
-use crate::policy::{Action, Network};
+use crate::ops::api::{BucketName, ConfigKind, ObjectKey, ObjectLock, OpenedObject, Operations, VersionId};
+use crate::policy::Network;
 use crate::s3::access_log::{AccessLog, RequestNote};
 use crate::s3::address::Address;
 use crate::s3::authorize::{self, Asker, Authorized, Authorizer, Named, client_address, client_is_secure};
@@ -140,14 +140,11 @@ impl Request<'_> {
         self.query.text("versionId")?.map(|text| parse_version_id("versionId", &text)).transpose()
     }
 
-    /// Whether the request asks to pass over governance retention, and may.
-    fn bypasses_governance(&self) -> Result<bool, S3Error> {
-        let version = self.query.text("versionId")?;
-        let may = || {
-            let key = self.key()?;
-            self.access.also(Action::BypassGovernanceRetention, &key, version.as_deref())
-        };
-        Ok(asks_to_bypass_governance(self.head) && may().is_ok())
+    /// Whether the request asks to pass over governance retention, and may; `given` is the retention of its body.
+    fn bypasses_governance(&self, given: Option<&ObjectLock>) -> Result<bool, S3Error> {
+        let (key, version) = (self.key()?, self.query.text("versionId")?);
+        let may = || self.access.may_bypass_governance(&key, version.as_deref(), given);
+        Ok(asks_to_bypass_governance(self.head) && may())
     }
 }
 

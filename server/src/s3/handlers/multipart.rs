@@ -113,8 +113,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             })
             .transpose()?;
         let condition = write_condition(head)?;
-        let _permit = self.ops.admit(body.len_bytes())?;
-        let document = completion_document(body).await?;
+        // A completion's x-amz-checksum-* is the object's, not the document's: only its signature is checked.
+        let body = body.without_checksums();
+        let (_permit, document) = self.read_document(body, COMPLETION_BYTES_MAX).await?;
         let parsed = xml::parse_complete_upload(&document)?;
         let parts = parsed.parts.into_iter().map(completed_part).collect::<Result<Vec<_>, _>>()?;
         let location = location(request, bucket.as_str(), key.as_bytes());
@@ -159,9 +160,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let bucket = request.bucket()?;
         let page = self.ops.list_parts(bucket.clone(), request.key()?, upload, after, max_parts).await?;
         let initiator = self.verifier.credentials().person(&page.upload.initiator);
-        let acl = page.upload.acl.as_ref();
-        let owners = self.owners(request, acl.into_iter())?;
-        let (owner, max) = (owners.of(acl), max_parts as u64);
+        let named = page.upload.owner.as_ref();
+        let owners = self.owners(request, named.into_iter())?;
+        let (owner, max) = (owners.of(named), max_parts as u64);
         let document = xml::list_parts(bucket.as_str(), owner, &initiator, after, max, encoding, &page);
         let mut response = xml_reply(document);
         self.push_abort(request, &mut response.headers, page.upload.initiated_ms);
@@ -196,16 +197,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             })
             .await?;
         let echo = page.echo(bucket.as_str());
-        let owners = self.owners(request, uploads.uploads.iter().filter_map(|upload| upload.acl.as_ref()))?;
+        let owners =
+            self.owners(request, uploads.uploads.iter().filter_map(|upload| upload.owner.as_ref()))?;
         let person = |id: &str| self.verifier.credentials().person(id);
         let document = xml::list_uploads(&echo, &key_marker, &upload_marker, &owners, person, &uploads);
         Ok(xml_reply(document))
     }
-}
-
-async fn completion_document<S: Stream, E: Executor>(body: S3Body<'_, '_, S, E>) -> Result<Vec<u8>, S3Error> {
-    // A completion's x-amz-checksum-* is the object's, not the document's: only its signature is checked.
-    body.without_checksums().collect(COMPLETION_BYTES_MAX).await
 }
 
 pub(super) fn upload_id(request: &Request<'_>) -> Result<UploadId, S3Error> {

@@ -71,7 +71,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let given = ObjectLock { retention, legal_hold: None };
         self.authorizer.authorize_lock(&self.ops, &request.access, &key, &given).await?;
         self.need_object_lock(request)?;
-        let bypass = request.bypasses_governance()?;
+        let bypass = request.bypasses_governance(Some(&given))?;
         let version = self.ops.put_retention(bucket, key, version, retention, bypass).await?;
         let mut response = Response::new(200);
         push_version(&mut response.headers, version);

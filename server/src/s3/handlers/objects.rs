@@ -211,10 +211,13 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             key: request.key()?,
             version: request.version()?,
             condition: delete_condition(request.head)?,
-            bypass_governance: request.bypasses_governance()?,
+            bypass_governance: request.bypasses_governance(None)?,
         };
         let _permit = self.ops.admit(Some(0))?;
-        let deleted = self.ops.delete_object(request.bucket()?, delete).await?;
+        // Only who may know that there is no such object may be told that there is none to match.
+        let may_know = delete.condition.if_match.is_none() || request.access.may_know_missing(&delete.key);
+        let deleted = self.ops.delete_object(request.bucket()?, delete).await.map_err(S3Error::from);
+        let deleted = if may_know { deleted? } else { self.authorizer.hide_missing(deleted)? };
         let mut response = Response::new(204);
         push_deleted(&mut response.headers, deleted);
         Ok(response)

@@ -21,8 +21,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let version = request.version()?;
-        let _permit = self.ops.admit(body.len_bytes())?;
-        body.collect(DOCUMENT_BYTES_MAX).await?;
+        let (_permit, _) = self.read_document(body, DOCUMENT_BYTES_MAX).await?;
         let info = self.ops.head_object(request.bucket()?, request.key()?, version).await?;
         let class = info.storage_class.unwrap_or_else(|| "STANDARD".to_owned());
         Err(S3Error::with_message(

@@ -65,10 +65,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             after_key: key_marker.clone(),
             after_version,
             max_keys: page.max,
+            with_acl: request.access.settings()?.access.has_acls(),
         };
         let found = self.ops.list_versions(list).await?;
         let objects = found.versions.iter().filter_map(|entry| entry.object.as_ref());
-        let owners = self.owners(request, objects.filter_map(|object| object.acl.as_ref()))?;
+        let owners = self.owners(request, objects.filter_map(|object| object.owner.as_ref()))?;
         let echo = page.echo(bucket.as_str());
         let versions = VersionsEcho { key_marker: &key_marker, version_id_marker: &version_id_marker };
         let document = xml::list_versions(&echo, &versions, &owners, &found);

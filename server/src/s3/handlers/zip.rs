@@ -17,7 +17,7 @@ use crate::auth::Credentials;
 use crate::http::{HeaderText, Payload, Response, StreamFailed};
 use crate::ops::api::{
     BodyReader, BucketName, KEY_MAX_BYTES, ListedObject, ObjectInfo, ObjectKey, ObjectPage, OpError,
-    OpenedObject, Operations,
+    OpenedObject, Operations, owner_of_list,
 };
 use crate::policy::Action;
 use crate::s3::conditions::Verdict;
@@ -262,7 +262,7 @@ impl Listed<'_> {
         }
     }
 
-    /// Members have the tag and the time of their archive: they change when it does.
+    /// Members have the tag, the time and the owner of their archive: they change when it does.
     fn finish(mut self, archive: Option<&ObjectInfo>) -> ObjectPage {
         let mut page = ObjectPage { objects: Vec::new(), common_prefixes: Vec::new(), next: None };
         if self.entries.len() > self.page.max {
@@ -279,7 +279,7 @@ impl Listed<'_> {
                     checksum: None,
                     storage_class: archive.storage_class.clone(),
                     headers: None,
-                    acl: None,
+                    owner: owner_of_list(&archive.headers),
                 }),
                 _ => page.common_prefixes.push(entry),
             }
@@ -352,6 +352,7 @@ impl Inflate {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::s3::acl::Acl;
     use crate::s3::xml::Encoding;
 
     #[test]
@@ -370,7 +371,8 @@ mod tests {
             max: 2,
             encoding: Encoding::Plain,
         };
-        let info = ObjectInfo::for_tests(7);
+        let acl = Acl::private("anna").to_header();
+        let info = ObjectInfo { headers: vec![acl], ..ObjectInfo::for_tests(7) };
         let list = |after: &'static [u8]| {
             let after = Bytes::from_static(after);
             let mut listed = Listed::new(&page, &after);
@@ -378,6 +380,7 @@ mod tests {
                 listed.add(Bytes::from(format!("a.zip/{name}")), 1);
             }
             let found = listed.finish(Some(&info));
+            assert!(found.objects.iter().all(|member| member.owner.as_deref() == Some(b"anna")));
             let keys: Vec<Bytes> = found.objects.into_iter().map(|object| object.key).collect();
             (keys, found.common_prefixes, found.next)
         };

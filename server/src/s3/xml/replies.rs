@@ -207,7 +207,7 @@ fn push_objects(xml: &mut XmlWriter, encoding: Encoding, objects: &[ListedObject
         xml.open("Contents");
         push_object_fields(xml, encoding, object);
         if let Some(owners) = owners {
-            push_person(xml, "Owner", owners.of(object.acl.as_ref()));
+            push_person(xml, "Owner", owners.of(object.owner.as_ref()));
         }
         xml.leaf("StorageClass", object.storage_class.as_deref().unwrap_or("STANDARD"));
         if let Some(headers) = &object.headers {
@@ -443,7 +443,7 @@ pub fn list_uploads(
         echo.encoding.leaf(&mut xml, "Key", &upload.key);
         xml.leaf("UploadId", &upload.upload.to_string());
         push_person(&mut xml, "Initiator", &person(&upload.initiator));
-        push_person(&mut xml, "Owner", owners.of(upload.acl.as_ref()));
+        push_person(&mut xml, "Owner", owners.of(upload.owner.as_ref()));
         xml.leaf("StorageClass", upload.storage_class.as_deref().unwrap_or("STANDARD"));
         xml.leaf("Initiated", &iso_8601(upload.initiated_ms));
         if upload.checksum_named {
@@ -472,7 +472,7 @@ mod tests {
                 checksum: Some((ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject)),
                 storage_class: None,
                 headers: None,
-                acl: None,
+                owner: None,
             }],
             common_prefixes: vec![Bytes::from_static(b"p/")],
             next: Some(Bytes::from_static(b"p/")),
@@ -524,7 +524,7 @@ mod tests {
             upload: UploadId([7; 16]),
             key: Bytes::from_static(b"a b"),
             initiator: "a1".to_owned(),
-            acl: None,
+            owner: None,
             initiated_ms: 0,
             checksum: (ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject),
             checksum_named: false,

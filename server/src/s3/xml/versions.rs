@@ -60,8 +60,8 @@ pub fn list_versions(
         }
         xml.leaf("VersionId", &entry.version.to_string());
         xml.flag("IsLatest", entry.is_latest);
-        let acl = entry.object.as_ref().and_then(|object| object.acl.as_ref());
-        push_person(&mut xml, "Owner", owners.of(acl));
+        let named = entry.object.as_ref().and_then(|object| object.owner.as_ref());
+        push_person(&mut xml, "Owner", owners.of(named));
         if let Some(object) = &entry.object {
             xml.leaf("StorageClass", object.storage_class.as_deref().unwrap_or("STANDARD"));
         }

@@ -235,3 +235,82 @@ fn a_public_access_block_refuses_what_would_open_the_bucket() {
         client.expect(204, call("PUT", "/bkt?policy=").body(PUBLIC_READ)).await;
     });
 }
+
+/// Story: `?tagging&x=versionId` was asked for as a change of a version and changed the current one.
+#[test]
+fn a_version_is_named_by_its_parameter_and_by_nothing_else() {
+    with_client(|mut client| async move {
+        client.expect(200, call("PUT", "/bkt/k").body("v")).await;
+        let policy = r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"s3:PutObjectVersionTagging",
+            "Resource":"arn:aws:s3:::bkt/*"}}"#;
+        client.expect(204, call("PUT", "/bkt?policy=").body(policy)).await;
+        let tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>v</Value></Tag></TagSet></Tagging>";
+        let put = |target: &str| call("PUT", target).body(tags).by_user();
+        client.refused(403, "AccessDenied", put("/bkt/k?tagging=&x=versionId")).await;
+        client.refused(403, "AccessDenied", put("/bkt/k?tagging=")).await;
+        client.expect(200, put("/bkt/k?tagging=&versionId=null")).await;
+    });
+}
+
+#[test]
+fn a_delete_that_demands_a_tag_is_of_those_only_who_may_read_the_object() {
+    with_client(|mut client| async move {
+        let allow = |actions: &str| {
+            call("PUT", "/bkt?policy=").body(format!(
+                r#"{{"Statement":{{"Effect":"Allow","Principal":"*","Action":[{actions}],
+                    "Resource":["arn:aws:s3:::bkt","arn:aws:s3:::bkt/*"]}}}}"#
+            ))
+        };
+        let etag = client.expect(200, call("PUT", "/bkt/k").body("v")).await;
+        let etag = etag.header("etag").unwrap().to_owned();
+        let delete =
+            |key: &str, tag: &str| call("DELETE", &format!("/bkt/{key}")).with("if-match", tag).by_user();
+        let in_bulk = |key: &str, tag: &str| {
+            let tag = tag.trim_matches('"');
+            let document = format!("<Delete><Object><Key>{key}</Key><ETag>{tag}</ETag></Object></Delete>");
+            super::deletes("/bkt?delete=", &document).by_user()
+        };
+        // What is there, and which tag it has, is not found out by who may only delete.
+        client.expect(204, allow(r#""s3:DeleteObject""#)).await;
+        for (key, tag) in [("k", etag.as_str()), ("k", "x"), ("none", "x"), ("none", "*")] {
+            client.refused(403, "AccessDenied", delete(key, tag)).await;
+            let seen = client.expect(200, in_bulk(key, tag)).await;
+            assert!(seen.text().contains("<Code>AccessDenied</Code>"), "{key} {tag}: {}", seen.text());
+        }
+        client.expect(204, allow(r#""s3:DeleteObject","s3:GetObject""#)).await;
+        client.refused(412, "PreconditionFailed", delete("k", "x")).await;
+        client.refused(403, "AccessDenied", delete("none", "x")).await;
+        let seen = client.expect(200, in_bulk("none", "x")).await;
+        assert!(seen.text().contains("<Code>AccessDenied</Code>"), "{}", seen.text());
+        client.expect(204, allow(r#""s3:DeleteObject","s3:GetObject","s3:ListBucket""#)).await;
+        client.refused(404, "NoSuchKey", delete("none", "x")).await;
+        let seen = client.expect(200, in_bulk("none", "x")).await;
+        assert!(seen.text().contains("<Code>NoSuchKey</Code>"), "{}", seen.text());
+        let seen = client.expect(200, in_bulk("k", "x")).await;
+        assert!(seen.text().contains("<Code>PreconditionFailed</Code>"), "{}", seen.text());
+        client.expect(204, delete("k", &etag)).await;
+        client.refused(404, "NoSuchKey", call("GET", "/bkt/k")).await;
+    });
+}
+
+#[test]
+fn the_owner_of_a_bucket_finds_out_no_tag_of_an_object_that_is_anothers() {
+    with_client(|mut client| async move {
+        let made = call("PUT", "/acls").with("x-amz-object-ownership", "ObjectWriter");
+        client.expect(200, made.with("x-amz-acl", "public-read-write").by_user()).await;
+        client.expect(200, call("PUT", "/acls/roots").body("12345")).await;
+        let delete = call("DELETE", "/acls/roots").with("if-match", "x").by_user();
+        client.refused(403, "AccessDenied", delete).await;
+        let document = "<Delete><Object><Key>roots</Key><ETag>x</ETag></Object></Delete>";
+        let seen = client.expect(200, super::deletes("/acls?delete=", document).by_user()).await;
+        assert!(seen.text().contains("<Code>AccessDenied</Code>"), "{}", seen.text());
+        // Nor how long it is, by an append at a wrong offset.
+        let append = || call("PUT", "/acls/roots").with("x-amz-write-offset-bytes", "3").body("6").by_user();
+        let seen = client.expect(400, append()).await;
+        assert_eq!((seen.code(), seen.text().contains("ObjectSize")), ("InvalidWriteOffset", false));
+        let grant = call("PUT", "/acls/roots?acl=").with("x-amz-grant-read", &format!("id={USER_ID}"));
+        client.expect(200, grant).await;
+        let seen = client.expect(400, append()).await;
+        assert!(seen.text().contains("<ObjectSize>5</ObjectSize>"), "{}", seen.text());
+    });
+}

@@ -18,7 +18,7 @@ fn sample(operation: Operation) -> Option<Sample> {
     let with = |method, target: &str, header| Sample { header: Some(header), ..plain(method, target) };
     let name = operation.name();
     let body = match operation {
-        // Whether these may be set can depend on what they say, so they are read first.
+        // Where there is a policy, whether these may be set can depend on what they say.
         O::PutObjectTagging => "<Tagging><TagSet></TagSet></Tagging>",
         O::PutObjectLegalHold => "<LegalHold><Status>ON</Status></LegalHold>",
         O::PutObjectRetention => {
@@ -173,10 +173,7 @@ fn every_operation_refuses_whoever_may_not_in_aws_words() {
                 refused(&mut client, &format!("{name}, {what}"), &sample, head, status, code).await;
             }
             let (head, _) = sample.call().anonymous().sign();
-            // A bulk delete is refused key by key, once it is read.
-            if *operation != Operation::DeleteObjects {
-                refused(&mut client, &format!("{name}, anonymous"), &sample, head, 403, "AccessDenied").await;
-            }
+            refused(&mut client, &format!("{name}, anonymous"), &sample, head, 403, "AccessDenied").await;
             let (head, _) = sample.call().by_user().sign();
             match operation {
                 // What any account may, and what is refused key by key.

@@ -34,6 +34,8 @@ pub(super) struct MemoryOps {
     pub(super) full: Rc<Cell<bool>>,
     /// Places taken now.
     pub(super) permits: Rc<Cell<usize>>,
+    /// Room for bodies that was asked for and not looked at since: the length of each, as it was stated.
+    pub(super) admitted: Rc<RefCell<Vec<Option<u64>>>>,
 }
 
 pub(super) struct Permit(Rc<Cell<usize>>);
@@ -105,10 +107,6 @@ fn check(condition: &WriteCondition, old: Option<&ObjectInfo>) -> Result<(), OpE
         (WriteCondition::IfMatch(_), None) => Err(OpError::NoSuchKey),
         _ => Err(OpError::PreconditionFailed),
     }
-}
-
-fn access_list(headers: &[Header]) -> Option<Bytes> {
-    headers.iter().find(|header| header.name == ACL_HEADER).map(|header| header.value.clone())
 }
 
 /// There are no versions here.
@@ -184,7 +182,8 @@ impl Operations for MemoryOps {
     type Permit = Permit;
     type Object = MemoryObject;
 
-    fn admit(&self, _len_bytes: Option<u64>) -> Result<Permit, OpError> {
+    fn admit(&self, len_bytes: Option<u64>) -> Result<Permit, OpError> {
+        self.admitted.borrow_mut().push(len_bytes);
         self.permit()
     }
 
@@ -327,6 +326,10 @@ impl Operations for MemoryOps {
 
     async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<Deleted, OpError> {
         self.need(&bucket)?;
+        if let Some(tag) = delete.condition.if_match {
+            let old = self.find(&bucket, &delete.key)?.0;
+            check(&WriteCondition::IfMatch(if tag == "*" { old.etag.to_string() } else { tag }), Some(&old))?;
+        }
         let name = (bucket.as_str().to_owned(), delete.key.to_bytes());
         let existed = self.state.borrow_mut().objects.remove(&name).is_some();
         Ok(Deleted { existed, version: delete.version, is_marker: false })
@@ -473,7 +476,7 @@ impl Operations for MemoryOps {
                     checksum: info.checksums.first().map(|checksum| (checksum.algorithm, checksum.kind)),
                     storage_class: None,
                     headers: list.with_headers.then(|| info.headers.clone()),
-                    acl: access_list(&info.headers).filter(|_| list.with_acl),
+                    owner: owner_of_list(&info.headers).filter(|_| list.with_acl),
                 }),
             }
         }
@@ -482,7 +485,7 @@ impl Operations for MemoryOps {
 
     /// Every object is the one version of its key, and the latest.
     async fn list_versions(&self, list: ListVersions) -> Result<VersionPage, OpError> {
-        let ListVersions { bucket, prefix, delimiter, after_key, max_keys, .. } = list;
+        let ListVersions { bucket, prefix, delimiter, after_key, max_keys, with_acl, .. } = list;
         let page = self.list_objects(ListObjects {
             bucket,
             prefix,
@@ -490,7 +493,7 @@ impl Operations for MemoryOps {
             after: after_key,
             max_keys,
             with_headers: false,
-            with_acl: true,
+            with_acl,
         });
         let page = page.await?;
         let entry = |object: ListedObject| VersionEntry {
@@ -618,7 +621,7 @@ impl Upload {
             upload,
             key: self.key.clone(),
             initiator: self.create.initiator.clone(),
-            acl: access_list(&self.create.headers),
+            owner: owner_of_list(&self.create.headers),
             initiated_ms: MODIFIED_MS,
             checksum: (ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject),
             checksum_named: false,

@@ -7,6 +7,7 @@ mod archives;
 mod aws_answers;
 mod bucket_config;
 mod compatibility;
+mod documents;
 mod logging;
 mod matrix;
 mod memory_ops;

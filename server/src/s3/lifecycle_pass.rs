@@ -321,8 +321,7 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
                 Ok(DeleteEntry { version: Some(entry.version), ..DeleteEntry::current(key) })
             });
             let deletes = deletes.collect::<Result<Vec<_>, OpError>>()?;
-            let removed = self.delete(settings, deletes, REMOVED).await?;
-            self.figures.removed.increment(removed);
+            self.delete(settings, deletes, REMOVED, &self.figures.removed).await?;
         }
         Ok(())
     }
@@ -357,45 +356,46 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
             }
         }
         let is_kept = settings.info.versioning != Versioning::Never;
-        let expired = self.delete(settings, deletes, if is_kept { MARKED } else { REMOVED }).await?;
-        self.figures.expired.increment(expired);
-        Ok(())
+        let operation = if is_kept { MARKED } else { REMOVED };
+        self.delete(settings, deletes, operation, &self.figures.expired).await
     }
 
-    /// Deletes, at the pass's pace; how many were.
+    /// Deletes, at the pass's pace, and counts each that was deleted in `deleted`, whatever became of the others.
     async fn delete(
         &self,
         settings: &Rc<BucketSettings>,
         deletes: Vec<DeleteEntry>,
         operation: &'static str,
-    ) -> Result<u64, S3Error> {
+        deleted: &Counter,
+    ) -> Result<(), S3Error> {
         if deletes.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
-        let (count, mut deleted) = (u32::try_from(deletes.len()).unwrap_or(u32::MAX), 0);
+        let count = u32::try_from(deletes.len()).unwrap_or(u32::MAX);
         let named = |entry: &DeleteEntry| (entry.key.to_bytes(), entry.version);
         let logged: Vec<_> = match &settings.logging {
             Some(_) => deletes.iter().map(named).collect(),
             None => Vec::new(),
         };
+        let mut failed = Ok(());
         let results = self.ops.delete_objects(settings.info.name.clone(), deletes).await?;
         for (index, result) in results.into_iter().enumerate() {
             match result {
                 Ok(_) => {
-                    deleted += 1;
+                    deleted.increment(1);
                     if let Some((key, version)) = logged.get(index) {
                         self.record(settings, operation, key.clone(), *version);
                     }
                 }
                 Err(OpError::PreconditionFailed | OpError::NoSuchKey | OpError::ObjectLocked) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => failed = failed.and(Err(error.into())),
             }
         }
         self.executor.sleep(DELETE_PAUSE * count).await;
-        Ok(deleted)
+        failed
     }
 
-    /// As AWS records what lifecycle did: by itself, from nowhere.
+    /// As AWS records what lifecycle did in a bucket that is logged: by itself, from nowhere.
     fn record(
         &self,
         settings: &Rc<BucketSettings>,
@@ -403,6 +403,9 @@ impl<O: Operations, M: PassMarks, X: Executor> LifecyclePass<O, M, X> {
         key: Bytes,
         version: Option<VersionId>,
     ) {
+        if settings.logging.is_none() {
+            return;
+        }
         let record = Record {
             bucket_owner: self.access_log.owner_id(&settings.info.owner).to_owned(),
             bucket: settings.info.name.as_str().to_owned(),

@@ -120,7 +120,9 @@ impl Authorizer {
             }
             return Ok(Authorized { asker, makes_object: false, settings: None });
         };
-        let settings = cache.get(ops, bucket).await?;
+        let settings = cache.get(ops, bucket).await;
+        asker.note.found(settings.as_ref().ok(), |_| key.cloned());
+        let settings = settings?;
         self.require_owner(&asker, "x-amz-expected-bucket-owner", &settings)?;
         let makes_object = makes_object(operation);
         let authorized = Authorized { asker, makes_object, settings: Some(Rc::clone(&settings)) };

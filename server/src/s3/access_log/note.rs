@@ -1,6 +1,6 @@
 //! What a request's handling notes for the access log, if its bucket has one.
-//! Invariants: nothing is kept of a request whose bucket is not logged, but for one that was refused: its bucket is
-//! looked up then.
+//! Invariants: of a request whose bucket is not logged nothing is kept but who asks; that its bucket was asked for is
+//! noted, found or not, so that nobody asks again.
 //! Not here: the record that becomes of it (`handlers::logging`).
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -16,7 +16,10 @@ use crate::s3::error::Code;
 /// The notes of one request.
 #[derive(Debug, Default)]
 pub struct RequestNote {
-    subject: OnceCell<Subject>,
+    identity: OnceCell<Identity>,
+    /// Set once the bucket was asked for; its settings if it is logged.
+    bucket: OnceCell<Option<Rc<BucketSettings>>>,
+    key: OnceCell<ObjectKey>,
     source: OnceCell<Source>,
     deletes: RefCell<Vec<BatchDelete>>,
     object_bytes: Cell<Option<u64>>,
@@ -27,7 +30,7 @@ pub struct RequestNote {
 /// Who asked for what.
 #[derive(Debug)]
 pub struct Subject {
-    /// Of the request's bucket; none where the request was refused before it was known to be logged.
+    /// Of the request's bucket, if it is logged.
     pub settings: Option<Rc<BucketSettings>>,
     /// Who asked.
     pub identity: Identity,
@@ -58,27 +61,26 @@ pub struct BatchDelete {
 }
 
 impl RequestNote {
-    /// Notes who asks for what, if the bucket is logged.
-    pub fn allowed(
+    /// Notes who asks, as soon as that is known.
+    pub fn asks(&self, identity: &Identity) {
+        drop(self.identity.set(identity.clone()));
+    }
+
+    /// Notes that the bucket was asked for: what was found, and of a logged one the key. The first note counts: what a
+    /// website looks for after that is of the same visit.
+    pub fn found(
         &self,
         settings: Option<&Rc<BucketSettings>>,
-        identity: &Identity,
-        key: Option<&ObjectKey>,
+        key: impl FnOnce(&BucketSettings) -> Option<ObjectKey>,
     ) {
-        if let Some(settings) = settings.filter(|settings| settings.logging.is_some()) {
-            self.note(Some(Rc::clone(settings)), identity, key);
+        if self.bucket.get().is_some() {
+            return;
         }
-    }
-
-    /// Notes who asked for what was refused.
-    pub fn refused(&self, identity: &Identity, key: Option<&ObjectKey>) {
-        self.note(None, identity, key);
-    }
-
-    fn note(&self, settings: Option<Rc<BucketSettings>>, identity: &Identity, key: Option<&ObjectKey>) {
-        let subject = Subject { settings, identity: identity.clone(), key: key.cloned() };
-        // The first note counts: what a website looks for after that is of the same visit.
-        drop(self.subject.set(subject));
+        let logged = settings.filter(|settings| settings.logging.is_some());
+        if let Some(key) = logged.and_then(|settings| key(settings)) {
+            drop(self.key.set(key));
+        }
+        drop(self.bucket.set(logged.cloned()));
     }
 
     /// Notes what a copy reads, if its bucket is logged.
@@ -126,7 +128,14 @@ impl RequestNote {
 
     /// Whether the request's own bucket is known to be logged.
     pub fn has_logged_bucket(&self) -> bool {
-        self.subject.get().is_some_and(|subject| subject.settings.is_some())
+        matches!(self.bucket.get(), Some(Some(_)))
+    }
+
+    /// Whether it was refused by its own fault before its bucket was asked for. Not where it could not prove who it is
+    /// nor where the server is at fault: neither is to cost a read of metadata.
+    pub fn needs_look_up(&self) -> bool {
+        let is_own_fault = self.error().is_some_and(|error| error.status() < 500);
+        is_own_fault && self.identity.get().is_some() && self.bucket.get().is_none()
     }
 
     /// Notes one of many deletes.
@@ -135,7 +144,12 @@ impl RequestNote {
     }
 
     /// What was noted: who asked for what, what it reads, what it deletes.
-    pub fn into_parts(self) -> (Option<Subject>, Option<Source>, Vec<BatchDelete>) {
-        (self.subject.into_inner(), self.source.into_inner(), self.deletes.into_inner())
+    pub fn into_parts(self) -> (Subject, Option<Source>, Vec<BatchDelete>) {
+        let subject = Subject {
+            settings: self.bucket.into_inner().flatten(),
+            identity: self.identity.into_inner().unwrap_or(Identity::Anonymous),
+            key: self.key.into_inner(),
+        };
+        (subject, self.source.into_inner(), self.deletes.into_inner())
     }
 }

@@ -4,9 +4,10 @@
 //! Not here: the rules (`s3::config::cors`).
 
 use super::{Reply, S3Service};
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Identity};
 use crate::http::{HeaderText, RequestHead, Response};
-use crate::ops::api::{BucketName, Operations};
+use crate::ops::api::{BucketName, ObjectKey, Operations};
+use crate::s3::access_log::RequestNote;
 use crate::s3::address::Address;
 use crate::s3::config::cors::Rule;
 use crate::s3::error::{Code, S3Error};
@@ -17,7 +18,13 @@ const VARY: &str = "Origin, Access-Control-Request-Headers, Access-Control-Reque
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
     /// Answers `OPTIONS`.
-    pub(super) async fn preflight(&self, head: &RequestHead, address: &Address) -> Result<Reply<O>, S3Error> {
+    pub(super) async fn preflight(
+        &self,
+        head: &RequestHead,
+        address: &Address,
+        note: &RequestNote,
+    ) -> Result<Reply<O>, S3Error> {
+        note.asks(&Identity::Anonymous);
         let origin = head.header_str("origin").ok_or_else(|| {
             S3Error::with_message(Code::BadRequest, "Insufficient information. Origin request header needed.")
         })?;
@@ -32,7 +39,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let bucket = address.bucket.as_deref().and_then(|name| BucketName::parse(name).ok());
         let bucket = bucket.ok_or_else(disabled)?;
         let _permit = self.ops.admit(Some(0))?;
-        let settings = match self.settings.get(&self.ops, &bucket).await {
+        let settings = self.settings.get(&self.ops, &bucket).await;
+        note.found(settings.as_ref().ok(), |_| ObjectKey::parse(address.key.clone()?).ok());
+        let settings = match settings {
             Err(error) if error.code == Code::NoSuchBucket => {
                 return Err(forbidden("CORSResponse: Bucket not found"));
             }

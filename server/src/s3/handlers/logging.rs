@@ -1,6 +1,6 @@
 //! Access logging of a bucket: its configuration, and the records of requests.
 //! Invariants: a configuration is kept only if its target can be one; a request is recorded once its response was sent,
-//! refused ones too; of a request whose bucket cannot be known nothing is recorded.
+//! refused ones too; nothing is recorded of a request whose bucket cannot be known or whose signature is wrong.
 //! Not here: documents (`s3::config::logging`), the form of records and their delivery (`s3::access_log`).
 
 use std::time::Duration;
@@ -121,8 +121,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         response: &mut Reply<O>,
     ) {
         let (by_acl, object_bytes, error) = (note.by_acl(), note.object_bytes(), note.error());
-        let (subject, source, deletes) = note.into_parts();
-        let subject = self.subject(&answered, subject).await;
+        let needs_look_up = note.needs_look_up();
+        let (mut subject, source, deletes) = note.into_parts();
+        if needs_look_up {
+            self.look_up(&answered, &mut subject).await;
+        }
         if subject.settings.is_none() && source.is_none() {
             return;
         }
@@ -150,26 +153,20 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }));
     }
 
-    /// Who asked for what; where a request was refused too early to know, its bucket is looked up now.
-    async fn subject(&self, answered: &Answered<'_>, noted: Option<Subject>) -> Subject {
-        let mut subject =
-            noted.unwrap_or(Subject { settings: None, identity: Identity::Anonymous, key: None });
-        if subject.settings.is_some() {
-            return subject;
-        }
+    /// The bucket of a request that was refused too early to know whether it is logged: the one read of its row.
+    async fn look_up(&self, answered: &Answered<'_>, subject: &mut Subject) {
         let head = answered.head;
         let address = match &answered.site {
             Some(site) => Ok(Address { bucket: Some(site.clone()), ..Address::default() }),
             None => Address::parse(head.header_str("host"), head.raw_path(), &self.config.domains),
         };
-        let Ok(address) = address else { return subject };
-        subject.key = subject.key.or_else(|| address.key.and_then(|key| ObjectKey::parse(key).ok()));
+        let Ok(address) = address else { return };
+        subject.key = address.key.and_then(|key| ObjectKey::parse(key).ok());
         let bucket = address.bucket.and_then(|name| BucketName::parse(&name).ok());
-        let Some(bucket) = bucket else { return subject };
-        // Why it cannot be read was answered already, or does not matter to the response.
+        let Some(bucket) = bucket else { return };
+        // Why it cannot be read does not matter to the response.
         let settings = self.settings.get(&self.ops, &bucket).await.ok();
         subject.settings = settings.filter(|settings| settings.logging.is_some());
-        subject
     }
 
     fn record(&self, answered: &Answered<'_>, subject: &Subject, received_ms: u64, status: u16) -> Record {

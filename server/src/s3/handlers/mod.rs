@@ -170,8 +170,7 @@ impl<E: Executor, O: Operations, C: Credentials + 'static> Service<E> for S3Serv
         };
         let elapsed = body.executor().now().since(started);
         self.observer.observe(operation, ids, head, &response, elapsed);
-        // What ended before its bucket was asked for left no note; nor does a preflight.
-        if note.is_logged() || note.error().is_some() || operation == Operation::OptionsPreflight {
+        if note.is_logged() || note.needs_look_up() {
             let answered = Answered { operation, ids, head, site, started, body_ended: body.ended() };
             // In a box, too.
             Box::pin(self.log_access(answered, note, body.executor(), &mut response)).await;
@@ -232,7 +231,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             return (operation, self.post_object(ids, head, address, body, note).await);
         }
         if operation == Operation::OptionsPreflight {
-            return (operation, self.preflight(head, &address).await);
+            return (operation, self.preflight(head, &address, note).await);
         }
         let host_bucket = address.bucket.as_deref().filter(|_| address.by_host);
         let now_ms = body.executor().unix_ms();
@@ -241,6 +240,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Err(error) => return (operation, Err(error.into())),
         };
         let (identity, signature) = authenticated.into_parts();
+        note.asks(&identity);
         let asker = self.asker(head, ids, identity, now_ms, note);
         let request = match self.permitted(operation, address, asker).await {
             Ok(request) => request,
@@ -286,15 +286,13 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         address: Address,
         asker: Asker<'r>,
     ) -> Result<Request<'r>, S3Error> {
-        let (head, note, identity) = (asker.head, asker.note, asker.identity.clone());
+        let (head, identity) = (asker.head, asker.identity.clone());
         let by_host = address.by_host;
         let bucket = address.bucket.map(|name| BucketName::parse(&name)).transpose()?;
         let key = address.key.map(ObjectKey::parse).transpose()?;
         let source = source_of(operation, head, bucket.as_ref())?;
         let named = Named { bucket: bucket.as_ref(), key: key.as_ref(), source };
-        let access = self.authorizer.authorize(&self.ops, &self.settings, operation, asker, named).await;
-        let access = access.inspect_err(|_| note.refused(&identity, key.as_ref()))?;
-        note.allowed(access.settings().ok(), &identity, key.as_ref());
+        let access = self.authorizer.authorize(&self.ops, &self.settings, operation, asker, named).await?;
         Ok(Request { head, query: Query::new(head.raw_query()), bucket, key, identity, by_host, access })
     }
 

@@ -38,6 +38,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let key = form.key()?.to_owned();
         ObjectKey::parse(key.clone())?;
         let identity = self.verifier.authenticate_form(form.fields(), now_ms)?;
+        note.asks(&identity);
         let length_range = form.check_policy(bucket.as_str(), now_ms)?;
         let put = form.to_put(head, bucket.as_str())?;
         let address = Address { key: Some(key.clone().into()), ..address };

@@ -4,8 +4,6 @@
 //! and the error document.
 //! Not here: what a site says (`s3::config::website`), S3's own pages (`s3::html`).
 
-use std::rc::Rc;
-
 use super::{Reply, Request, S3Service, log_fault};
 use crate::auth::{Credentials, Identity, decode_escapes};
 use crate::http::{Method, RequestHead, RequestIds, Response};
@@ -61,6 +59,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         now_ms: u64,
         note: &RequestNote,
     ) -> (Operation, Reply<O>) {
+        note.asks(&Identity::Anonymous);
         let operation = match head.method() {
             Method::Get => Operation::GetObject,
             Method::Head => Operation::HeadObject,
@@ -91,15 +90,16 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::GetObject | Operation::HeadObject => {}
             Operation::OptionsPreflight => {
                 let address = visit.address(visit.key()?);
-                return Ok(self.preflight(visit.head, &address).await?);
+                return Ok(self.preflight(visit.head, &address, visit.note).await?);
             }
             _ => return Err(not_allowed(visit.head.method_token()).into()),
         }
-        let settings = match self.settings.get(&self.ops, &visit.bucket).await {
+        let settings = self.settings.get(&self.ops, &visit.bucket).await;
+        visit.note.found(settings.as_ref().ok(), |settings| visit.asked_key(settings));
+        let settings = match settings {
             Err(error) if error.code == Code::NoSuchBucket => return Err(visit.without(error).into()),
             settings => settings?,
         };
-        visit.note_for(&settings);
         match &settings.website {
             None => Err(visit.without(Code::NoSuchWebsiteConfiguration.into()).into()),
             Some(Website::RedirectAll { host, protocol }) => {
@@ -248,17 +248,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 }
 
 impl Visit<'_> {
-    /// Notes for the access log which object is asked for: of a folder its index document.
-    fn note_for(&self, settings: &Rc<BucketSettings>) {
-        if settings.logging.is_none() {
-            return;
-        }
-        let key = self.key().ok().map(|key| match &settings.website {
+    /// Which object is asked for, as the access log has it: of a folder its index document.
+    fn asked_key(&self, settings: &BucketSettings) -> Option<ObjectKey> {
+        let key = self.key().ok()?;
+        let key = match &settings.website {
             Some(Website::Pages(pages)) => pages.key_of(&key),
             _ => key,
-        });
-        let key = key.and_then(|key| ObjectKey::parse(key.into_bytes()).ok());
-        self.note.allowed(Some(settings), &Identity::Anonymous, key.as_ref());
+        };
+        ObjectKey::parse(key.into_bytes()).ok()
     }
 
     /// The key that the path names; empty for the root.

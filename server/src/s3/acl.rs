@@ -87,7 +87,8 @@ impl Grantee {
         }
     }
 
-    fn is_public(&self) -> bool {
+    /// Whether it is everyone, or everyone with an account.
+    pub fn is_public(&self) -> bool {
         matches!(self, Grantee::AllUsers | Grantee::AuthenticatedUsers)
     }
 

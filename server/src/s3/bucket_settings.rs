@@ -32,7 +32,7 @@ pub struct BucketSettings {
     /// Its static website.
     pub website: Option<Website>,
     /// Where its requests are logged.
-    pub logging: Option<Logging>,
+    pub logging: Option<Rc<Logging>>,
     documents: BTreeMap<ConfigKind, Bytes>,
 }
 
@@ -47,7 +47,7 @@ impl BucketSettings {
             cors: parsed(&documents)?,
             lifecycle: parsed(&documents)?,
             website: parsed(&documents)?,
-            logging: parsed(&documents)?,
+            logging: parsed(&documents)?.map(Rc::new),
             documents,
         })
     }

@@ -1,6 +1,7 @@
 //! Delivers the records of one core as objects of the buckets that their buckets name.
 //! Invariants: a log is an ordinary object of the target's owner, written only while the target may be one; what may
-//! succeed later is kept for the next round, everything else is dropped and counted; the last round is that of a stop.
+//! succeed later is kept and tried again, everything else is dropped and counted; what is full does not wait for its round
+//! and takes nobody else along; the last round is that of a stop.
 //! Not here: what waits and how much of it (`buffer`), whether a target lets itself be written (`rights`).
 
 use std::time::Duration;
@@ -12,16 +13,22 @@ use metrics::{Counter, counter};
 use shardstore_reactor::Executor;
 use time::OffsetDateTime;
 
-use super::buffer::{AccessLog, Buffer, Place, Trouble};
+use super::buffer::{AccessLog, Origin, Place, Taken, Trouble};
 use super::rights::may_deliver;
 use crate::ops::api::{
     BucketName, ConfigKind, Header, ObjectKey, ObjectLock, OpError, Operations, PutObject, WriteCondition,
 };
-use crate::s3::acl::{Acl, Grant, Grantee, Permission};
+use crate::s3::acl::{Acl, GRANTS_MAX, Grant, Grantee, Permission};
 use crate::s3::body::GatheredBody;
 use crate::s3::bucket_settings::{BucketSettings, SettingsCache};
 use crate::s3::config::logging::{DateSource, KeyFormat, Logging};
 use crate::s3::error::{Code, S3Error};
+
+/// What could not be delivered is tried again after so long.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Tries at a stop, and the pause between them: together less than a stop waits for them.
+const LAST_TRIES: u32 = 16;
+const LAST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The delivery of one core's log.
 pub struct Delivery<O, X> {
@@ -58,78 +65,110 @@ impl<O: Operations, X: Executor> Delivery<O, X> {
         }
     }
 
-    /// Runs until the log is told to stop, then delivers once more and says so.
+    /// Runs until the log is told to stop, then delivers what waits and says so.
     pub async fn run(self, done: oneshot::Sender<()>) {
+        let (mut round_at, mut tried_at) = (self.executor.now(), self.executor.now());
         loop {
+            let now = self.executor.now();
+            let mut wait = self.interval.saturating_sub(now.since(round_at));
+            if self.log.has_put_off() {
+                wait = wait.min(RETRY_INTERVAL.saturating_sub(now.since(tried_at)));
+            }
             let urgent = std::pin::pin!(self.log.urgent());
-            let due = std::pin::pin!(self.executor.sleep(self.interval));
+            let due = std::pin::pin!(self.executor.sleep(wait));
             select(urgent, due).await;
-            let is_last = self.log.is_stopping();
-            self.deliver_all().await;
-            if is_last {
-                // Whoever waited may be gone.
-                done.send(()).unwrap_or_default();
-                return;
+            if self.log.is_stopping() {
+                break;
+            }
+            let now = self.executor.now();
+            let is_round = now.since(round_at) >= self.interval;
+            let is_retry = is_round || now.since(tried_at) >= RETRY_INTERVAL;
+            let places = if is_round { self.log.places() } else { self.log.urgent_places(is_retry) };
+            self.deliver_each(places).await;
+            if is_round {
+                round_at = now;
+            }
+            if is_retry {
+                tried_at = self.executor.now();
             }
         }
+        self.deliver_last().await;
+        // Whoever waited may be gone.
+        done.send(()).unwrap_or_default();
     }
 
     /// One try for each buffer that waits now.
     pub async fn deliver_all(&self) {
-        for place in self.log.places() {
-            let Some(buffer) = self.log.take(place) else { continue };
-            let Err(why) = self.deliver(place, &buffer).await else {
-                self.delivered.increment(1);
-                continue;
-            };
-            self.failed.increment(1);
-            let now_ms = self.executor.unix_ms();
-            self.warn(&buffer.settings, &why, now_ms);
-            match why {
-                Undelivered::Later(_) if !self.log.is_stopping() => self.log.put_back(place, buffer, now_ms),
-                Undelivered::Later(_) | Undelivered::Never(_) => self.log.drop_records(buffer.count, now_ms),
+        self.deliver_each(self.log.places()).await;
+    }
+
+    /// Tries until nothing waits, but not for long.
+    async fn deliver_last(&self) {
+        for _ in 0..LAST_TRIES {
+            self.deliver_all().await;
+            if self.log.places().is_empty() {
+                return;
+            }
+            self.executor.sleep(LAST_PAUSE).await;
+        }
+        let records = self.log.drop_all();
+        tracing::warn!(records, "the last access logs are lost: the store did not take them");
+    }
+
+    async fn deliver_each(&self, places: Vec<Place>) {
+        for place in places {
+            let Some(taken) = self.log.take(place) else { continue };
+            match self.deliver(place, &taken).await {
+                Ok(()) => {
+                    self.delivered.increment(1);
+                    self.log.delivered(&taken);
+                }
+                Err(why) => self.not_delivered(place, taken, &why),
             }
         }
     }
 
-    async fn deliver(&self, place: Place, buffer: &Buffer) -> Result<(), Undelivered> {
-        let source = &*buffer.settings;
-        let Some(logging) = &source.logging else { return Ok(()) };
+    fn not_delivered(&self, place: Place, taken: Taken, why: &Undelivered) {
+        self.failed.increment(1);
+        self.warn(&taken.origin, why);
+        match why {
+            Undelivered::Later(_) => self.log.put_back(place, taken),
+            Undelivered::Never(_) => self.log.drop_taken(&taken),
+        }
+    }
+
+    async fn deliver(&self, place: Place, taken: &Taken) -> Result<(), Undelivered> {
+        let (source, lines) = (&taken.origin, taken.lines.clone());
+        let logging = &source.logging;
         let name = BucketName::parse(&logging.target_bucket)
             .map_err(|_| Undelivered::Never("the target's name is none"))?;
+        // First: while the store is full nothing is looked up either.
+        let len_bytes = Some(lines.len() as u64);
+        let _permit = self.ops.admit(len_bytes).map_err(of_ops)?;
         let target = match self.settings.get(&self.ops, &name).await {
             Err(error) if error.code == Code::NoSuchBucket => {
                 return Err(Undelivered::Never("the target bucket does not exist"));
             }
             target => target.map_err(Undelivered::Later)?,
         };
-        let account = self.log.owner_id(&source.info.owner);
         let now_ms = self.executor.unix_ms();
-        let key = self.key(logging, source, account, place, now_ms);
-        check_target(&target, source, account, self.log.owner_id(&target.info.owner), &key, now_ms)?;
-        let lines = Bytes::copy_from_slice(&buffer.lines);
+        let key = self.key(source, place, now_ms);
+        check_target(&target, source, self.log.owner_id(&target.info.owner), &key, now_ms)?;
         let put = PutObject {
             bucket: name,
             key: ObjectKey::parse(key).map_err(|_| Undelivered::Never("the key of a log is too long"))?,
             headers: headers(&target, logging),
             condition: WriteCondition::default(),
-            len_bytes: Some(lines.len() as u64),
+            len_bytes,
             storage_class: None,
             lock: ObjectLock::default(),
         };
-        let _permit = self.ops.admit(put.len_bytes).map_err(of_ops)?;
         self.ops.put_object(put, &mut GatheredBody::new(lines)).await.map_err(of_ops)?;
         Ok(())
     }
 
-    fn key(
-        &self,
-        logging: &Logging,
-        source: &BucketSettings,
-        account: &str,
-        place: Place,
-        now_ms: u64,
-    ) -> String {
+    fn key(&self, source: &Origin, place: Place, now_ms: u64) -> String {
+        let Origin { bucket, account, logging } = source;
         let number = self.executor.random_u64();
         let at = |unix_ms: u64| {
             let unix_s = i64::try_from(unix_ms / 1_000).unwrap_or_default();
@@ -140,7 +179,7 @@ impl<O: Operations, X: Executor> Delivery<O, X> {
             KeyFormat::Partitioned(date) => {
                 let at = at(if date == DateSource::Event { place.day_ms() } else { now_ms });
                 let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
-                let (region, bucket) = (&self.region, source.info.name.as_str());
+                let region = &self.region;
                 (format!("{account}/{region}/{bucket}/{year:04}/{month:02}/{day:02}/"), at)
             }
         };
@@ -156,12 +195,11 @@ impl<O: Operations, X: Executor> Delivery<O, X> {
         )
     }
 
-    fn warn(&self, source: &BucketSettings, why: &Undelivered, now_ms: u64) {
-        if !self.log.may_warn(Trouble::Undelivered, now_ms) {
+    fn warn(&self, source: &Origin, why: &Undelivered) {
+        if !self.log.may_warn(Trouble::Undelivered, self.executor.unix_ms()) {
             return;
         }
-        let bucket = source.info.name.as_str();
-        let target = source.logging.as_ref().map(|logging| logging.target_bucket.as_str());
+        let (bucket, target) = (source.bucket.as_str(), source.logging.target_bucket.as_str());
         match why {
             Undelivered::Later(error) => {
                 let detail = error.detail.as_deref();
@@ -177,19 +215,18 @@ impl<O: Operations, X: Executor> Delivery<O, X> {
 /// What must still be true of a target.
 fn check_target(
     target: &BucketSettings,
-    source: &BucketSettings,
-    account: &str,
+    source: &Origin,
     target_account: &str,
     key: &str,
     now_ms: u64,
 ) -> Result<(), Undelivered> {
-    if target_account != account {
+    if target_account != source.account {
         return Err(Undelivered::Never("the target bucket is another account's"));
     }
     if target.document(ConfigKind::ObjectLock).is_some() {
         return Err(Undelivered::Never("the target bucket has a default retention"));
     }
-    if !may_deliver(target, key, source.info.name.as_str(), account, now_ms) {
+    if !may_deliver(target, key, &source.bucket, &source.account, now_ms) {
         return Err(Undelivered::Never(
             "neither the target's policy lets logging.s3.amazonaws.com put objects, nor its list the group of log delivery",
         ));
@@ -197,14 +234,17 @@ fn check_target(
     Ok(())
 }
 
-/// A log is its bucket owner's; others get what the configuration grants them, where lists count.
+/// A log is its bucket owner's; others get what the configuration grants them, where lists count, and everyone only where
+/// the target does not refuse such lists.
 fn headers(target: &BucketSettings, logging: &Logging) -> Vec<Header> {
     let text = Header { name: "content-type".to_owned(), value: Bytes::from_static(b"text/plain") };
     let mut headers = vec![text];
     if target.access.has_acls() && !logging.grants.is_empty() {
         let owner = &target.info.owner;
         let own = Grant { grantee: Grantee::Account(owner.clone()), permission: Permission::FullControl };
-        let grants = std::iter::once(own).chain(logging.grants.iter().cloned()).collect();
+        let refuses_public = target.access.switches().refuse_acls;
+        let given = logging.grants.iter().filter(|grant| !(refuses_public && grant.grantee.is_public()));
+        let grants = std::iter::once(own).chain(given.cloned()).take(GRANTS_MAX).collect();
         headers.push(Acl { owner: owner.clone(), grants }.to_header());
     }
     headers

@@ -10,13 +10,13 @@ use shardstore_reactor::{Executor, MonotonicTime, Stream};
 
 use super::documents::xml_reply;
 use super::{Reply, Request, S3Service};
-use crate::auth::{Credentials, Identity, SignedBy, signed_by};
+use crate::auth::{Credentials, SignedBy, signed_by};
 use crate::http::{AfterSent, BodyFraming, Payload, RequestHead, RequestIds, Response, Sent};
 use crate::ops::api::{BucketName, ConfigKind, ObjectKey, Operations};
 use crate::s3::access_log::{
     BatchDelete, Exchange, Record, RequestNote, Source, Subject, operation_name, site_operation_name,
 };
-use crate::s3::acl::Grantee;
+use crate::s3::acl::{GRANTS_MAX, Grantee};
 use crate::s3::address::Address;
 use crate::s3::authorize::client_address;
 use crate::s3::body::S3Body;
@@ -101,6 +101,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             } else {
                 Err(S3Error::with_message(Code::AccessControlListNotSupported, what))
             };
+        }
+        // The owner's own stands in a log's list besides.
+        if logging.grants.len() >= GRANTS_MAX {
+            return Err(Code::MalformedXML.into());
+        }
+        let is_public = logging.grants.iter().any(|grant| grant.grantee.is_public());
+        if is_public && target.access.switches().refuse_acls {
+            return Err(Code::AccessDenied.into());
         }
         for grant in &logging.grants {
             if let Grantee::Account(id) = &grant.grantee

@@ -211,7 +211,7 @@ fn objects_tell_when_they_go_and_rules_that_nothing_acts_on_are_refused() {
 
 /// Marks of a pass in memory.
 #[derive(Clone, Default)]
-struct Marks(Rc<std::cell::RefCell<Option<bytes::Bytes>>>);
+pub(super) struct Marks(Rc<std::cell::RefCell<Option<bytes::Bytes>>>);
 
 impl PassMarks for Marks {
     async fn load(&self) -> Result<Option<bytes::Bytes>, S3Error> {

@@ -34,6 +34,10 @@ pub(super) struct MemoryOps {
     pub(super) full: Rc<Cell<bool>>,
     /// Places taken now.
     pub(super) permits: Rc<Cell<usize>>,
+    /// How often a bucket's row was read.
+    pub(super) bucket_reads: Rc<Cell<u32>>,
+    /// The key that cannot be deleted.
+    pub(super) stuck_key: Rc<RefCell<Bytes>>,
     /// Room for bodies that was asked for and not looked at since: the length of each, as it was stated.
     pub(super) admitted: Rc<RefCell<Vec<Option<u64>>>>,
 }
@@ -218,6 +222,7 @@ impl Operations for MemoryOps {
     }
 
     async fn head_bucket(&self, bucket: BucketName) -> Result<BucketInfo, OpError> {
+        self.bucket_reads.set(self.bucket_reads.get() + 1);
         Ok(self.bucket_configs(bucket).await?.info)
     }
 
@@ -326,6 +331,9 @@ impl Operations for MemoryOps {
 
     async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<Deleted, OpError> {
         self.need(&bucket)?;
+        if *self.stuck_key.borrow() == delete.key.to_bytes() {
+            return Err(OpError::SlowDown);
+        }
         if let Some(tag) = delete.condition.if_match {
             let old = self.find(&bucket, &delete.key)?.0;
             check(&WriteCondition::IfMatch(if tag == "*" { old.etag.to_string() } else { tag }), Some(&old))?;

@@ -73,7 +73,10 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         after: &[u8],
     ) -> Result<Page<(ListedRecord, Option<Bytes>)>, Failure> {
         self.read(async |txn| {
-            let kind = OwnedObjects(Objects(bucket(txn, bucket_name, Isolation::Snapshot).await?.id));
+            let kind = Decoded(Objects(bucket(txn, bucket_name, Isolation::Snapshot).await?.id), |record| {
+                let owner = owner_of_list(&record.headers);
+                (record.listed, owner)
+            });
             let begin = begin_after(&kind, &query, after, None);
             walk(txn, &kind, &query, begin).await
         })
@@ -91,7 +94,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         after: &[u8],
     ) -> Result<Page<ObjectRecord>, Failure> {
         self.read(async |txn| {
-            let kind = WholeObjects(Objects(bucket(txn, bucket_name, Isolation::Snapshot).await?.id));
+            let kind =
+                Decoded(Objects(bucket(txn, bucket_name, Isolation::Snapshot).await?.id), |record| record);
             let begin = begin_after(&kind, &query, after, None);
             walk(txn, &kind, &query, begin).await
         })
@@ -175,33 +179,11 @@ impl Kind for Objects {
     }
 }
 
-struct OwnedObjects(Objects);
+/// Objects of which more is told than a listing needs: whole rows are decoded.
+struct Decoded<T>(Objects, fn(ObjectRecord) -> T);
 
-impl Kind for OwnedObjects {
-    type Item = (ListedRecord, Option<Bytes>);
-
-    fn starting_with(&self, prefix: &[u8]) -> KeyRange {
-        self.0.starting_with(prefix)
-    }
-
-    fn after(&self, key: &[u8], upload: Option<UploadKey>) -> Vec<u8> {
-        self.0.after(key, upload)
-    }
-
-    fn key_of(&self, row: &Row) -> Result<Bytes, Failure> {
-        self.0.key_of(row)
-    }
-
-    fn item_of(&self, row: &Row) -> Result<Self::Item, Failure> {
-        let record = ObjectRecord::decode(&row.value)?;
-        Ok((record.listed, owner_of_list(&record.headers)))
-    }
-}
-
-struct WholeObjects(Objects);
-
-impl Kind for WholeObjects {
-    type Item = ObjectRecord;
+impl<T> Kind for Decoded<T> {
+    type Item = T;
 
     fn starting_with(&self, prefix: &[u8]) -> KeyRange {
         self.0.starting_with(prefix)
@@ -215,8 +197,8 @@ impl Kind for WholeObjects {
         self.0.key_of(row)
     }
 
-    fn item_of(&self, row: &Row) -> Result<ObjectRecord, Failure> {
-        Ok(ObjectRecord::decode(&row.value)?)
+    fn item_of(&self, row: &Row) -> Result<T, Failure> {
+        Ok(self.1(ObjectRecord::decode(&row.value)?))
     }
 }
 

@@ -20,7 +20,8 @@ pub fn iso_8601(unix_ms: u64) -> String {
     )
 }
 
-fn at_ms(unix_ms: u64) -> OffsetDateTime {
+/// The date in UTC; 1970 for what no calendar has.
+pub(super) fn at_ms(unix_ms: u64) -> OffsetDateTime {
     let nanos = i128::from(unix_ms) * 1_000_000;
     OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }

@@ -11,7 +11,6 @@ use futures_channel::oneshot;
 use futures_util::future::select;
 use metrics::{Counter, counter};
 use shardstore_reactor::Executor;
-use time::OffsetDateTime;
 
 use super::buffer::{AccessLog, Origin, Place, Taken, Trouble};
 use super::rights::may_deliver;
@@ -23,6 +22,7 @@ use crate::s3::body::GatheredBody;
 use crate::s3::bucket_settings::{BucketSettings, SettingsCache};
 use crate::s3::config::logging::{DateSource, KeyFormat, Logging};
 use crate::s3::error::{Code, S3Error};
+use crate::s3::time_text::at_ms;
 
 /// What could not be delivered is tried again after so long.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
@@ -170,14 +170,10 @@ impl<O: Operations, X: Executor> Delivery<O, X> {
     fn key(&self, source: &Origin, place: Place, now_ms: u64) -> String {
         let Origin { bucket, account, logging } = source;
         let number = self.executor.random_u64();
-        let at = |unix_ms: u64| {
-            let unix_s = i64::try_from(unix_ms / 1_000).unwrap_or_default();
-            OffsetDateTime::from_unix_timestamp(unix_s).unwrap_or(OffsetDateTime::UNIX_EPOCH)
-        };
         let (folders, at) = match logging.key_format {
-            KeyFormat::Unnamed | KeyFormat::Simple => (String::new(), at(now_ms)),
+            KeyFormat::Unnamed | KeyFormat::Simple => (String::new(), at_ms(now_ms)),
             KeyFormat::Partitioned(date) => {
-                let at = at(if date == DateSource::Event { place.day_ms() } else { now_ms });
+                let at = at_ms(if date == DateSource::Event { place.day_ms() } else { now_ms });
                 let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
                 let region = &self.region;
                 (format!("{account}/{region}/{bucket}/{year:04}/{month:02}/{day:02}/"), at)

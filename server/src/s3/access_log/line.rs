@@ -8,9 +8,9 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use shardstore_reactor::Seal;
-use time::OffsetDateTime;
 
 use crate::auth::encode_escapes;
+use crate::s3::time_text::at_ms;
 
 /// A record. Fields stand in the order of the line, but for the exchange's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -157,12 +157,10 @@ fn push_clean(out: &mut Vec<u8>, text: &[u8], end: u8) {
 
 /// `[06/Feb/2019:00:00:38 +0000]`.
 fn push_time(out: &mut Vec<u8>, unix_ms: u64) {
-    let unix_s = i64::try_from(unix_ms / 1_000).unwrap_or_default();
-    let at = OffsetDateTime::from_unix_timestamp(unix_s).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let format = time::macros::format_description!(
         "[[[day]/[month repr:short]/[year]:[hour]:[minute]:[second] +0000] "
     );
-    at.format_into(out, &format).expect("a Vec takes all that is written");
+    at_ms(unix_ms).format_into(out, &format).expect("a Vec takes all that is written");
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod bucket;
 mod bucket_config;
 mod codec;
 mod data;
+mod encryption;
 mod error;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -51,6 +52,10 @@ pub use bucket::{NamedBucket, NewBucket, Usage};
 pub use bucket_config::{BucketConfigs, ConfigKind, DOCUMENT_MAX_BYTES};
 pub use codec::{DecodeError, DecodeReason};
 pub use data::Resolved;
+pub use encryption::{
+    EncryptedBy, Encryption, SEGMENT_PLAIN_BYTES, SEGMENT_STORED_BYTES, SEGMENT_TAG_BYTES, opened_len,
+    sealed_len,
+};
 pub use error::{Failure, Refusal};
 pub use history::{Delete, Deleted, FoundObject};
 pub use keyspace::{BucketId, UploadKey, volume_counter_key};

@@ -11,9 +11,10 @@ use bytes::Bytes;
 
 pub use fdb_schema::schema::{
     ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ConfigKind, DOCUMENT_MAX_BYTES, DefaultRetention,
-    DeleteCondition, Deleted, ETag, Header, NewBucket, ObjectLock, PartOfData as ObjectPart,
-    PartsOfData as ObjectParts, REDIRECT_HEADER, Retention, RetentionMode, RetentionPeriod, StoredChecksum,
-    TAGGING_HEADER, VersionId, Versioning, WriteCondition, owner_of_list,
+    DeleteCondition, Deleted, ETag, EncryptedBy, Encryption as ObjectEncryption, Header, NewBucket,
+    ObjectLock, PartOfData as ObjectPart, PartsOfData as ObjectParts, REDIRECT_HEADER, Retention,
+    RetentionMode, RetentionPeriod, StoredChecksum, TAGGING_HEADER, VersionId, Versioning, WriteCondition,
+    owner_of_list,
 };
 
 /// Longest object key, in bytes.
@@ -168,6 +169,17 @@ pub enum OpError {
     },
     /// The object has as many parts as an object may have: 400 `TooManyParts`.
     TooManyParts,
+    /// An append to an encrypted object, or one that asks for encryption: 400 `InvalidRequest`.
+    AppendToEncrypted,
+    /// The object or upload is encrypted under a customer's key, and none was given: 400 `InvalidRequest`.
+    CustomerKeyMissing,
+    /// It is not the key under which the object or upload is encrypted: 403 `AccessDenied` of an object, 400
+    /// `InvalidRequest` of an upload.
+    CustomerKeyWrong,
+    /// A customer's key was given for an object or upload that is not encrypted under one: 400 `InvalidRequest`.
+    CustomerKeyUnexpected,
+    /// The target of a copy is to be encrypted otherwise than its source: the caller reads and writes instead.
+    CopyMovesBytes,
     /// An append to an object that shares more parts with a copy than can be counted at once: 400 `InvalidRequest`.
     TooManySharedParts,
     /// A part but the last is under [`PART_MIN_BYTES`]: 400 `EntityTooSmall`.
@@ -328,6 +340,12 @@ pub trait OpenedObject: 'static {
     type Reader: BodyReader;
     /// What is known of the object.
     fn info(&self) -> &ObjectInfo;
+    /// Opens the seal of an encrypted object, by the customer's key if it is under one. Before [`OpenedObject::read`].
+    ///
+    /// # Errors
+    /// [`OpError::CustomerKeyMissing`], [`OpError::CustomerKeyWrong`], [`OpError::CustomerKeyUnexpected`];
+    /// [`OpError::Damaged`] if the pool's key does not open it.
+    fn unlock(&mut self, key: Option<&CustomerKey>) -> Result<(), OpError>;
     /// A part by number, from 1; an object of one piece has part 1, empty if the object is.
     ///
     /// # Errors
@@ -339,7 +357,7 @@ pub trait OpenedObject: 'static {
     /// Why metadata cannot be read.
     fn parts(&self, after: u16, limit: usize) -> impl Future<Output = Result<ObjectParts, OpError>>;
     /// Begins to read `range`, which lies within `0..size_bytes` and may be empty. The caller asks for whole ranges
-    /// only after its conditions held.
+    /// only after its conditions held. Of an encrypted object that was not unlocked it reads an error.
     fn read(self, range: Range<u64>) -> Self::Reader;
 }
 
@@ -364,6 +382,49 @@ pub struct ObjectInfo {
     pub version: Option<VersionId>,
     /// What keeps it from being removed.
     pub lock: ObjectLock,
+    /// How its bytes are encrypted at rest.
+    pub encryption: Option<ObjectEncryption>,
+}
+
+/// The key of a customer for AES-256. It is never kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CustomerKey([u8; 32]);
+
+impl CustomerKey {
+    /// The key as it was sent.
+    pub fn new(key: [u8; 32]) -> CustomerKey {
+        CustomerKey(key)
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for CustomerKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CustomerKey(..)")
+    }
+}
+
+/// How a write's bytes are to be encrypted at rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encrypt {
+    /// Under the pool's key.
+    Managed,
+    /// Under a customer's.
+    Customer(CustomerKey),
+}
+
+impl Encrypt {
+    /// Who will hold the key.
+    pub fn by(&self) -> EncryptedBy {
+        match self {
+            Encrypt::Managed => EncryptedBy::Managed,
+            Encrypt::Customer(_) => EncryptedBy::Customer,
+        }
+    }
 }
 
 /// What is known of a bucket.
@@ -412,6 +473,8 @@ pub struct PutObject {
     pub storage_class: Option<String>,
     /// What keeps it from being removed; without a retention it gets the bucket's default.
     pub lock: ObjectLock,
+    /// How it is to be encrypted.
+    pub encrypt: Option<Encrypt>,
 }
 
 /// An append to an object.
@@ -436,6 +499,8 @@ pub struct Written {
     pub modified_ms: u64,
     /// Which version it is; `None` in a bucket whose versioning was never set.
     pub version: Option<VersionId>,
+    /// How it is encrypted.
+    pub encryption: Option<EncryptedBy>,
 }
 
 /// One key of a bulk delete.
@@ -486,6 +551,10 @@ pub struct CopyObject {
     pub source_version: Option<VersionId>,
     /// As [`PutObject::lock`]: the source's is not copied.
     pub lock: ObjectLock,
+    /// How the target is to be encrypted; nothing of that is taken from the source.
+    pub encrypt: Option<Encrypt>,
+    /// The key of a source that is encrypted under a customer's.
+    pub source_key_of_customer: Option<CustomerKey>,
 }
 
 /// What a copy made.
@@ -647,6 +716,8 @@ pub struct CreateUpload {
     pub initiator: String,
     /// As [`PutObject::lock`].
     pub lock: ObjectLock,
+    /// How its parts are to be encrypted.
+    pub encrypt: Option<Encrypt>,
 }
 
 /// What is known of an upload.
@@ -668,6 +739,8 @@ pub struct UploadInfo {
     pub checksum_named: bool,
     /// The storage class if it is not STANDARD.
     pub storage_class: Option<String>,
+    /// How its parts are encrypted.
+    pub encryption: Option<EncryptedBy>,
 }
 
 /// A part on its way in.
@@ -683,6 +756,8 @@ pub struct PutPart {
     pub part_number: u16,
     /// The decoded length, if the client said it.
     pub len_bytes: Option<u64>,
+    /// The key of an upload whose parts are encrypted under a customer's.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// An uploaded part.
@@ -698,6 +773,8 @@ pub struct PartInfo {
     pub modified_ms: u64,
     /// Its checksum.
     pub checksum: Option<StoredChecksum>,
+    /// How it is encrypted.
+    pub encryption: Option<EncryptedBy>,
 }
 
 /// A page of an upload's parts.
@@ -869,13 +946,12 @@ pub trait Operations: Clone + 'static {
     ///
     /// # Errors
     /// As [`Operations::put_object`], and [`OpError::InvalidWriteOffset`], [`OpError::TooManyParts`],
-    /// [`OpError::TooManySharedParts`].
+    /// [`OpError::TooManySharedParts`], [`OpError::AppendToEncrypted`].
     fn append_object(
         &self,
         append: AppendObject,
         body: &mut impl BodySource,
     ) -> impl Future<Output = Result<Written, OpError>>;
-    /// What is known of an object.
     /// What is known of an object, or of one version of it.
     ///
     /// # Errors
@@ -896,6 +972,11 @@ pub trait Operations: Clone + 'static {
         key: ObjectKey,
         version: Option<VersionId>,
     ) -> impl Future<Output = Result<Self::Object, OpError>>;
+    /// Whether `key` is what reads an object of which `info` is known: its own customer's, or none if it is under none.
+    ///
+    /// # Errors
+    /// [`OpError::CustomerKeyMissing`], [`OpError::CustomerKeyWrong`], [`OpError::CustomerKeyUnexpected`].
+    fn check_key(&self, info: &ObjectInfo, key: Option<&CustomerKey>) -> Result<(), OpError>;
     /// Deletes an object, or a version of it; one that is not there is fine.
     ///
     /// # Errors
@@ -973,9 +1054,12 @@ pub trait Operations: Clone + 'static {
         version: Option<VersionId>,
         acl: Option<Bytes>,
     ) -> impl Future<Output = Result<Option<VersionId>, OpError>>;
-    /// Copies an object. `source_check` is the conditions on the source, decided in the transaction that copies.
+    /// Copies an object. `source_check` is the conditions on the source, decided in the transaction that copies. The
+    /// target shares the source's bytes; where it is to be encrypted otherwise, nothing is done but to say so.
     ///
     /// # Errors
+    /// [`OpError::CopyMovesBytes`], [`OpError::CustomerKeyMissing`], [`OpError::CustomerKeyWrong`],
+    /// [`OpError::CustomerKeyUnexpected`] (all of the source),
     /// [`OpError::NoSuchBucket`] (either), [`OpError::NoSuchKey`], [`OpError::NoSuchVersion`],
     /// [`OpError::DeleteMarker`], [`OpError::CopyOntoItself`], [`OpError::NoObjectLock`],
     /// [`OpError::PreconditionFailed`], and what `source_check` returns.
@@ -1016,7 +1100,8 @@ pub trait Operations: Clone + 'static {
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::NoSuchUpload`], [`OpError::PartNumberOutOfRange`],
     /// [`OpError::EntityTooLarge`], [`OpError::ChecksumAlgorithmMismatch`], [`OpError::InsufficientStorage`],
-    /// [`OpError::Body`].
+    /// [`OpError::CustomerKeyMissing`], [`OpError::CustomerKeyWrong`], [`OpError::CustomerKeyUnexpected`] (all of the
+    /// upload), [`OpError::Body`].
     fn put_part(
         &self,
         put: PutPart,
@@ -1074,6 +1159,7 @@ impl ObjectInfo {
             part_count: None,
             version: None,
             lock: ObjectLock::NONE,
+            encryption: None,
         }
     }
 }

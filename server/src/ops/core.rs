@@ -16,10 +16,10 @@ use shardstore_reactor::{Drive, Executor};
 use super::admission::{Admission, Permit};
 use super::api::{
     AppendObject, BodySource, BucketConfigs, BucketInfo, BucketName, BucketPage, CompleteUpload, ConfigKind,
-    Copied, CopyObject, CreateUpload, DefaultRetention, DeleteEntry, Deleted, ListBuckets, ListObjects,
-    ListUploads, ListVersions, ListedObject, NewBucket, ObjectInfo, ObjectKey, ObjectPage, OpError,
-    Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, RenameObject, Retention, UploadId,
-    UploadInfo, UploadPage, VersionEntry, VersionId, VersionPage, Versioning, Written,
+    Copied, CopyObject, CreateUpload, CustomerKey, DefaultRetention, DeleteEntry, Deleted, Encrypt,
+    ListBuckets, ListObjects, ListUploads, ListVersions, ListedObject, NewBucket, ObjectInfo, ObjectKey,
+    ObjectPage, OpError, Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, RenameObject,
+    Retention, UploadId, UploadInfo, UploadPage, VersionEntry, VersionId, VersionPage, Versioning, Written,
 };
 use super::catalog::StoreCatalog;
 use super::error::{of_conditional, of_failure};
@@ -158,6 +158,7 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
     }
 
     async fn put_object(&self, put: PutObject, body: &mut impl BodySource) -> Result<Written, OpError> {
+        refuse(put.encrypt.as_ref())?;
         put_object(&self.inner, put, body).await
     }
 
@@ -166,6 +167,7 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         append: AppendObject,
         body: &mut impl BodySource,
     ) -> Result<Written, OpError> {
+        refuse(append.put.encrypt.as_ref())?;
         self.inner.append_object(append, body).await
     }
 
@@ -186,6 +188,10 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         version: Option<VersionId>,
     ) -> Result<Opened<D, E, X>, OpError> {
         open_object(&self.inner, &bucket, &key, version).await
+    }
+
+    fn check_key(&self, _info: &ObjectInfo, key: Option<&CustomerKey>) -> Result<(), OpError> {
+        key.map_or(Ok(()), |_| Err(OpError::CustomerKeyUnexpected))
     }
 
     async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<Deleted, OpError> {
@@ -261,6 +267,7 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         copy: CopyObject,
         source_check: impl Fn(&ObjectInfo) -> Result<(), OpError> + 'static,
     ) -> Result<Copied, OpError> {
+        refuse(copy.encrypt.as_ref())?;
         if let Some(headers) = &copy.replace_headers {
             check_headers(headers)?;
         }
@@ -357,6 +364,7 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
     }
 
     async fn create_upload(&self, create: CreateUpload) -> Result<UploadInfo, OpError> {
+        refuse(create.encrypt.as_ref())?;
         self.inner.create_upload(create).await
     }
 
@@ -390,6 +398,14 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         upload: UploadId,
     ) -> Result<(), OpError> {
         self.inner.abort_upload(&bucket, &key, upload).await
+    }
+}
+
+/// Nothing asks for it before it is built.
+fn refuse(encrypt: Option<&Encrypt>) -> Result<(), OpError> {
+    match encrypt {
+        None => Ok(()),
+        Some(_) => Err(OpError::Internal("nothing is encrypted at rest yet".to_owned())),
     }
 }
 
@@ -457,6 +473,7 @@ pub(crate) fn object_info(found: FoundObject) -> ObjectInfo {
         part_count: listed.etag.part_count,
         version,
         lock: record.lock,
+        encryption: None,
     }
 }
 
@@ -468,5 +485,6 @@ pub(crate) fn written(found: FoundObject) -> Written {
         size_bytes: listed.size_bytes,
         modified_ms: listed.modified_ms,
         version: found.version,
+        encryption: None,
     }
 }

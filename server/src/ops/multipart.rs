@@ -132,6 +132,7 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
             size_bytes: completed.size_bytes,
             modified_ms: completed.modified_ms,
             version: completed.version,
+            encryption: None,
         })
     }
 
@@ -263,6 +264,7 @@ fn upload_info(upload: UploadKey, key: Bytes, record: UploadRecord) -> UploadInf
         checksum: (record.algorithm, record.kind),
         checksum_named: record.checksum_named,
         storage_class: record.storage_class,
+        encryption: None,
     }
 }
 
@@ -273,6 +275,7 @@ fn part_info((part_number, record): (u16, PartRecord)) -> PartInfo {
         size_bytes: record.size_bytes,
         modified_ms: record.modified_ms,
         checksum: record.checksum,
+        encryption: None,
     }
 }
 

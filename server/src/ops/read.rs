@@ -14,8 +14,8 @@ use shardstore_format::DataId;
 use shardstore_reactor::{Drive, Executor};
 
 use super::api::{
-    BodyReader, BucketName, ObjectInfo, ObjectKey, ObjectPart, ObjectParts, OpError, OpenedObject, PAGE_MAX,
-    VersionId,
+    BodyReader, BucketName, CustomerKey, ObjectInfo, ObjectKey, ObjectPart, ObjectParts, OpError,
+    OpenedObject, PAGE_MAX, VersionId,
 };
 use super::core::{CoreInner, object_info};
 use super::error::{of_failure, of_read};
@@ -66,6 +66,10 @@ impl<D: Drive, E: Engine, X: Executor> OpenedObject for Opened<D, E, X> {
 
     fn info(&self) -> &ObjectInfo {
         &self.info
+    }
+
+    fn unlock(&mut self, key: Option<&CustomerKey>) -> Result<(), OpError> {
+        key.map_or(Ok(()), |_| Err(OpError::CustomerKeyUnexpected))
     }
 
     async fn part(&self, part_number: u16) -> Result<ObjectPart, OpError> {

@@ -127,6 +127,7 @@ fn put(name: &str, bytes: &[u8]) -> PutObject {
         len_bytes: Some(bytes.len() as u64),
         storage_class: None,
         lock: crate::ops::api::ObjectLock::NONE,
+        encrypt: None,
     }
 }
 

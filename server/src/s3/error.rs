@@ -279,6 +279,25 @@ impl From<OpError> for S3Error {
                 Code::InvalidRequest,
                 "The object was copied from one of more than 1000 parts, or to one; it cannot be appended to.",
             ),
+            OpError::AppendToEncrypted => S3Error::with_message(
+                Code::InvalidRequest,
+                "An encrypted object cannot be appended to, and an append cannot ask for encryption.",
+            ),
+            OpError::CustomerKeyMissing => S3Error::with_message(
+                Code::InvalidRequest,
+                "The object was stored using a form of Server Side Encryption. The correct parameters must be \
+                 provided to retrieve the object.",
+            ),
+            OpError::CustomerKeyWrong => S3Error::from(Code::AccessDenied),
+            OpError::CustomerKeyUnexpected => S3Error::with_message(
+                Code::InvalidRequest,
+                "The encryption parameters are not applicable to this object.",
+            ),
+            // A copy that hears it reads and writes.
+            OpError::CopyMovesBytes => S3Error {
+                detail: Some("a copy between encryptions was left undone".to_owned()),
+                ..S3Error::from(Code::InternalError)
+            },
             OpError::EntityTooSmall { part_number, size_bytes } => S3Error::from(Code::EntityTooSmall)
                 .and("ProposedSize", size_bytes.to_string())
                 .and("MinSizeAllowed", crate::ops::api::PART_MIN_BYTES.to_string())

@@ -268,6 +268,7 @@ mod tests {
             part_count: None,
             version: None,
             lock: ObjectLock::NONE,
+            encryption: None,
         };
         let text = |query: &str| {
             let mut headers = HeaderText::default();

@@ -124,6 +124,7 @@ impl Doing<'_> {
             len_bytes: matches!(hint, Hint::Exact).then_some(len_bytes),
             storage_class: None,
             lock: self.lock_of_new(),
+            encrypt: None,
         };
         let lock = put.lock;
         let mut body = Body::new(part, piece_len);
@@ -247,6 +248,8 @@ impl Doing<'_> {
             condition: WriteCondition::Always,
             source_version: None,
             lock: self.lock_of_new(),
+            encrypt: None,
+            source_key_of_customer: None,
         };
         let lock = copy.lock;
         let id = self.world.model.borrow_mut().begin(to, Value::CopyOf(from.to_owned()));
@@ -280,6 +283,7 @@ impl Doing<'_> {
             storage_class: None,
             initiator: "root".to_owned(),
             lock: self.lock_of_new(),
+            encrypt: None,
         };
         let lock = create.lock;
         let id = match self.core.create_upload(create).await {
@@ -319,6 +323,7 @@ impl Doing<'_> {
             upload,
             part_number,
             len_bytes: Some(part.len_bytes),
+            customer_key: None,
         };
         match self.core.put_part(put, &mut Body::new(part, 128 * 1024)).await {
             Ok(info) => {

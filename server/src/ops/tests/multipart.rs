@@ -17,6 +17,7 @@ async fn begin(machine: &Machine, name: &str) -> UploadId {
         storage_class: None,
         initiator: "root".to_owned(),
         lock: ObjectLock::NONE,
+        encrypt: None,
     };
     machine.core.create_upload(create).await.unwrap().upload
 }
@@ -29,7 +30,8 @@ async fn put_part(
     bytes: &[u8],
 ) -> Result<PartInfo, OpError> {
     let len_bytes = Some(bytes.len() as u64);
-    let put = PutPart { bucket: bucket(), key: key(name), upload, part_number, len_bytes };
+    let put =
+        PutPart { bucket: bucket(), key: key(name), upload, part_number, len_bytes, customer_key: None };
     machine.core.put_part(put, &mut Body::pieces(bytes, 1 << 20)).await
 }
 

@@ -146,6 +146,8 @@ fn headers_and_class_come_back_and_a_copy_keeps_or_replaces_them() {
             condition: WriteCondition::Always,
             source_version: None,
             lock: ObjectLock::NONE,
+            encrypt: None,
+            source_key_of_customer: None,
         };
         let kept = machine.core.copy_object(copy(None), |_| Ok(())).await.unwrap();
         assert_eq!(

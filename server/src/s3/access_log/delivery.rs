@@ -162,6 +162,7 @@ impl<O: Operations, X: Executor> Delivery<O, X> {
             len_bytes,
             storage_class: None,
             lock: ObjectLock::default(),
+            encrypt: None,
         };
         self.ops.put_object(put, &mut GatheredBody::new(lines)).await.map_err(of_ops)?;
         Ok(())

@@ -85,6 +85,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             condition: write_condition(head)?,
             source_version: source.version,
             lock: asked_lock(head, now_ms)?,
+            encrypt: None,
+            source_key_of_customer: None,
         };
         let _permit = self.ops.admit(Some(0))?;
         // Which condition on the source failed.
@@ -187,6 +189,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             upload,
             part_number,
             len_bytes: Some(len_bytes),
+            customer_key: None,
         };
         let _permit = self.ops.admit(Some(len_bytes))?;
         let mut body = CopiedBody::new(object.read(range));

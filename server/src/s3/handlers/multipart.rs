@@ -57,6 +57,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             storage_class: storage_class(head, &self.config.storage_classes)?,
             initiator: request.identity.canonical_id().to_owned(),
             lock: asked_lock(head, now_ms)?,
+            encrypt: None,
         };
         let _permit = self.ops.admit(Some(0))?;
         let upload = self.ops.create_upload(create).await?;
@@ -87,6 +88,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             upload: upload_id(request)?,
             part_number: part_number(request)?,
             len_bytes: body.len_bytes(),
+            customer_key: None,
         };
         let _permit = self.ops.admit(body.len_bytes())?;
         let part = self.ops.put_part(put, &mut body).await?;

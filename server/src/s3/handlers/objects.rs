@@ -115,6 +115,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             len_bytes: body.len_bytes(),
             storage_class: storage_class(head, &self.config.storage_classes)?,
             lock,
+            encrypt: None,
         };
         if is_archive(head) {
             return self.put_archive(request, put, body).await;

@@ -529,6 +529,7 @@ mod tests {
             checksum: (ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject),
             checksum_named: false,
             storage_class: None,
+            encryption: None,
         };
         let shown = |uploads: Vec<UploadInfo>| {
             let page = UploadPage { uploads, common_prefixes: Vec::new(), next: None };

@@ -254,6 +254,7 @@ fn a_pass_deletes_what_the_rules_name_and_aborts_old_uploads_and_nothing_else() 
                 storage_class: None,
                 initiator: ROOT_ID.to_owned(),
                 lock: ObjectLock::NONE,
+                encrypt: None,
             };
             ops.create_upload(create).await.unwrap();
         }

@@ -53,10 +53,12 @@ impl Drop for Permit {
 pub(super) struct MemoryObject {
     info: ObjectInfo,
     bytes: Bytes,
+    is_unlocked: bool,
 }
 
 pub(super) struct MemoryReader {
     bytes: Bytes,
+    is_unlocked: bool,
 }
 
 impl OpenedObject for MemoryObject {
@@ -64,6 +66,12 @@ impl OpenedObject for MemoryObject {
 
     fn info(&self) -> &ObjectInfo {
         &self.info
+    }
+
+    fn unlock(&mut self, key: Option<&CustomerKey>) -> Result<(), OpError> {
+        check_sealed(self.info.encryption.as_ref(), key)?;
+        self.is_unlocked = true;
+        Ok(())
     }
 
     async fn part(&self, part_number: u16) -> Result<ObjectPart, OpError> {
@@ -81,12 +89,16 @@ impl OpenedObject for MemoryObject {
 
     fn read(self, range: Range<u64>) -> MemoryReader {
         let at = |position: u64| usize::try_from(position).unwrap();
-        MemoryReader { bytes: self.bytes.slice(at(range.start)..at(range.end)) }
+        let is_unlocked = self.is_unlocked || self.info.encryption.is_none();
+        MemoryReader { bytes: self.bytes.slice(at(range.start)..at(range.end)), is_unlocked }
     }
 }
 
 impl BodyReader for MemoryReader {
     async fn next(&mut self) -> Option<Result<Vec<Bytes>, OpError>> {
+        if !self.is_unlocked {
+            return Some(Err(OpError::Internal("read before it was unlocked".to_owned())));
+        }
         let len = self.bytes.len().min(1000);
         (len > 0).then(|| Ok(vec![self.bytes.split_to(len)]))
     }
@@ -103,6 +115,25 @@ async fn pull(body: &mut impl BodySource) -> Result<(Bytes, BodySummary), OpErro
 }
 
 const MODIFIED_MS: u64 = 784_111_777_000;
+
+/// Bytes stay as they are here; what stands for the sealed key is the key that opens it.
+fn sealed(encrypt: &Encrypt) -> ObjectEncryption {
+    let key = match encrypt {
+        Encrypt::Managed => Bytes::new(),
+        Encrypt::Customer(key) => Bytes::copy_from_slice(key.as_bytes()),
+    };
+    ObjectEncryption::new(encrypt.by(), key)
+}
+
+fn check_sealed(encryption: Option<&ObjectEncryption>, key: Option<&CustomerKey>) -> Result<(), OpError> {
+    match (encryption.filter(|encryption| encryption.by() == EncryptedBy::Customer), key) {
+        (None, None) => Ok(()),
+        (None, Some(_)) => Err(OpError::CustomerKeyUnexpected),
+        (Some(_), None) => Err(OpError::CustomerKeyMissing),
+        (Some(encryption), Some(key)) if encryption.sealed_key()[..] == key.as_bytes()[..] => Ok(()),
+        (Some(_), Some(_)) => Err(OpError::CustomerKeyWrong),
+    }
+}
 
 fn check(condition: &WriteCondition, old: Option<&ObjectInfo>) -> Result<(), OpError> {
     match (condition, old) {
@@ -156,6 +187,7 @@ impl MemoryOps {
             part_count: None,
             version: None,
             lock: ObjectLock::NONE,
+            encryption: None,
         };
         self.store(bucket, key, info, Bytes::from_static(b"x"));
     }
@@ -167,6 +199,7 @@ impl MemoryOps {
             size_bytes: info.size_bytes,
             modified_ms: info.modified_ms,
             version: info.version,
+            encryption: info.encryption.as_ref().map(ObjectEncryption::by),
         };
         let name = (bucket.as_str().to_owned(), key.to_bytes());
         self.state.borrow_mut().objects.insert(name, (info, bytes));
@@ -289,6 +322,7 @@ impl Operations for MemoryOps {
             part_count: None,
             version: None,
             lock: put.lock,
+            encryption: put.encrypt.as_ref().map(sealed),
         };
         Ok(self.store(&put.bucket, &put.key, info, bytes))
     }
@@ -299,6 +333,9 @@ impl Operations for MemoryOps {
         body: &mut impl BodySource,
     ) -> Result<Written, OpError> {
         let (mut info, bytes) = self.find(&append.put.bucket, &append.put.key)?;
+        if info.encryption.is_some() || append.put.encrypt.is_some() {
+            return Err(OpError::AppendToEncrypted);
+        }
         if info.size_bytes != append.offset_bytes {
             return Err(OpError::InvalidWriteOffset { size_bytes: info.size_bytes });
         }
@@ -326,7 +363,11 @@ impl Operations for MemoryOps {
     ) -> Result<MemoryObject, OpError> {
         only_null(version)?;
         let (info, bytes) = self.find(&bucket, &key)?;
-        Ok(MemoryObject { info, bytes })
+        Ok(MemoryObject { info, bytes, is_unlocked: false })
+    }
+
+    fn check_key(&self, info: &ObjectInfo, key: Option<&CustomerKey>) -> Result<(), OpError> {
+        check_sealed(info.encryption.as_ref(), key)
     }
 
     async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<Deleted, OpError> {
@@ -423,6 +464,11 @@ impl Operations for MemoryOps {
     ) -> Result<Copied, OpError> {
         let (mut info, bytes) = self.find(&copy.source_bucket, &copy.source_key)?;
         source_check(&info)?;
+        check_sealed(info.encryption.as_ref(), copy.source_key_of_customer.as_ref())?;
+        if info.encryption.as_ref().map(ObjectEncryption::by) != copy.encrypt.as_ref().map(Encrypt::by) {
+            return Err(OpError::CopyMovesBytes);
+        }
+        info.encryption = copy.encrypt.as_ref().map(sealed);
         let same = copy.source_bucket == copy.bucket && copy.source_key == copy.key;
         if same && copy.replace_headers.is_none() {
             return Err(OpError::CopyOntoItself);
@@ -535,9 +581,12 @@ impl Operations for MemoryOps {
     }
 
     async fn put_part(&self, put: PutPart, body: &mut impl BodySource) -> Result<PartInfo, OpError> {
-        if !self.state.borrow().uploads.contains_key(&put.upload) {
-            return Err(OpError::NoSuchUpload);
-        }
+        let encryption = {
+            let state = self.state.borrow();
+            let upload = state.uploads.get(&put.upload).ok_or(OpError::NoSuchUpload)?;
+            upload.create.encrypt.as_ref().map(sealed)
+        };
+        check_sealed(encryption.as_ref(), put.customer_key.as_ref())?;
         body.need_checksum(ChecksumAlgorithm::Crc64Nvme);
         let (bytes, summary) = pull(body).await?;
         let part = PartInfo {
@@ -546,6 +595,7 @@ impl Operations for MemoryOps {
             size_bytes: summary.len_bytes,
             modified_ms: MODIFIED_MS,
             checksum: summary.checksum,
+            encryption: encryption.as_ref().map(ObjectEncryption::by),
         };
         let mut state = self.state.borrow_mut();
         let upload = state.uploads.get_mut(&put.upload).ok_or(OpError::NoSuchUpload)?;
@@ -609,6 +659,7 @@ impl Operations for MemoryOps {
             part_count,
             version: None,
             lock: ObjectLock::NONE,
+            encryption: upload.create.encrypt.as_ref().map(sealed),
         };
         Ok(self.store(&complete.bucket, &complete.key, info, Bytes::from(bytes)))
     }
@@ -634,6 +685,7 @@ impl Upload {
             checksum: (ChecksumAlgorithm::Crc64Nvme, ChecksumKind::FullObject),
             checksum_named: false,
             storage_class: None,
+            encryption: self.create.encrypt.as_ref().map(Encrypt::by),
         }
     }
 }

@@ -2,13 +2,15 @@
 //! Invariants: the policy is covered as it was sent; a form with a policy is signed.
 //! Not here: what the policy says (`s3::post`). Source: AWS, "Authenticating requests in browser-based uploads using POST".
 
+use std::borrow::Cow;
+
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::chunk_signer::write_hex;
 use super::identity::{Credential, Credentials, Identity, Secret};
-use super::sigv4::{ALGORITHM, AuthError, ScopeSpans, SignatureMismatch, SignedTime};
+use super::sigv4::{ALGORITHM, AuthError, ScopeSpans, SignatureMismatch, SignedTime, check_date};
 use super::verify::{Verifier, derive_key};
 
 impl<C: Credentials> Verifier<C> {
@@ -35,21 +37,27 @@ impl<C: Credentials> Verifier<C> {
 
     fn verify_form_v4(&self, form: &Form<'_>, now_ms: u64) -> Result<Identity, AuthError> {
         let policy = form.need("policy")?;
-        if form.need("x-amz-algorithm")? != ALGORITHM {
-            return Err(AuthError::QueryMalformed("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
+        let algorithm = form.need("x-amz-algorithm")?;
+        if algorithm != ALGORITHM {
+            return Err(wrong(
+                "X-Amz-Algorithm",
+                algorithm,
+                "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\"",
+            ));
         }
         let credential = form.need("x-amz-credential")?;
-        let scope = ScopeSpans::parse(credential).map_err(AuthError::QueryMalformed)?;
-        let time = SignedTime::parse_basic(form.need("x-amz-date")?).ok_or(AuthError::QueryMalformed(
-            "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"",
-        ))?;
+        let wrong_credential = |why: String| wrong("x-amz-credential", credential, why);
+        let scope = ScopeSpans::parse(credential).map_err(|why| wrong_credential(why.to_string()))?;
+        let given = form.need("x-amz-date")?;
+        let time = SignedTime::parse_basic(given).ok_or_else(|| {
+            let message = "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"";
+            wrong("X-Amz-Date", given, message)
+        })?;
         let (date, region) = (scope.date(credential), scope.region(credential));
-        if !time.as_str().starts_with(date) {
-            return Err(AuthError::QueryMalformed("The date of the credential is not that of X-Amz-Date."));
-        }
+        check_date(&time, date).map_err(&wrong_credential)?;
         if region != self.region() {
-            let (given, expected) = (region.to_owned(), self.region().to_owned());
-            return Err(AuthError::WrongRegion { given, expected });
+            let expected = self.region();
+            return Err(wrong_credential(format!("the region '{region}' is wrong; expecting '{expected}'")));
         }
         let signature = form.need("x-amz-signature")?;
         let Credential { secret, account } = self.find(scope.access_key(credential))?;
@@ -68,6 +76,10 @@ impl<C: Credentials> Verifier<C> {
         account.note_use(now_ms);
         Ok(Identity::Account(account))
     }
+}
+
+fn wrong(field: &'static str, value: &str, message: impl Into<Cow<'static, str>>) -> AuthError {
+    AuthError::WrongField { field, value: value.to_owned(), message: message.into() }
 }
 
 /// Fields by their lower-case names.
@@ -159,10 +171,17 @@ mod tests {
                 matches!(e, AuthError::UnknownAccessKey(_))
             }),
             ("x-amz-credential", "AKIAIOSFODNN7EXAMPLE/20151229/eu-west-1/s3/aws4_request", |e| {
-                matches!(e, AuthError::WrongRegion { .. })
+                matches!(e, AuthError::WrongField { field: "x-amz-credential", message, .. }
+                    if message == "the region 'eu-west-1' is wrong; expecting 'us-east-1'")
             }),
-            ("x-amz-algorithm", "AWS4-HMAC-SHA1", |e| matches!(e, AuthError::QueryMalformed(_))),
-            ("x-amz-date", "20151230T000000Z", |e| matches!(e, AuthError::QueryMalformed(_))),
+            (
+                "x-amz-algorithm",
+                "AWS4-HMAC-SHA1",
+                |e| matches!(e, AuthError::WrongField { field: "X-Amz-Algorithm", value, .. } if value == "AWS4-HMAC-SHA1"),
+            ),
+            ("x-amz-date", "20151230T000000Z", |e| {
+                matches!(e, AuthError::WrongField { field: "x-amz-credential", .. })
+            }),
         ];
         for (name, value, is_expected) in cases {
             let mut fields: Vec<(&str, &str)> = example();

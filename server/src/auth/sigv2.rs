@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::canonical::{SignedQuery, decode, decode_value};
 use super::identity::Secret;
-use super::sigv4::{AuthError, SignedTime};
+use super::sigv4::{AuthError, SignedTime, query_malformed};
 use crate::http::RequestHead;
 
 /// Query parameters that belong to the signed resource: those that AWS lists, and those that botocore signs besides.
@@ -105,7 +105,7 @@ impl Claim {
     /// `?AWSAccessKeyId=&Expires=&Signature=`.
     pub(super) fn from_query(head: &RequestHead, query: &SignedQuery<'_>) -> Result<Claim, AuthError> {
         let need = |raw: Option<&[u8]>| -> Result<String, AuthError> {
-            let raw = raw.ok_or(AuthError::QueryMalformed(
+            let raw = raw.ok_or(query_malformed(
                 "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
             ))?;
             decode_value(raw).map(Cow::into_owned).map_err(|_| AuthError::BadEscape)
@@ -114,9 +114,8 @@ impl Claim {
             return Err(AuthError::SessionToken);
         }
         let time_text = need(query.v2_expires)?;
-        let expires_s = time_text
-            .parse()
-            .map_err(|_| AuthError::QueryMalformed("Invalid date (should be seconds since epoch)"))?;
+        let expires_s =
+            time_text.parse().map_err(|_| query_malformed("Invalid date (should be seconds since epoch)"))?;
         Ok(Claim {
             access_key: need(query.v2_access_key)?,
             signature: need(query.v2_signature)?,

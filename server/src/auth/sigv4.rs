@@ -24,31 +24,42 @@ const EXPIRES_MAX_S: u64 = 604_800;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthError {
     /// Fields of the Authorization header are missing or malformed.
-    HeaderMalformed(&'static str),
+    HeaderMalformed(Cow<'static, str>),
     /// Parameters of a presigned URL are missing or malformed.
-    QueryMalformed(&'static str),
+    QueryMalformed(Cow<'static, str>),
     /// More than one way of signing in one request.
     Ambiguous,
     /// A SigV2 header that is none.
     V2Malformed,
     /// A field of a browser's upload is missing.
     MissingField(&'static str),
-    /// A scheme that we do not know.
-    UnsupportedScheme,
+    /// A field of a browser's upload says something else than it may.
+    WrongField {
+        /// Which.
+        field: &'static str,
+        /// As sent.
+        value: String,
+        /// For the client.
+        message: Cow<'static, str>,
+    },
+    /// A scheme that we do not know; the header as sent.
+    UnsupportedScheme(String),
     /// The path or query has a broken escape.
     BadEscape,
     /// Neither `x-amz-date` nor `Date` is usable.
     MissingDate,
     /// `x-amz-content-sha256` is missing.
     MissingContentSha256,
-    /// `x-amz-content-sha256` is neither a digest nor a known word.
-    BadContentSha256,
+    /// `x-amz-content-sha256` is neither a digest nor a known word; as sent.
+    BadContentSha256(String),
     /// The scope names another region: the client should use this one.
     WrongRegion {
         /// What the client signed for.
         given: String,
         /// Ours.
         expected: String,
+        /// It stood in a query or a form.
+        in_query: bool,
     },
     /// Fields that must be signed are not.
     UnsignedHeaders(String),
@@ -227,29 +238,9 @@ impl<'h> Claim<'h> {
         let fields = authorization
             .strip_prefix(ALGORITHM)
             .filter(|rest| rest.starts_with([' ', '\t']))
-            .ok_or(AuthError::UnsupportedScheme)?;
-        let mut credential = None;
-        let mut signed_headers = None;
-        let mut signature = None;
-        for field in fields.split(',') {
-            let (name, value) = field
-                .trim()
-                .split_once('=')
-                .ok_or(AuthError::HeaderMalformed("The authorization header is malformed."))?;
-            match name {
-                "Credential" => credential = Some(value),
-                "SignedHeaders" => signed_headers = Some(value),
-                "Signature" => signature = Some(value),
-                _ => {}
-            }
-        }
-        let missing = AuthError::HeaderMalformed(
-            "The authorization header is malformed; it needs Credential, SignedHeaders and Signature.",
-        );
-        let credential = credential.ok_or(missing.clone())?;
-        let signed_headers = signed_headers.ok_or(missing.clone())?;
-        let signature = signature.ok_or(missing)?;
-        let scope = ScopeSpans::parse(credential).map_err(AuthError::HeaderMalformed)?;
+            .ok_or_else(|| AuthError::UnsupportedScheme(authorization.to_owned()))?;
+        let [credential, signed_headers, signature] = components(fields)?;
+        let scope = ScopeSpans::parse(credential).map_err(|why| header_malformed(&why.to_string()))?;
         let time = match head.header_str("x-amz-date") {
             Some(text) => SignedTime::parse_basic(text),
             None => head
@@ -258,12 +249,11 @@ impl<'h> Claim<'h> {
         };
         let time = time.ok_or(AuthError::MissingDate)?;
         if !time.as_str().starts_with(scope.date(credential)) {
-            return Err(AuthError::HeaderMalformed(
-                "The authorization header is malformed; the date of the credential is not that of the request.",
-            ));
+            return Err(header_malformed("Invalid credential date. Date is not the same as X-Amz-Date."));
         }
         let payload_text = head.header_str("x-amz-content-sha256").ok_or(AuthError::MissingContentSha256)?;
-        let payload = PayloadHash::parse(payload_text).ok_or(AuthError::BadContentSha256)?;
+        let payload = PayloadHash::parse(payload_text)
+            .ok_or_else(|| AuthError::BadContentSha256(payload_text.to_owned()))?;
         if head.header("x-amz-security-token").is_some() {
             return Err(AuthError::SessionToken);
         }
@@ -287,38 +277,34 @@ impl<'h> Claim<'h> {
     /// [`AuthError`], by what is wrong.
     pub(super) fn from_query(head: &'h RequestHead, query: &SignedQuery<'h>) -> Result<Claim<'h>, AuthError> {
         let need = |raw: Option<&'h [u8]>| -> Result<Cow<'h, str>, AuthError> {
-            let raw = raw.ok_or(AuthError::QueryMalformed(
+            let raw = raw.ok_or(AuthError::QueryMalformed(Cow::Borrowed(
                 "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
                  X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
-            ))?;
+            )))?;
             decode_value(raw).map_err(|_| AuthError::BadEscape)
         };
         if need(query.algorithm)? != ALGORITHM {
-            return Err(AuthError::QueryMalformed("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
+            return Err(query_malformed("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
         }
         let credential = need(query.credential)?;
-        let scope = ScopeSpans::parse(&credential).map_err(AuthError::QueryMalformed)?;
-        let time = SignedTime::parse_basic(&need(query.date)?).ok_or(AuthError::QueryMalformed(
+        let scope = ScopeSpans::parse(&credential).map_err(|why| credential_malformed(&why))?;
+        let time = SignedTime::parse_basic(&need(query.date)?).ok_or(query_malformed(
             "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"",
         ))?;
-        let expires_s: i64 = need(query.expires)?
-            .parse()
-            .map_err(|_| AuthError::QueryMalformed("X-Amz-Expires should be a number"))?;
+        let expires_s: i64 =
+            need(query.expires)?.parse().map_err(|_| query_malformed("X-Amz-Expires should be a number"))?;
         let expires_s = match u64::try_from(expires_s) {
-            Err(_) | Ok(0) => {
-                return Err(AuthError::QueryMalformed("X-Amz-Expires must be positive"));
-            }
+            Err(_) => return Err(query_malformed("X-Amz-Expires must be non-negative")),
             Ok(seconds) if seconds > EXPIRES_MAX_S => {
-                return Err(AuthError::QueryMalformed(
+                return Err(query_malformed(
                     "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must \
                      be less than 604800 seconds",
                 ));
             }
             Ok(seconds) => seconds,
         };
-        if !time.as_str().starts_with(scope.date(&credential)) {
-            return Err(AuthError::QueryMalformed("Invalid credential date: it is not that of X-Amz-Date."));
-        }
+        check_date(&time, scope.date(&credential))
+            .map_err(|why| AuthError::QueryMalformed(Cow::Owned(why)))?;
         if query.security_token.is_some() || head.header("x-amz-security-token").is_some() {
             return Err(AuthError::SessionToken);
         }
@@ -329,7 +315,8 @@ impl<'h> Claim<'h> {
                 None => Cow::Borrowed("UNSIGNED-PAYLOAD"),
             },
         };
-        let payload = PayloadHash::parse(&payload_text).ok_or(AuthError::BadContentSha256)?;
+        let payload = PayloadHash::parse(&payload_text)
+            .ok_or_else(|| AuthError::BadContentSha256(payload_text.clone().into_owned()))?;
         let claim = Claim {
             credential,
             scope,
@@ -349,8 +336,8 @@ impl<'h> Claim<'h> {
         if has_repeated_name(&self.signed_headers) {
             const REPEATED: &str = "A header is named twice in SignedHeaders.";
             return Err(match self.expires_s {
-                Some(_) => AuthError::QueryMalformed(REPEATED),
-                None => AuthError::HeaderMalformed(REPEATED),
+                Some(_) => query_malformed(REPEATED),
+                None => AuthError::HeaderMalformed(Cow::Borrowed(REPEATED)),
             });
         }
         let signed =
@@ -423,6 +410,54 @@ impl<'h> Claim<'h> {
     }
 }
 
+/// `Credential=, SignedHeaders=, Signature=`, in any order.
+fn components(fields: &str) -> Result<[&str; 3], AuthError> {
+    const NAMES: [&str; 3] = ["Credential", "SignedHeaders", "Signature"];
+    let mut found = [None; 3];
+    let mut count = 0;
+    for field in fields.split(',').map(str::trim).filter(|field| !field.is_empty()) {
+        let (name, value) = field.split_once('=').ok_or_else(|| {
+            header_malformed(&format!("the authorization component \"{field}\" is malformed."))
+        })?;
+        if let Some(at) = NAMES.iter().position(|known| *known == name) {
+            found[at] = Some(value);
+        }
+        count += 1;
+    }
+    if count < NAMES.len() {
+        return Err(header_malformed(
+            "the authorization header requires three components: Credential, SignedHeaders, and Signature.",
+        ));
+    }
+    let mut components = [""; 3];
+    for ((component, found), name) in components.iter_mut().zip(found).zip(NAMES) {
+        *component = found.ok_or_else(|| header_malformed(&format!("missing {name}.")))?;
+    }
+    Ok(components)
+}
+
+fn header_malformed(why: &str) -> AuthError {
+    AuthError::HeaderMalformed(Cow::Owned(format!("The authorization header is malformed; {why}")))
+}
+
+pub(super) fn query_malformed(why: &'static str) -> AuthError {
+    AuthError::QueryMalformed(Cow::Borrowed(why))
+}
+
+/// Of a query.
+fn credential_malformed(why: &ScopeError) -> AuthError {
+    AuthError::QueryMalformed(Cow::Owned(format!("Error parsing the X-Amz-Credential parameter; {why}")))
+}
+
+/// The day of the scope, in a query or a form, is that of the request.
+pub(super) fn check_date(time: &SignedTime, date: &str) -> Result<(), String> {
+    if time.as_str().starts_with(date) {
+        return Ok(());
+    }
+    let day = &time.as_str()[..8];
+    Err(format!("Invalid credential date \"{date}\". This date is not the same as X-Amz-Date: \"{day}\"."))
+}
+
 /// Whether a list of header names, separated by semicolons, names one twice, in whatever case.
 fn has_repeated_name(names: &str) -> bool {
     let lower = |name: &str| -> SmallVec<[u8; 32]> { name.bytes().map(|b| b.to_ascii_lowercase()).collect() };
@@ -444,24 +479,52 @@ pub(super) struct ScopeSpans {
     region_end: usize,
 }
 
+/// What is wrong with a credential; its text is the end of AWS's sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ScopeError {
+    Form,
+    Terminal(String),
+    Service(String),
+    Date(String),
+}
+
+impl std::fmt::Display for ScopeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ScopeError::Form => f.write_str(
+                "the Credential is mal-formed; expecting \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".",
+            ),
+            ScopeError::Terminal(given) => {
+                write!(f, "incorrect terminal \"{given}\". This endpoint uses \"aws4_request\".")
+            }
+            ScopeError::Service(given) => {
+                write!(f, "incorrect service \"{given}\". This endpoint belongs to \"s3\".")
+            }
+            ScopeError::Date(given) => write!(
+                f,
+                "incorrect date format \"{given}\". This date in the credential must be in the format \"yyyyMMdd\"."
+            ),
+        }
+    }
+}
+
 impl ScopeSpans {
-    pub(super) fn parse(credential: &str) -> Result<ScopeSpans, &'static str> {
-        const FORM: &str = "The credential is malformed; it needs the form \
-             \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\".";
-        let (rest, terminal) = credential.rsplit_once('/').ok_or(FORM)?;
-        let (region, service) = rest.rsplit_once('/').ok_or(FORM)?;
-        let (date, _) = region.rsplit_once('/').ok_or(FORM)?;
-        let (key, date_text) = date.rsplit_once('/').ok_or(FORM)?;
+    pub(super) fn parse(credential: &str) -> Result<ScopeSpans, ScopeError> {
+        let (rest, terminal) = credential.rsplit_once('/').ok_or(ScopeError::Form)?;
+        let (region, service) = rest.rsplit_once('/').ok_or(ScopeError::Form)?;
+        let (date, _) = region.rsplit_once('/').ok_or(ScopeError::Form)?;
+        let (key, date_text) = date.rsplit_once('/').ok_or(ScopeError::Form)?;
+        if key.is_empty() {
+            return Err(ScopeError::Form);
+        }
         if terminal != "aws4_request" {
-            return Err(
-                "The credential is malformed; incorrect terminal. This endpoint uses \"aws4_request\".",
-            );
+            return Err(ScopeError::Terminal(terminal.to_owned()));
         }
         if service != "s3" {
-            return Err("The credential is malformed; incorrect service. This endpoint belongs to \"s3\".");
+            return Err(ScopeError::Service(service.to_owned()));
         }
-        if key.is_empty() || date_text.len() != 8 || !date_text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(FORM);
+        if date_text.len() != 8 || !date_text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(ScopeError::Date(date_text.to_owned()));
         }
         Ok(ScopeSpans { key_end: key.len(), date_end: date.len(), region_end: region.len() })
     }

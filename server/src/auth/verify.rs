@@ -104,8 +104,9 @@ impl<C: Credentials> Verifier<C> {
                 Ok(Authenticated { identity: Identity::Anonymous, body })
             }
             (Some(text), false, false) => {
-                let text = std::str::from_utf8(text)
-                    .map_err(|_| AuthError::HeaderMalformed("The authorization header is malformed."))?;
+                let text = std::str::from_utf8(text).map_err(|_| {
+                    AuthError::HeaderMalformed("The authorization header is malformed.".into())
+                })?;
                 if text.starts_with("AWS ") {
                     return self.verify_v2(head, sigv2::Claim::from_header(head, text)?, host_bucket, now_ms);
                 }
@@ -129,6 +130,7 @@ impl<C: Credentials> Verifier<C> {
             return Err(AuthError::WrongRegion {
                 given: claim.region().to_owned(),
                 expected: self.region.clone(),
+                in_query: claim.expires_s.is_some(),
             });
         }
         check_time(claim, now_ms)?;
@@ -248,7 +250,7 @@ fn anonymous_body(head: &RequestHead) -> Result<BodySignature, AuthError> {
         Some(PayloadHash::Sha256(digest)) => Ok(BodySignature::Sha256(digest)),
         Some(PayloadHash::StreamingUnsignedTrailer) => Ok(BodySignature::UnsignedChunks),
         Some(PayloadHash::StreamingSigned | PayloadHash::StreamingSignedTrailer) | None => {
-            Err(AuthError::BadContentSha256)
+            Err(AuthError::BadContentSha256(text.to_owned()))
         }
     }
 }
@@ -262,11 +264,14 @@ fn check_time(claim: &Claim<'_>, now_ms: u64) -> Result<(), AuthError> {
         }
         None => Ok(()),
         Some(_) if age_s < -SKEW_MAX_S => Err(AuthError::NotYetValid),
-        Some(expires_s) if age_s > i64::try_from(expires_s).unwrap_or(i64::MAX) => Err(AuthError::Expired {
-            expired_ms: u64::try_from(claim.time.unix_s).unwrap_or(0).saturating_add(expires_s) * 1000,
-            server_ms: now_ms,
-            expires_s,
-        }),
+        // One of no life is past its end at once.
+        Some(expires_s) if expires_s == 0 || age_s > i64::try_from(expires_s).unwrap_or(i64::MAX) => {
+            Err(AuthError::Expired {
+                expired_ms: u64::try_from(claim.time.unix_s).unwrap_or(0).saturating_add(expires_s) * 1000,
+                server_ms: now_ms,
+                expires_s,
+            })
+        }
         Some(_) => Ok(()),
     }
 }

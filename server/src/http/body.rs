@@ -208,6 +208,11 @@ impl Trailers {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
+
+    /// Whether there is a checksum among them.
+    pub fn have_checksum(&self) -> bool {
+        self.fields.iter().any(|(field, _)| field.starts_with("x-amz-checksum-"))
+    }
 }
 
 /// Decodes aws-chunked: `size[;chunk-signature=...]`, payload, and trailers after the last chunk.

@@ -269,17 +269,31 @@ pub enum Unavailable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
     /// `Content-MD5` differs: 400 `BadDigest`.
-    Md5Mismatch,
+    Md5Mismatch {
+        /// The client's.
+        given: [u8; 16],
+        /// That of what came.
+        computed: [u8; 16],
+    },
     /// `x-amz-checksum-*` or a trailing checksum differs: 400 `BadDigest`.
     ChecksumMismatch(ChecksumAlgorithm),
     /// `x-amz-content-sha256` differs: 400 `XAmzContentSHA256Mismatch`.
-    ContentSha256Mismatch,
+    ContentSha256Mismatch {
+        /// The client's.
+        given: [u8; 32],
+        /// That of what came.
+        computed: [u8; 32],
+    },
     /// The signature of a piece or trailer of an aws-chunked body is wrong: 403 `SignatureDoesNotMatch`.
     SignatureMismatch,
-    /// The framing of a chunked or aws-chunked body is wrong: 400 `InvalidRequest`.
+    /// The framing of a chunked or aws-chunked body is wrong: 400 `IncompleteBody`.
     MalformedFraming,
-    /// A trailer is missing or malformed: 400 `MalformedTrailerError`.
+    /// A form is no `multipart/form-data`: 400 `MalformedPOSTRequest`.
+    MalformedForm,
+    /// A trailer is missing, malformed or was not announced: 400 `MalformedTrailerError`.
     MalformedTrailer,
+    /// A trailer's value is none of its algorithm: 400 `InvalidRequest`.
+    InvalidTrailer(ChecksumAlgorithm),
     /// Fewer bytes than promised: 400 `IncompleteBody`.
     Incomplete,
     /// More bytes than [`BODY_MAX_BYTES`] or than promised: 400 `EntityTooLarge`.

@@ -294,11 +294,16 @@ impl Asked {
     /// # Errors
     /// `InvalidRequest` for both at once, `InvalidArgument` for what names nobody.
     pub fn of_head(head: &RequestHead, knows: impl Fn(&str) -> bool) -> Result<Asked, S3Error> {
+        let has_grants = GRANT_HEADERS.iter().any(|(name, _)| head.header(name).is_some());
+        if has_grants && head.header("x-amz-acl").is_some() {
+            return Err(S3Error::with_message(
+                Code::InvalidRequest,
+                "Specifying both Canned ACLs and Header Grants is not allowed",
+            ));
+        }
         let mut grants = Vec::new();
-        let mut has_grants = false;
         for (name, permission) in GRANT_HEADERS {
             let Some(value) = head.header_str(name) else { continue };
-            has_grants = true;
             for grantee in value.split(',') {
                 let (kind, id) = grantee.split_once('=').ok_or_else(|| invalid_grantee(name, value))?;
                 let grantee = grantee_of(kind.trim(), id.trim().trim_matches('"'), &knows)?;
@@ -309,10 +314,6 @@ impl Asked {
             return Err(Code::MalformedACLError.into());
         }
         match head.header_str("x-amz-acl") {
-            Some(_) if has_grants => Err(S3Error::with_message(
-                Code::InvalidRequest,
-                "Specifying both Canned ACLs and Header Grants is not allowed",
-            )),
             Some(name) if Acl::canned(name, "", "").is_none() => {
                 Err(S3Error::argument("x-amz-acl", name, "Invalid Argument"))
             }
@@ -320,6 +321,12 @@ impl Asked {
             None if has_grants => Ok(Asked::Grants(grants)),
             None => Ok(Asked::Nothing),
         }
+    }
+
+    /// Whether a head asks for anything, be it right or wrong.
+    pub fn is_in(head: &RequestHead) -> bool {
+        head.header("x-amz-acl").is_some()
+            || GRANT_HEADERS.iter().any(|(name, _)| head.header(name).is_some())
     }
 
     /// The list that it makes for `owner`; `None` where nothing is asked.
@@ -419,6 +426,7 @@ mod tests {
         for (fields, code) in [
             ("x-amz-acl: public\r\n", Code::InvalidArgument),
             ("x-amz-acl: private\r\nx-amz-grant-read: id=a1\r\n", Code::InvalidRequest),
+            ("x-amz-acl: private\r\nx-amz-grant-read: a1\r\n", Code::InvalidRequest),
             ("x-amz-grant-read: id=nobody\r\n", Code::InvalidArgument),
             ("x-amz-grant-read: uri=nothing\r\n", Code::InvalidArgument),
             ("x-amz-grant-read: emailAddress=a@example.com\r\n", Code::UnresolvableGrantByEmailAddress),

@@ -133,14 +133,14 @@ impl<'b, 'c, S: Stream, E: Executor> S3Body<'b, 'c, S, E> {
                 }
             },
             Coding::Form { decoder, pending, .. } => loop {
-                match decoder.decode(pending).map_err(|_| BodyError::MalformedFraming)? {
+                match decoder.decode(pending).map_err(|_| BodyError::MalformedForm)? {
                     FormStep::Data(data) => return Ok(Some(data)),
                     // The file has begun, and there is one.
-                    FormStep::Field(..) | FormStep::File(_) => return Err(BodyError::MalformedFraming),
+                    FormStep::Field(..) | FormStep::File(_) => return Err(BodyError::MalformedForm),
                     FormStep::More => match self.wire.next().await.map_err(body_error)? {
                         Some(more) => *pending = more,
                         None => {
-                            decoder.finish().map_err(|_| BodyError::MalformedFraming)?;
+                            decoder.finish().map_err(|_| BodyError::MalformedForm)?;
                             return Ok(None);
                         }
                     },

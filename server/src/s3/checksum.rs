@@ -63,19 +63,17 @@ pub fn kind_name(kind: ChecksumKind) -> &'static str {
     }
 }
 
-/// Reads `FULL_OBJECT` or `COMPOSITE`.
+/// Reads `FULL_OBJECT` or `COMPOSITE` without case.
 ///
 /// # Errors
 /// `InvalidRequest`.
 pub fn parse_kind(text: &str) -> Result<ChecksumKind, S3Error> {
-    match text {
-        "FULL_OBJECT" => Ok(ChecksumKind::FullObject),
-        "COMPOSITE" => Ok(ChecksumKind::Composite),
-        _ => Err(S3Error::with_message(
-            Code::InvalidRequest,
-            "Value for x-amz-checksum-type header is invalid.",
-        )),
-    }
+    [ChecksumKind::FullObject, ChecksumKind::Composite]
+        .into_iter()
+        .find(|kind| text.eq_ignore_ascii_case(kind_name(*kind)))
+        .ok_or_else(|| {
+            S3Error::with_message(Code::InvalidRequest, "Value for x-amz-checksum-type header is invalid.")
+        })
 }
 
 /// Reads an algorithm's name without case.
@@ -207,6 +205,7 @@ impl Expected {
 fn parse_md5(value: &[u8]) -> Result<[u8; 16], S3Error> {
     STANDARD.decode(value).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
         S3Error::with_message(Code::InvalidDigest, "The Content-MD5 you specified was invalid.")
+            .and("Content-MD5", String::from_utf8_lossy(value).into_owned())
     })
 }
 
@@ -231,6 +230,8 @@ pub struct Digests {
     checksum: Option<ChecksumStream>,
     needed: Needed,
     len_bytes: u64,
+    /// `x-amz-checksum-*` speaks of this body.
+    are_of_body: bool,
 }
 
 /// A checksum that is wanted whether or not the client gave one.
@@ -260,7 +261,7 @@ impl Digests {
         let sha256 = expected.sha256.map(|_| digest::Context::new(&digest::SHA256));
         let checksum = expected.given_algorithm().map(ChecksumStream::new);
         let (md5, needed) = (Md5Stream::default(), Needed::Nothing);
-        Digests { expected, md5, sha256, checksum, needed, len_bytes: 0 }
+        Digests { expected, md5, sha256, checksum, needed, len_bytes: 0, are_of_body: true }
     }
 
     /// As [`Expected::has_integrity`].
@@ -274,6 +275,7 @@ impl Digests {
         self.expected.header = None;
         self.expected.trailer = None;
         self.checksum = None;
+        self.are_of_body = false;
         self
     }
 
@@ -317,13 +319,19 @@ impl Digests {
     /// The first [`BodyError`] that holds.
     pub fn finish(self, trailers: Option<&Trailers>) -> Result<Digested, BodyError> {
         let md5 = self.md5.finish();
-        if self.expected.content_md5.is_some_and(|given| given != md5) {
-            return Err(BodyError::Md5Mismatch);
+        if let Some(given) = self.expected.content_md5.filter(|given| *given != md5) {
+            return Err(BodyError::Md5Mismatch { given, computed: md5 });
         }
-        if let (Some(given), Some(sha256)) = (self.expected.sha256, self.sha256)
-            && sha256.finish().as_ref() != given
-        {
-            return Err(BodyError::ContentSha256Mismatch);
+        if let (Some(given), Some(sha256)) = (self.expected.sha256, self.sha256) {
+            let digest = sha256.finish();
+            if digest.as_ref() != given {
+                let computed = digest.as_ref().try_into().unwrap_or_default();
+                return Err(BodyError::ContentSha256Mismatch { given, computed });
+            }
+        }
+        let is_announced = self.expected.trailer.is_some() || !self.are_of_body;
+        if !is_announced && trailers.is_some_and(Trailers::have_checksum) {
+            return Err(BodyError::MalformedTrailer);
         }
         let Some(stream) = self.checksum else {
             return Ok(Digested { md5, checksum: None, needed: None, len_bytes: self.len_bytes });
@@ -335,7 +343,7 @@ impl Digests {
                 let text = trailers
                     .and_then(|trailers| trailers.get(header_name(algorithm)))
                     .ok_or(BodyError::MalformedTrailer)?;
-                Some(parse_value(algorithm, text).map_err(|_| BodyError::MalformedTrailer)?)
+                Some(parse_value(algorithm, text).map_err(|_| BodyError::InvalidTrailer(algorithm))?)
             }
             (None, None) => None,
         };
@@ -449,7 +457,10 @@ mod tests {
             digest_of("x-amz-checksum-crc32: AAAAAA==\r\n", b"x"),
             Err(BodyError::ChecksumMismatch(ChecksumAlgorithm::Crc32))
         );
-        assert_eq!(digest_of("Content-MD5: 1B2M2Y8AsgTpgAmY7PhCfg==\r\n", b"x"), Err(BodyError::Md5Mismatch));
+        assert!(matches!(
+            digest_of("Content-MD5: 1B2M2Y8AsgTpgAmY7PhCfg==\r\n", b"x"),
+            Err(BodyError::Md5Mismatch { .. })
+        ));
         assert!(digest_of("Content-MD5: 1B2M2Y8AsgTpgAmY7PhCfg==\r\n", b"").is_ok());
         assert_eq!(
             digest_of("x-amz-trailer: x-amz-checksum-crc32\r\n", b"x"),

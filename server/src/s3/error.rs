@@ -4,10 +4,13 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::auth::AuthError;
 use crate::http::{Arrival, HeadError, RequestIds, Response};
 use crate::ops::api::{BodyError, OpError, Unavailable};
-use crate::s3::checksum::{algorithm_name, kind_name};
+use crate::s3::checksum::{algorithm_name, header_name, kind_name};
 use crate::s3::time_text::{http_date, iso_8601};
 use crate::s3::xml::{MalformedXml, XmlWriter};
 
@@ -151,7 +154,7 @@ impl S3Error {
     }
 
     /// `InvalidArgument` for a named argument.
-    pub fn argument(name: &str, value: &str, message: &'static str) -> S3Error {
+    pub fn argument(name: &str, value: &str, message: impl Into<Cow<'static, str>>) -> S3Error {
         S3Error::with_message(Code::InvalidArgument, message)
             .and("ArgumentName", name.to_owned())
             .and("ArgumentValue", value.to_owned())
@@ -378,10 +381,12 @@ impl From<OpError> for S3Error {
 impl From<BodyError> for S3Error {
     fn from(error: BodyError) -> S3Error {
         match error {
-            BodyError::Md5Mismatch => S3Error::with_message(
+            BodyError::Md5Mismatch { given, computed } => S3Error::with_message(
                 Code::BadDigest,
                 "The Content-MD5 you specified did not match what we received.",
-            ),
+            )
+            .and("ExpectedDigest", STANDARD.encode(given))
+            .and("CalculatedDigest", STANDARD.encode(computed)),
             BodyError::ChecksumMismatch(algorithm) => S3Error::with_message(
                 Code::BadDigest,
                 format!(
@@ -389,12 +394,22 @@ impl From<BodyError> for S3Error {
                     algorithm_name(algorithm)
                 ),
             ),
-            BodyError::ContentSha256Mismatch => Code::XAmzContentSHA256Mismatch.into(),
-            BodyError::SignatureMismatch => Code::SignatureDoesNotMatch.into(),
-            BodyError::MalformedFraming => {
-                S3Error::with_message(Code::InvalidRequest, "The framing of the request body is malformed.")
+            BodyError::ContentSha256Mismatch { given, computed } => {
+                S3Error::from(Code::XAmzContentSHA256Mismatch)
+                    .and("ClientComputedContentSHA256", hex::encode(given))
+                    .and("S3ComputedContentSHA256", hex::encode(computed))
             }
+            BodyError::SignatureMismatch => Code::SignatureDoesNotMatch.into(),
+            // As AWS: what cannot be read on is told as an early end.
+            BodyError::MalformedFraming => {
+                S3Error::with_message(Code::IncompleteBody, "The request body terminated unexpectedly")
+            }
+            BodyError::MalformedForm => Code::MalformedPOSTRequest.into(),
             BodyError::MalformedTrailer => Code::MalformedTrailerError.into(),
+            BodyError::InvalidTrailer(algorithm) => S3Error::with_message(
+                Code::InvalidRequest,
+                format!("Value for {} trailing header is invalid.", header_name(algorithm)),
+            ),
             BodyError::Incomplete | BodyError::ClientGone => Code::IncompleteBody.into(),
             BodyError::TooLarge => Code::EntityTooLarge.into(),
             BodyError::TooSmall => Code::EntityTooSmall.into(),
@@ -422,8 +437,13 @@ impl From<AuthError> for S3Error {
                 "AWS authorization header is invalid.  Expected AwsAccessKeyId:signature",
             ),
             AuthError::MissingField(name) => crate::s3::post::missing_field(name),
-            AuthError::UnsupportedScheme => {
-                S3Error::with_message(Code::InvalidArgument, "Unsupported Authorization Type")
+            AuthError::WrongField { field, value, message } => S3Error::argument(field, &value, message),
+            AuthError::UnsupportedScheme(given) => {
+                let message = match given.split_ascii_whitespace().count() {
+                    1 => "Authorization header is invalid -- one and only one ' ' (space) required.",
+                    _ => "Unsupported Authorization Type",
+                };
+                S3Error::argument("Authorization", &given, message)
             }
             AuthError::BadEscape => Code::InvalidURI.into(),
             AuthError::MissingDate => S3Error::with_message(
@@ -434,22 +454,25 @@ impl From<AuthError> for S3Error {
                 Code::InvalidRequest,
                 "Missing required header for this request: x-amz-content-sha256",
             ),
-            AuthError::BadContentSha256 => S3Error::with_message(
-                Code::InvalidArgument,
+            AuthError::BadContentSha256(given) => S3Error::argument(
+                "x-amz-content-sha256",
+                &given,
                 "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, \
                  STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 \
                  value.",
             ),
-            AuthError::WrongRegion { given, expected } => S3Error {
-                headers: vec![("x-amz-bucket-region", expected.clone())],
-                ..S3Error::with_message(
-                    Code::AuthorizationHeaderMalformed,
-                    format!(
-                        "The authorization header is malformed; the region '{given}' is wrong; expecting '{expected}'"
-                    ),
-                )
-                .and("Region", expected)
-            },
+            AuthError::WrongRegion { given, expected, in_query } => {
+                let (code, where_) = if in_query {
+                    (Code::AuthorizationQueryParametersError, "Error parsing the X-Amz-Credential parameter")
+                } else {
+                    (Code::AuthorizationHeaderMalformed, "The authorization header is malformed")
+                };
+                let message = format!("{where_}; the region '{given}' is wrong; expecting '{expected}'");
+                S3Error {
+                    headers: vec![("x-amz-bucket-region", expected.clone())],
+                    ..S3Error::with_message(code, message).and("Region", expected)
+                }
+            }
             AuthError::UnsignedHeaders(names) => S3Error::with_message(
                 Code::AccessDenied,
                 "There were headers present in the request which were not signed",
@@ -466,9 +489,7 @@ impl From<AuthError> for S3Error {
                 }
                 error.and("Expires", iso_8601(expired_ms)).and("ServerTime", iso_8601(server_ms))
             }
-            AuthError::NotYetValid => {
-                S3Error::with_message(Code::AccessDenied, "Request is not valid yet")
-            }
+            AuthError::NotYetValid => S3Error::with_message(Code::AccessDenied, "Request is not valid yet"),
             AuthError::UnknownAccessKey(key) => {
                 S3Error::from(Code::InvalidAccessKeyId).and("AWSAccessKeyId", key)
             }
@@ -476,16 +497,30 @@ impl From<AuthError> for S3Error {
             AuthError::Mismatch(mismatch) => {
                 let error = S3Error::from(Code::SignatureDoesNotMatch)
                     .and("AWSAccessKeyId", mismatch.access_key)
+                    .and("StringToSignBytes", hex_of(&mismatch.string_to_sign))
                     .and("StringToSign", mismatch.string_to_sign)
                     .and("SignatureProvided", mismatch.signature);
                 if mismatch.canonical_request.is_empty() {
-                    error
-                } else {
-                    error.and("CanonicalRequest", mismatch.canonical_request)
+                    return error;
                 }
+                error
+                    .and("CanonicalRequestBytes", hex_of(&mismatch.canonical_request))
+                    .and("CanonicalRequest", mismatch.canonical_request)
             }
         }
     }
+}
+
+/// Bytes as AWS shows them to whoever looks for a difference: `41 57 53`.
+fn hex_of(text: &str) -> String {
+    let mut shown = String::with_capacity(3 * text.len());
+    for byte in text.bytes() {
+        if !shown.is_empty() {
+            shown.push(' ');
+        }
+        shown.push_str(&hex::encode([byte]));
+    }
+    shown
 }
 
 impl From<Arrival> for S3Error {

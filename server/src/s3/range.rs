@@ -26,7 +26,7 @@ impl RangeSpec {
         if !unit.trim().eq_ignore_ascii_case("bytes") || spec.contains(',') {
             return None;
         }
-        let (start, end) = spec.trim().split_once('-')?;
+        let (start, end) = spec.split_once('-')?;
         match (parse_position(start), parse_position(end)) {
             (Some(Position::None), Some(Position::At(length))) => Some(RangeSpec::Suffix(length)),
             (Some(Position::At(start)), Some(Position::None)) => Some(RangeSpec::From(start, None)),

@@ -5,6 +5,8 @@
 
 use crate::http::{Method, RequestHead};
 use crate::s3::address::Address;
+use crate::s3::error::{Code, S3Error};
+use crate::s3::query::Query;
 
 macro_rules! operations {
     ($($name:ident)*) => {
@@ -82,6 +84,42 @@ pub fn route(head: &RequestHead, address: &Address) -> Operation {
         },
         (Some(_), None) => bucket_operation(head.method(), &marks),
         (Some(_), Some(_)) => object_operation(head, &marks),
+    }
+}
+
+/// What AWS answers, to anyone, to a request that is no operation, where it is not just one that is not built.
+pub fn misrouted(head: &RequestHead, address: &Address) -> Option<S3Error> {
+    let marks = head.raw_query().map(read_marks).unwrap_or_default();
+    let method = head.method();
+    if let Some(source) = head.header_str("x-amz-copy-source").filter(|_| method != Method::Put) {
+        return Some(S3Error::argument(
+            "x-amz-copy-source",
+            source,
+            "You can only specify a copy source header for copy requests.",
+        ));
+    }
+    if address.bucket.is_none() {
+        let is_read = matches!(method, Method::Get | Method::Head | Method::Options);
+        return (!is_read).then(|| Code::MethodNotAllowed.into());
+    }
+    address.key.as_ref()?;
+    let has_more = marks.unknown || marks.sub_resource.is_some();
+    match method {
+        Method::Put if marks.part_number && !marks.upload_id => {
+            let number = Query::new(head.raw_query()).get("partNumber");
+            let message = "This operation does not accept partNumber without uploadId";
+            Some(S3Error::argument("partNumber", &number.unwrap_or_default(), message))
+        }
+        Method::Get if marks.uploads => Some(S3Error::with_message(
+            Code::InvalidRequest,
+            "Key is not expected for the GET method ?uploads subresource",
+        )),
+        Method::Get if marks.sub_resource == Some("versions") => Some(S3Error::with_message(
+            Code::InvalidRequest,
+            "There is no such thing as the ?versions sub-resource for a key",
+        )),
+        Method::Post if !has_more => Some(Code::MethodNotAllowed.into()),
+        _ => None,
     }
 }
 
@@ -308,6 +346,9 @@ fn object_operation(head: &RequestHead, marks: &Marks<'_>) -> Operation {
     }
     let is_copy = head.header("x-amz-copy-source").is_some();
     match (method, marks.upload_id, marks.uploads) {
+        (Method::Get | Method::Head | Method::Delete, ..) | (Method::Post, true, false) if is_copy => {
+            Operation::Unknown
+        }
         (Method::Post, _, true) => Operation::CreateMultipartUpload,
         (Method::Post, true, false) => Operation::CompleteMultipartUpload,
         (Method::Put, true, _) if is_copy => Operation::UploadPartCopy,
@@ -388,5 +429,29 @@ mod tests {
         assert_eq!(name("GET /b/k?versions"), "Unknown");
         assert_eq!(name("PATCH /b/k"), "Unknown");
         assert_eq!(name("POST /b/k"), "Unknown");
+        assert_eq!(name_with("GET /b/k", "x-amz-copy-source: b/j\r\n"), "Unknown");
+    }
+
+    #[test]
+    fn what_is_no_operation_at_aws_either_is_answered_as_there() {
+        let answer = |line: &str, fields: &str| {
+            let head = head(line, fields);
+            let address = Address::parse(None, head.raw_path(), &[]).unwrap();
+            assert_eq!(route(&head, &address), Operation::Unknown, "{line}");
+            misrouted(&head, &address).map(|error| (error.code, error.text().to_owned()))
+        };
+        let code = |line: &str| answer(line, "").map(|(code, _)| code);
+        for line in ["POST /", "PUT /", "DELETE /", "POST /b/k"] {
+            assert_eq!(code(line), Some(Code::MethodNotAllowed), "{line}");
+        }
+        assert_eq!(code("PUT /b/k?partNumber=1"), Some(Code::InvalidArgument));
+        assert_eq!(code("GET /b/k?uploads"), Some(Code::InvalidRequest));
+        assert_eq!(code("GET /b/k?versions"), Some(Code::InvalidRequest));
+        assert_eq!(code("GET /b/k?foo"), None);
+        let copy = "You can only specify a copy source header for copy requests.".to_owned();
+        for line in ["GET /b/k", "HEAD /b/k", "DELETE /b/k", "POST /b/k?uploadId=x"] {
+            let answered = answer(line, "x-amz-copy-source: b/j\r\n");
+            assert_eq!(answered, Some((Code::InvalidArgument, copy.clone())), "{line}");
+        }
     }
 }

@@ -54,13 +54,16 @@ impl TagSet {
     /// Reads `x-amz-tagging`: `key1=value1&key2=value2`, escaped as a query.
     ///
     /// # Errors
-    /// `BadRequest` for too many; `InvalidArgument` for all else that [`TagSet::new`] refuses, and for broken escapes.
+    /// As [`TagSet::new`]; `InvalidArgument` for broken escapes, a tag without a key, or a key that stands twice.
     pub fn of_header(value: &[u8]) -> Result<TagSet, S3Error> {
-        let checked = read_pairs(value).map(TagSet::new);
-        match checked {
-            Some(Err(error)) if error.code == Code::BadRequest => Err(error),
-            Some(Ok(set)) => Ok(set),
-            _ => Err(S3Error::argument(
+        let is_set = |tags: &[Tag]| {
+            tags.iter().enumerate().all(|(index, tag)| {
+                !tag.key.is_empty() && tags[..index].iter().all(|other| other.key != tag.key)
+            })
+        };
+        match read_pairs(value).filter(|tags| is_set(tags)) {
+            Some(tags) => TagSet::new(tags),
+            None => Err(S3Error::argument(
                 "x-amz-tagging",
                 &String::from_utf8_lossy(value),
                 "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag \
@@ -243,8 +246,9 @@ mod tests {
         assert_eq!(code(vec![tag("k", "1"), tag("k", "2")]), Some(Code::InvalidTag));
         let marks = tag("a b\u{a0}+-=._:/@", "\u{5b57}\u{661} 1");
         assert_eq!(code(vec![marks]), None);
-        for broken in [&b"a=%"[..], b"a=%zz", b"%ff=1", b"a=1&a=2", b"a=1,b=2"] {
+        for broken in [&b"a=%"[..], b"a=%zz", b"%ff=1", b"a=1&a=2", b"=1"] {
             assert_eq!(TagSet::of_header(broken).unwrap_err().code, Code::InvalidArgument);
         }
+        assert_eq!(TagSet::of_header(b"a=1,b").unwrap_err().code, Code::InvalidTag);
     }
 }

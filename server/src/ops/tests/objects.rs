@@ -55,7 +55,7 @@ fn a_body_that_fails_commits_nothing_and_leaves_what_was_there() {
     machine(3, 1, async |machine| {
         machine.put("old", b"was here").await;
         let errors = [
-            BodyError::Md5Mismatch,
+            BodyError::Md5Mismatch { given: [0; 16], computed: [1; 16] },
             BodyError::Incomplete,
             BodyError::ClientGone,
             BodyError::SignatureMismatch,

@@ -40,6 +40,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             new.configs.push((ConfigKind::Tagging, xml::tagging(&asked.tags)));
         }
         let location = format!("/{}", bucket.as_str());
+        let arn = format!("arn:aws:s3:::{}", bucket.as_str());
         let account = request.account()?;
         match self.ops.create_bucket(bucket.clone(), account.id.to_string(), new).await {
             // Its owner may be written as before there were accounts.
@@ -48,7 +49,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             }
             created => created?,
         }
-        Ok(Response::new(200).with_header("Location", location))
+        Ok(Response::new(200).with_header("Location", location).with_header("x-amz-bucket-arn", arn))
     }
 
     pub(super) fn head_bucket(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {

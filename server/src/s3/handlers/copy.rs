@@ -168,11 +168,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         let range = asked.unwrap_or(0..info.size_bytes);
         if range.end > info.size_bytes {
-            return Err(S3Error::with_message(
-                Code::InvalidRange,
-                format!("Range specified is not valid for source object of size: {}", info.size_bytes),
-            )
-            .and("ActualObjectSize", info.size_bytes.to_string()));
+            let given = head.header_str("x-amz-copy-source-range").unwrap_or_default();
+            let message =
+                format!("Range specified is not valid for source object of size: {}", info.size_bytes);
+            return Err(S3Error::argument("x-amz-copy-source-range", given, message));
         }
         let len_bytes = range.end - range.start;
         if len_bytes > BODY_MAX_BYTES {
@@ -313,13 +312,10 @@ pub(super) struct CopySource {
 
 /// `[/]bucket/key[?versionId=...]`, percent-encoded.
 pub(super) fn copy_source(value: &[u8]) -> Result<CopySource, S3Error> {
-    let invalid = || {
-        S3Error::with_message(
-            Code::InvalidArgument,
-            "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
-        )
-    };
-    let text = std::str::from_utf8(value).map_err(|_| invalid())?;
+    let shown = String::from_utf8_lossy(value);
+    let invalid = |message: &'static str| S3Error::argument("x-amz-copy-source", &shown, message);
+    let invalid_encoding = || invalid("Invalid copy source encoding.");
+    let text = std::str::from_utf8(value).map_err(|_| invalid_encoding())?;
     let (path, version) = match text.split_once("?versionId=") {
         Some((path, version)) => (path, Some(version)),
         None => (text, None),
@@ -327,15 +323,16 @@ pub(super) fn copy_source(value: &[u8]) -> Result<CopySource, S3Error> {
     let version = version.map(|text| parse_version_id("x-amz-copy-source", text)).transpose()?;
     let mut decoded = Vec::with_capacity(path.len());
     // As AWS: a plus is a space here, as in a query.
-    decode_query_escapes(path.as_bytes(), &mut decoded).map_err(|_| invalid())?;
+    decode_query_escapes(path.as_bytes(), &mut decoded).map_err(|_| invalid_encoding())?;
     let path = decoded.strip_prefix(b"/").unwrap_or(&decoded);
-    let slash = path.iter().position(|&byte| byte == b'/').ok_or_else(invalid)?;
-    let (bucket, key) = (&path[..slash], &path[slash + 1..]);
+    let slash = path.iter().position(|&byte| byte == b'/').unwrap_or(path.len());
+    let (bucket, key) = (&path[..slash], path.get(slash + 1..).unwrap_or_default());
+    let bucket = std::str::from_utf8(bucket).ok().and_then(|bucket| BucketName::parse(bucket).ok());
+    let bucket = bucket.ok_or_else(|| invalid("Invalid copy source bucket name"))?;
     if key.is_empty() {
-        return Err(invalid());
+        return Err(invalid("Invalid copy source object key"));
     }
-    let bucket = std::str::from_utf8(bucket).map_err(|_| invalid())?;
-    Ok(CopySource { bucket: BucketName::parse(bucket)?, key: ObjectKey::parse(key.to_vec())?, version })
+    Ok(CopySource { bucket, key: ObjectKey::parse(key.to_vec())?, version })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         note: &RequestNote,
     ) -> Result<Reply<O>, S3Error> {
         note.asks(&Identity::Anonymous);
-        let origin = head.header_str("origin").ok_or_else(|| {
+        let origin = head.header_str("origin").filter(|origin| !origin.is_empty()).ok_or_else(|| {
             S3Error::with_message(Code::BadRequest, "Insufficient information. Origin request header needed.")
         })?;
         // Where it names no method the preflight itself is refused, and that only by a bucket with rules for its words.

@@ -54,7 +54,7 @@ use crate::s3::config::website::Website;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::has_overrides;
 use crate::s3::query::Query;
-use crate::s3::route::{Operation, route};
+use crate::s3::route::{Operation, misrouted, route};
 use crate::s3::versions::{asks_to_bypass_governance, parse_version_id};
 
 /// What the S3 front end needs to know of its deployment.
@@ -226,6 +226,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Err(error) => return (Operation::Unknown, Err(error)),
         };
         let operation = route(head, &address);
+        if operation == Operation::Unknown
+            && let Some(error) = misrouted(head, &address)
+        {
+            return (operation, Err(error));
+        }
         if operation == Operation::PostObject {
             // Its signature is in the form.
             return (operation, self.post_object(ids, head, address, body, note).await);

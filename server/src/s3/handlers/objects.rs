@@ -140,6 +140,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             return self.get_member(request, path, false).await;
         }
         let version = request.version()?;
+        asked_part(request)?;
         let object = self.ops.open_object(request.bucket()?, request.key()?, version).await?;
         self.get_opened(request, object).await
     }
@@ -173,7 +174,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let version = request.version()?;
         let _permit = self.ops.admit(Some(0))?;
         let (bucket, key) = (request.bucket()?, request.key()?);
-        if request.query.may_hold("partNumber") {
+        if asked_part(request)?.is_some() {
             let object = self.ops.open_object(bucket, key, version).await?;
             if check(request, object.info())? == Verdict::NotModified {
                 return Ok(not_modified(object.info()));
@@ -238,21 +239,7 @@ pub(super) fn check(request: &Request<'_>, info: &ObjectInfo) -> Result<Verdict,
 }
 
 async fn select(request: &Request<'_>, object: &impl OpenedObject) -> Result<Selection, S3Error> {
-    let Some(text) = request.query.text("partNumber")? else { return select_range(request, object.info()) };
-    if request.head.header("range").is_some() {
-        return Err(S3Error::with_message(
-            Code::InvalidRequest,
-            "Cannot specify both Range header and partNumber query parameter",
-        ));
-    }
-    let part_number: u16 =
-        text.parse().ok().filter(|number| (1..=10_000).contains(number)).ok_or_else(|| {
-            S3Error::argument(
-                "partNumber",
-                &text,
-                "Part number must be an integer between 1 and 10000, inclusive",
-            )
-        })?;
+    let Some(part_number) = asked_part(request)? else { return select_range(request, object.info()) };
     let part = object.part(part_number).await.map_err(|error| match error {
         OpError::NoSuchPart { .. } => {
             S3Error::from(error).and("PartNumberRequested", part_number.to_string())
@@ -263,6 +250,23 @@ async fn select(request: &Request<'_>, object: &impl OpenedObject) -> Result<Sel
     // Only of what was uploaded in parts, as AWS: where a count stands the CRT leaves the checksum of part 1 unread.
     let parts_count = object.info().part_count;
     Ok(Selection { range: part.range, partial, parts_count, part_checksum: part.checksum })
+}
+
+/// The part that is asked for, if one is.
+fn asked_part(request: &Request<'_>) -> Result<Option<u16>, S3Error> {
+    if !request.query.may_hold("partNumber") {
+        return Ok(None);
+    }
+    let Some(text) = request.query.text("partNumber")? else { return Ok(None) };
+    if request.head.header("range").is_some() {
+        return Err(S3Error::with_message(
+            Code::InvalidRequest,
+            "Cannot specify both Range header and partNumber query parameter",
+        ));
+    }
+    let number = text.parse().ok().filter(|number| (1..=10_000).contains(number));
+    let message = "Part number must be an integer between 1 and 10000, inclusive";
+    number.map(Some).ok_or_else(|| S3Error::argument("partNumber", &text, message))
 }
 
 fn select_range(request: &Request<'_>, info: &ObjectInfo) -> Result<Selection, S3Error> {

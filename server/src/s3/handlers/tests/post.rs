@@ -112,7 +112,7 @@ fn sigv4_forms_are_taken_and_others_regions_are_not() {
         };
         client.expect(204, post(&form(SCOPE), "hello")).await;
         let elsewhere = SCOPE.replace("us-east-1", "eu-west-1");
-        client.refused(400, "AuthorizationHeaderMalformed", post(&form(&elsewhere), "hello")).await;
+        client.refused(400, "InvalidArgument", post(&form(&elsewhere), "hello")).await;
     });
 }
 

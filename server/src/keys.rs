@@ -71,6 +71,10 @@ impl MasterKey {
         Ok(MasterKey(key))
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
     fn cipher(&self) -> LessSafeKey {
         let unbound = UnboundKey::new(&AES_256_GCM, &self.0).expect("the key has the cipher's length");
         LessSafeKey::new(unbound)

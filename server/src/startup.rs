@@ -144,7 +144,7 @@ pub fn serve(mut config: Config) -> Result<(), StartError> {
     let plan = CorePlan { index: 0, config: config.clone(), budget, booted: booted.clone(), tls };
     let first = spawn_first_core(plan.clone(), &mut running)?;
     for index in 1..config.cpus.len() {
-        spawn_other_core(CorePlan { index, ..plan.clone() }, &first.identities.accounts, &mut running)?;
+        spawn_other_core(CorePlan { index, ..plan.clone() }, &first.identities, &mut running)?;
     }
     let (drives, inspector, identities) = spawn_keeper(plan, first.identities.clone(), locked.take_locks())?;
     status.set_api(AdminApi {
@@ -460,16 +460,17 @@ fn spawn_first_core(plan: CorePlan, running: &mut Running) -> Result<First, Star
 
 fn spawn_other_core(
     plan: CorePlan,
-    accounts: &Arc<Accounts>,
+    identities: &IdentityParts,
     running: &mut Running,
 ) -> Result<(), StartError> {
     let (sender, receiver) = mpsc::channel();
     let (stop, stopped) = oneshot::channel();
-    let accounts = Arc::clone(accounts);
+    let (accounts, key) = (Arc::clone(&identities.accounts), identities.key.clone());
     let config = CoreConfig::new(Some(plan.config.cpus[plan.index]), &format!("core-{}", plan.index));
     let handle = spawn_core(config, move |executor| async move {
-        match core_ops(&plan, &executor).await {
-            Ok(ops) => {
+        match core_parts(&plan, &executor).await {
+            Ok(parts) => {
+                let ops = parts.with_key(key);
                 serve_core(&plan, ops, &accounts, stopped, executor, |listening| {
                     drop(sender.send(listening));
                 })
@@ -484,7 +485,21 @@ fn spawn_other_core(
     Ok(())
 }
 
-async fn core_ops(plan: &CorePlan, executor: &CoreExecutor) -> Result<CoreOps, StartError> {
+/// A core before the master key is known.
+struct CoreParts {
+    metadata: Metadata<Engine, CoreExecutor>,
+    store: Store<RealDrive, CoreExecutor, StoreCatalog<Engine, CoreExecutor>>,
+    executor: CoreExecutor,
+    admission: Admission,
+}
+
+impl CoreParts {
+    fn with_key(self, key: MasterKey) -> CoreOps {
+        Core::new(self.metadata, self.store, self.executor, self.admission, key)
+    }
+}
+
+async fn core_parts(plan: &CorePlan, executor: &CoreExecutor) -> Result<CoreParts, StartError> {
     let pool = plan.booted.pool.with_drives(|factory| Some(factory.on_core()));
     let media = Media::new(Arc::clone(&plan.booted.shared), &pool, executor.clone(), plan.index);
     let engine = plan.booted.metadata.handle(MetadataRuns::new(media.clone()), executor.clone());
@@ -492,19 +507,20 @@ async fn core_ops(plan: &CorePlan, executor: &CoreExecutor) -> Result<CoreOps, S
     executor.spawn(follow_drives(media.clone(), Arc::clone(&plan.booted.drives), executor.clone()));
     let store = Store::new(&media, StoreCatalog::new(metadata.clone()));
     let admission = Admission::new(plan.budget.admission(), pool.profile());
-    Ok(Core::new(metadata, store, executor.clone(), admission))
+    Ok(CoreParts { metadata, store, executor: executor.clone(), admission })
 }
 
 /// What one core does for all: credentials, then recovery of the volumes.
 async fn first_start(plan: &CorePlan, executor: &CoreExecutor) -> Result<(CoreOps, First), StartError> {
-    let ops = core_ops(plan, executor).await?;
-    if ops.metadata().is_restore_cut_off().await.map_err(refused)? {
+    let parts = core_parts(plan, executor).await?;
+    if parts.metadata.is_restore_cut_off().await.map_err(refused)? {
         let what = "an import of metadata was cut off: run `basalt import-metadata` with the same dump again";
         return Err(StartError(what.to_owned()));
     }
     let pool = plan.booted.pool.with_drives(|factory| Some(factory.on_core()));
-    let settled = credentials::settle(&pool, ops.metadata(), plan.config.root.as_ref()).await?;
-    let identities = credentials::identity_parts(pool.id(), ops.metadata(), &settled).await?;
+    let settled = credentials::settle(&pool, &parts.metadata, plan.config.root.as_ref()).await?;
+    let identities = credentials::identity_parts(pool.id(), &parts.metadata, &settled).await?;
+    let ops = parts.with_key(settled.key.clone());
     let runs: Vec<_> = plan.booted.metadata.run_volumes().into_iter().map(|run| run.record).collect();
     let report = ops.store().recover(&runs).await.map_err(refused)?;
     tracing::info!(

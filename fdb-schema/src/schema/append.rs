@@ -121,7 +121,7 @@ fn check(append: &Append<'_>, old: &ObjectRecord) -> Result<(), Refusal> {
     if size_bytes != append.offset_bytes {
         return Err(Refusal::WriteOffset { size_bytes });
     }
-    if old.data == append.seen { Ok(()) } else { Err(Refusal::ObjectChanged) }
+    if old.data == append.seen && old.sealed.is_none() { Ok(()) } else { Err(Refusal::ObjectChanged) }
 }
 
 /// A byte sequence of these parts, and how many they are.

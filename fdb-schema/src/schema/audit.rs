@@ -640,7 +640,7 @@ async fn name_problem<T: Transaction>(
             }
         }
     };
-    let named_bytes = record.listed.size_bytes;
+    let named_bytes = record.stored_bytes();
     Ok(match held_bytes {
         None => Some(NameProblem::NoData),
         Some(held_bytes) if held_bytes == named_bytes => None,

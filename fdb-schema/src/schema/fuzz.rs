@@ -7,11 +7,12 @@ use shardstore_format::{DataId, DriveId, Extent, Member, MemberPlan, Membership,
 
 use super::accounts::{AccessKeyRecord, AccountRecord};
 use super::bucket_config;
+use super::encryption::{EncryptedBy, Encryption};
 use super::keyspace::{self, BucketId, UploadKey};
 use super::lock::{DefaultRetention, RetentionPeriod};
 use super::record::{
     BucketRecord, CompletedRecord, DataExtent, DataHeader, DataItems, DataPart, ListedRecord, ObjectRecord,
-    PartRecord, Place, UploadRecord, decode_counter, decode_owner, encode_owner,
+    PartRecord, Place, SealedBytes, UploadRecord, decode_counter, decode_owner, encode_owner,
 };
 use super::value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
 use super::version::{ObjectLock, Retention, RetentionMode, Version, VersionRecord};
@@ -125,6 +126,7 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 15] {
         version: Version { count: 1_790_000_000_000_000, nonce: Some(7) },
     };
     let items = DataItems::Extents(vec![item]);
+    let encryption = Encryption::new(EncryptedBy::Customer, Bytes::from_static(b"sealed key"));
     let upload = UploadRecord {
         initiator: "root".into(),
         initiated_ms: 5,
@@ -134,6 +136,7 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 15] {
         storage_class: None,
         headers: headers.clone(),
         lock: ObjectLock { retention: None, legal_hold: Some(true) },
+        encryption: Some(encryption.clone()),
     };
     let checked = Some(checksum.clone());
     let completed = CompletedRecord {
@@ -144,10 +147,13 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 15] {
         etag,
         checksums: vec![checksum],
         version: Some(Version { count: 9, nonce: None }),
+        encryption: Some(EncryptedBy::Managed),
     };
     let retention = Some(Retention { mode: RetentionMode::Governance, until_ms: 1_790_000_000_000 });
     let lock = ObjectLock { retention, legal_hold: Some(false) };
-    let object = ObjectRecord { listed, data: id, place: Place::Rows { hint: vec![item] }, headers, lock };
+    let place = Place::Rows { hint: vec![item] };
+    let sealed = Some(SealedBytes { encryption, stored_bytes: 70_032 });
+    let object = ObjectRecord { listed, data: id, place, headers, lock, sealed };
     let default = DefaultRetention { mode: RetentionMode::Compliance, period: RetentionPeriod::Years(3) };
     let member = Member { drive: DriveId(1), label: "/d1".into(), plan: MemberPlan::Drain };
     [

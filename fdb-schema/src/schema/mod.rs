@@ -63,10 +63,11 @@ pub use list::{ListQuery, Page};
 pub use list_versions::{AfterVersion, ListedKind, ListedVersion, VersionPage};
 pub use lock::{DefaultRetention, RetentionPeriod};
 pub use object::{Copied, Copy, DeleteCondition, NewBytes, NewObject, WriteCondition};
-pub use parts::{PartOfData, PartsOfData};
+pub use parts::{PartOfData, PartsOfData, SealedPart};
 pub use record::{
     BucketRecord, DataExtent, DataHeader, DataItems, DataPart, HEADER_ITEMS_MAX, HINT_EXTENTS_MAX,
-    INLINE_MAX_BYTES, ListedRecord, ObjectRecord, PartRecord, Place, ROW_ITEMS_MAX, UploadRecord, Versioning,
+    INLINE_MAX_BYTES, ListedRecord, ObjectRecord, PartRecord, Place, ROW_ITEMS_MAX, SealedBytes,
+    UploadRecord, Versioning,
 };
 pub use rename::Rename;
 pub use restore::{Restore, RestoreTarget, volume_of_row};

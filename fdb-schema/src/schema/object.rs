@@ -9,11 +9,12 @@ use shardstore_reactor::Executor;
 
 use super::bucket::bucket;
 use super::data::{add_reference, items_of, write_extents};
+use super::encryption::{Encryption, opened_len};
 use super::error::{Failure, Refusal, damaged};
 use super::history::{Delete, Deleted, FoundObject, find, shown};
 use super::keyspace::{self, BucketId};
 use super::lock::lock_of_new;
-use super::record::{HINT_EXTENTS_MAX, INLINE_MAX_BYTES, ListedRecord, ObjectRecord, Place};
+use super::record::{HINT_EXTENTS_MAX, INLINE_MAX_BYTES, ListedRecord, ObjectRecord, Place, SealedBytes};
 use super::retry::Metadata;
 use super::value::{ACL_HEADER, ETag, Header, REDIRECT_HEADER, StoredChecksum, TAGGING_HEADER};
 use super::version::{ObjectLock, Version, VersionId};
@@ -99,6 +100,8 @@ pub struct NewObject<'a> {
     pub condition: WriteCondition,
     /// What keeps it from being removed; without a retention it gets the bucket's default.
     pub lock: ObjectLock,
+    /// How its bytes are sealed, if they are.
+    pub encryption: Option<Encryption>,
 }
 
 /// The bytes of a new object.
@@ -176,8 +179,14 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         bytes: NewBytes<impl Durable>,
     ) -> Result<FoundObject, Failure> {
         let (data, now_ms) = (self.new_data_id(), self.executor.unix_ms());
+        let stored_bytes = bytes.len_bytes();
+        let size_bytes = match &new.encryption {
+            None => stored_bytes,
+            Some(_) => opened_len(stored_bytes).expect("who sealed the bytes made them so long"),
+        };
+        let sealed = new.encryption.map(|encryption| SealedBytes { encryption, stored_bytes });
         let listed = ListedRecord {
-            size_bytes: bytes.len_bytes(),
+            size_bytes,
             etag: new.etag,
             modified_ms: now_ms,
             checksums: new.checksums,
@@ -195,7 +204,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 (Place::Rows { hint }, items)
             }
         };
-        let record = ObjectRecord { listed, data, place, headers: new.headers, lock: new.lock };
+        let record = ObjectRecord { listed, data, place, headers: new.headers, lock: new.lock, sealed };
         let outcome = self
             .write(async |txn| {
                 let bucket = bucket(txn, new.bucket, Isolation::Serializable).await?;
@@ -326,8 +335,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         .await
     }
 
-    /// Makes a second name for an object's bytes. `source_check` sees the source in the same transaction; what it
-    /// refuses with is the inner result.
+    /// Makes a second name for an object's bytes. `source_check` sees the source in the same transaction and says how
+    /// the target's data key is sealed, the same key as the source's; what it refuses with is the inner result.
     ///
     /// # Errors
     /// [`Refusal::NoSuchBucket`], [`Refusal::NoSuchKey`], [`Refusal::NoSuchVersion`], [`Refusal::DeleteMarker`],
@@ -335,7 +344,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     pub async fn copy_object<R>(
         &self,
         copy: Copy<'_>,
-        source_check: impl Fn(&ObjectRecord) -> Result<(), R>,
+        source_check: impl Fn(&ObjectRecord) -> Result<Option<Encryption>, R>,
     ) -> Result<Result<Copied, R>, Failure> {
         let (new_data, now_ms) = (self.new_data_id(), self.executor.unix_ms());
         self.write(async |txn| {
@@ -343,9 +352,11 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             let target_bucket = bucket(txn, copy.bucket, Isolation::Serializable).await?;
             let (source_key, version) = (copy.source_key, copy.source_version);
             let source = find(txn, &source_bucket, source_key, version, Isolation::Serializable).await?;
-            if let Err(refused) = source_check(&source) {
-                return Ok(Err(refused));
-            }
+            let encryption = match source_check(&source) {
+                Ok(encryption) => encryption,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            assert_eq!(encryption.is_some(), source.sealed.is_some(), "a copy does not seal");
             let old = object(txn, target_bucket.id, copy.key, Isolation::Serializable).await?;
             // An older version of the same key is another object: that is how one is brought back.
             let is_same = source_bucket.id == target_bucket.id
@@ -354,12 +365,16 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             let is_changed = copy.replace_headers.is_some()
                 || copy.replace_checksum.is_some()
                 || copy.redirect.is_some()
+                || encryption.as_ref() != source.encryption()
                 || copy.storage_class != source.listed.storage_class;
             copy.condition.check(old.as_ref())?;
             if is_same && !is_changed {
                 return Err(Refusal::CopyOntoItself.into());
             }
             let mut target = source.clone();
+            if let (Some(sealed), Some(encryption)) = (&mut target.sealed, encryption) {
+                sealed.encryption = encryption;
+            }
             // Who may read the source says nothing of who may read the target.
             target.headers.retain(|header| header.name != ACL_HEADER);
             target.listed.modified_ms = now_ms;
@@ -427,7 +442,7 @@ async fn inline<T: Transaction>(
 ) -> Result<Bytes, Failure> {
     let bytes = txn.get(&keyspace::inline(record.data), isolation).await?;
     let bytes = bytes.ok_or_else(|| damaged("an object's inline bytes are missing"))?;
-    if u64::try_from(bytes.len()).ok() != Some(record.listed.size_bytes) {
+    if u64::try_from(bytes.len()).ok() != Some(record.stored_bytes()) {
         return Err(damaged("an object's inline bytes are not as long as it"));
     }
     Ok(bytes)

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use shardstore_format::{DataId, Extent};
 
 use super::codec::{DecodeError, Decoder, Encoder};
+use super::encryption::{EncryptedBy, Encryption};
 use super::keyspace::BucketId;
 use super::value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
 use super::version::{ObjectLock, Version};
@@ -38,10 +39,16 @@ pub enum Versioning {
 }
 /// Of an object's row that says which version it is and what protects it. One without either is written as before.
 const OBJECT_VERSION_NAMED: u8 = 2;
+/// Of an object's row that ends with how its bytes are sealed; what version 2 has it has too.
+const OBJECT_VERSION_SEALED: u8 = 3;
 /// Of a completion's row that says which version it made.
 const COMPLETED_VERSION_NAMED: u8 = 2;
+/// Of a completion's row that says by whom the object is encrypted, and whether it has a version.
+const COMPLETED_VERSION_SEALED: u8 = 3;
 /// Of an upload's row with a lock.
 const UPLOAD_VERSION_LOCKED: u8 = 2;
+/// Of an upload's row with a lock and how its parts are sealed.
+const UPLOAD_VERSION_SEALED: u8 = 3;
 
 /// A bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,6 +152,17 @@ pub struct ObjectRecord {
     pub headers: Vec<Header>,
     /// What keeps it from being removed.
     pub lock: ObjectLock,
+    /// How its bytes are sealed; `None`: they are stored as they are.
+    pub sealed: Option<SealedBytes>,
+}
+
+/// How the bytes of an object are sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedBytes {
+    /// The key of its bytes.
+    pub encryption: Encryption,
+    /// Length of the sealed bytes.
+    pub stored_bytes: u64,
 }
 
 /// What listings show of an object.
@@ -165,10 +183,25 @@ pub struct ListedRecord {
 }
 
 impl ObjectRecord {
+    /// Length of its bytes as its byte sequence has them.
+    pub fn stored_bytes(&self) -> u64 {
+        self.sealed.as_ref().map_or(self.listed.size_bytes, |sealed| sealed.stored_bytes)
+    }
+
+    /// How it is encrypted.
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.sealed.as_ref().map(|sealed| &sealed.encryption)
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let listed = &self.listed;
-        let is_named = listed.version != Version::UNVERSIONED || self.lock != ObjectLock::NONE;
-        let mut out = Encoder::new(if is_named { OBJECT_VERSION_NAMED } else { VERSION });
+        let is_sealed = self.sealed.is_some();
+        let is_named = is_sealed || listed.version != Version::UNVERSIONED || self.lock != ObjectLock::NONE;
+        let mut out = Encoder::new(match (is_sealed, is_named) {
+            (true, _) => OBJECT_VERSION_SEALED,
+            (false, true) => OBJECT_VERSION_NAMED,
+            (false, false) => VERSION,
+        });
         out.number(listed.size_bytes);
         out.raw(&listed.etag.md5);
         out.number(listed.etag.part_count.map_or(0, u64::from));
@@ -194,11 +227,15 @@ impl ObjectRecord {
         if is_named {
             self.lock.encode_into(&mut out);
         }
+        if let Some(sealed) = &self.sealed {
+            encode_encryption(&mut out, &sealed.encryption);
+            out.number(sealed.stored_bytes);
+        }
         out.finish()
     }
 
     pub(crate) fn decode(value: &Bytes) -> Result<ObjectRecord, DecodeError> {
-        let (format, mut from) = Decoder::up_to("object", OBJECT_VERSION_NAMED, value)?;
+        let (format, mut from) = Decoder::up_to("object", OBJECT_VERSION_SEALED, value)?;
         let listed = ListedRecord::decode_from(&mut from, format)?;
         let data = from.data_id()?;
         let place = match from.byte()? {
@@ -218,15 +255,22 @@ impl ObjectRecord {
             VERSION => ObjectLock::NONE,
             _ => ObjectLock::decode_from(&mut from)?,
         };
+        let sealed = match format {
+            OBJECT_VERSION_SEALED => {
+                let encryption = decode_encryption(&mut from)?;
+                Some(SealedBytes { encryption, stored_bytes: from.number()? })
+            }
+            _ => None,
+        };
         from.finish()?;
-        Ok(ObjectRecord { listed, data, place, headers, lock })
+        Ok(ObjectRecord { listed, data, place, headers, lock, sealed })
     }
 }
 
 impl ListedRecord {
     /// Decodes only the beginning of an object's row.
     pub(crate) fn decode(value: &Bytes) -> Result<ListedRecord, DecodeError> {
-        let (format, mut from) = Decoder::up_to("object", OBJECT_VERSION_NAMED, value)?;
+        let (format, mut from) = Decoder::up_to("object", OBJECT_VERSION_SEALED, value)?;
         ListedRecord::decode_from(&mut from, format)
     }
 
@@ -244,6 +288,30 @@ impl ListedRecord {
         };
         Ok(ListedRecord { size_bytes, etag, modified_ms, checksums, storage_class, version })
     }
+}
+
+fn encryption_code(by: EncryptedBy) -> u8 {
+    match by {
+        EncryptedBy::Managed => 1,
+        EncryptedBy::Customer => 2,
+    }
+}
+
+fn decode_encrypted_by(from: &mut Decoder<'_>) -> Result<EncryptedBy, DecodeError> {
+    match from.byte()? {
+        1 => Ok(EncryptedBy::Managed),
+        2 => Ok(EncryptedBy::Customer),
+        _ => Err(from.invalid()),
+    }
+}
+
+fn encode_encryption(out: &mut Encoder, encryption: &Encryption) {
+    out.byte(encryption_code(encryption.by()));
+    out.text(encryption.sealed_key());
+}
+
+fn decode_encryption(from: &mut Decoder<'_>) -> Result<Encryption, DecodeError> {
+    Ok(Encryption::new(decode_encrypted_by(from)?, from.text()?))
 }
 
 fn encode_extent(out: &mut Encoder, item: &DataExtent) {
@@ -531,12 +599,18 @@ pub struct UploadRecord {
     pub headers: Vec<Header>,
     /// What will keep the object from being removed.
     pub lock: ObjectLock,
+    /// How its parts are sealed.
+    pub encryption: Option<Encryption>,
 }
 
 impl UploadRecord {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let is_locked = self.lock != ObjectLock::NONE;
-        let mut out = Encoder::new(if is_locked { UPLOAD_VERSION_LOCKED } else { VERSION });
+        let is_locked = self.encryption.is_some() || self.lock != ObjectLock::NONE;
+        let mut out = Encoder::new(match (&self.encryption, is_locked) {
+            (Some(_), _) => UPLOAD_VERSION_SEALED,
+            (None, true) => UPLOAD_VERSION_LOCKED,
+            (None, false) => VERSION,
+        });
         out.text(self.initiator.as_bytes());
         out.number(self.initiated_ms);
         out.byte(algorithm_code(self.algorithm));
@@ -547,11 +621,14 @@ impl UploadRecord {
         if is_locked {
             self.lock.encode_into(&mut out);
         }
+        if let Some(encryption) = &self.encryption {
+            encode_encryption(&mut out, encryption);
+        }
         out.finish()
     }
 
     pub(crate) fn decode(value: &Bytes) -> Result<UploadRecord, DecodeError> {
-        let (format, mut from) = Decoder::up_to("upload", UPLOAD_VERSION_LOCKED, value)?;
+        let (format, mut from) = Decoder::up_to("upload", UPLOAD_VERSION_SEALED, value)?;
         let (initiator, initiated_ms) = (from.string()?, from.number()?);
         let (algorithm, kind) = (decode_algorithm(&mut from)?, decode_kind(&mut from)?);
         let checksum_named = decode_flag(&mut from)?;
@@ -560,6 +637,10 @@ impl UploadRecord {
         let lock = match format {
             VERSION => ObjectLock::NONE,
             _ => ObjectLock::decode_from(&mut from)?,
+        };
+        let encryption = match format {
+            UPLOAD_VERSION_SEALED => Some(decode_encryption(&mut from)?),
+            _ => None,
         };
         from.finish()?;
         Ok(UploadRecord {
@@ -571,6 +652,7 @@ impl UploadRecord {
             storage_class,
             headers,
             lock,
+            encryption,
         })
     }
 }
@@ -580,9 +662,9 @@ impl UploadRecord {
 pub struct PartRecord {
     /// The identity of its bytes.
     pub data: DataId,
-    /// Length in bytes.
+    /// Length in bytes; of sealed ones if they are.
     pub size_bytes: u64,
-    /// MD5 of its bytes.
+    /// Its tag: MD5 of its bytes, unless they are encrypted under a customer's key.
     pub md5: [u8; 16],
     /// Milliseconds since 1970.
     pub modified_ms: u64,
@@ -622,11 +704,16 @@ pub(crate) struct CompletedRecord {
     pub(crate) checksums: Vec<StoredChecksum>,
     /// As the answer showed it.
     pub(crate) version: Option<Version>,
+    pub(crate) encryption: Option<EncryptedBy>,
 }
 
 impl CompletedRecord {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::new(self.version.map_or(VERSION, |_| COMPLETED_VERSION_NAMED));
+        let mut out = Encoder::new(match (self.encryption, self.version) {
+            (Some(_), _) => COMPLETED_VERSION_SEALED,
+            (None, Some(_)) => COMPLETED_VERSION_NAMED,
+            (None, None) => VERSION,
+        });
         out.number(self.bucket.0);
         out.text(&self.key);
         out.number(self.completed_ms);
@@ -634,6 +721,10 @@ impl CompletedRecord {
         out.raw(&self.etag.md5);
         out.number(self.etag.part_count.map_or(0, u64::from));
         encode_checksums(&mut out, &self.checksums);
+        if let Some(by) = self.encryption {
+            out.byte(encryption_code(by));
+            out.byte(u8::from(self.version.is_some()));
+        }
         if let Some(version) = self.version {
             version.encode_into(&mut out);
         }
@@ -641,18 +732,19 @@ impl CompletedRecord {
     }
 
     pub(crate) fn decode(value: &Bytes) -> Result<CompletedRecord, DecodeError> {
-        let (format, mut from) = Decoder::up_to("completed upload", COMPLETED_VERSION_NAMED, value)?;
+        let (format, mut from) = Decoder::up_to("completed upload", COMPLETED_VERSION_SEALED, value)?;
         let (bucket, key) = (BucketId(from.number()?), from.text()?);
         let (completed_ms, size_bytes, md5) = (from.number()?, from.number()?, from.array()?);
         let part_count = Some(from.number_u16()?).filter(|count| *count > 0);
         let checksums = decode_checksums(&mut from)?;
-        let version = match format {
-            VERSION => None,
-            _ => Some(Version::decode_from(&mut from)?),
+        let (encryption, has_version) = match format {
+            COMPLETED_VERSION_SEALED => (Some(decode_encrypted_by(&mut from)?), decode_flag(&mut from)?),
+            format => (None, format == COMPLETED_VERSION_NAMED),
         };
+        let version = if has_version { Some(Version::decode_from(&mut from)?) } else { None };
         from.finish()?;
         let etag = ETag { md5, part_count };
-        Ok(CompletedRecord { bucket, key, completed_ms, size_bytes, etag, checksums, version })
+        Ok(CompletedRecord { bucket, key, completed_ms, size_bytes, etag, checksums, version, encryption })
     }
 }
 
@@ -757,6 +849,12 @@ mod tests {
             })
     }
 
+    fn encryptions() -> impl Strategy<Value = Encryption> {
+        let by = prop_oneof![Just(EncryptedBy::Managed), Just(EncryptedBy::Customer)];
+        (by, proptest::collection::vec(any::<u8>(), 0..70))
+            .prop_map(|(by, key)| Encryption::new(by, Bytes::from(key)))
+    }
+
     fn objects() -> impl Strategy<Value = ObjectRecord> {
         let etags = (any::<[u8; 16]>(), proptest::option::of(1u16..=10_000))
             .prop_map(|(md5, part_count)| ETag { md5, part_count });
@@ -767,17 +865,51 @@ mod tests {
         let checksums = proptest::collection::vec(checksums(), 0..3);
         let class = proptest::option::of("[A-Z]{1,12}");
         let versions = prop_oneof![Just((Version::UNVERSIONED, ObjectLock::NONE)), versions()];
-        (any::<(u64, u64)>(), etags, checksums, class, data_ids(), places, headers(), versions).prop_map(
-            |((size_bytes, modified_ms), etag, checksums, storage_class, data, place, headers, versions)| {
-                let (version, lock) = versions;
+        let sealed =
+            (proptest::option::of(encryptions()), any::<u64>()).prop_map(|(encryption, stored_bytes)| {
+                encryption.map(|encryption| SealedBytes { encryption, stored_bytes })
+            });
+        let named = (versions, sealed);
+        (any::<(u64, u64)>(), etags, checksums, class, data_ids(), places, headers(), named).prop_map(
+            |((size_bytes, modified_ms), etag, checksums, storage_class, data, place, headers, named)| {
+                let ((version, lock), sealed) = named;
                 let listed =
                     ListedRecord { size_bytes, etag, modified_ms, checksums, storage_class, version };
-                ObjectRecord { listed, data, place, headers, lock }
+                ObjectRecord { listed, data, place, headers, lock, sealed }
             },
         )
     }
 
     proptest! {
+        #[test]
+        fn the_rows_of_an_upload_and_of_its_completion_read_back(
+            (version, lock) in versions(), has_version: bool, encryption in proptest::option::of(encryptions()),
+        ) {
+            let upload = UploadRecord {
+                initiator: "root".to_owned(),
+                initiated_ms: 5,
+                algorithm: ChecksumAlgorithm::Crc64Nvme,
+                kind: ChecksumKind::FullObject,
+                checksum_named: true,
+                storage_class: None,
+                headers: Vec::new(),
+                lock,
+                encryption: encryption.clone(),
+            };
+            prop_assert_eq!(UploadRecord::decode(&Bytes::from(upload.encode())), Ok(upload));
+            let completed = CompletedRecord {
+                bucket: BucketId(1),
+                key: Bytes::from_static(b"k"),
+                completed_ms: 9,
+                size_bytes: 300,
+                etag: ETag { md5: [1; 16], part_count: Some(2) },
+                checksums: Vec::new(),
+                version: has_version.then_some(version),
+                encryption: encryption.as_ref().map(Encryption::by),
+            };
+            prop_assert_eq!(CompletedRecord::decode(&Bytes::from(completed.encode())), Ok(completed));
+        }
+
         #[test]
         fn an_object_row_reads_back_whole_and_in_part(record in objects()) {
             let value = Bytes::from(record.encode());
@@ -822,7 +954,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), first in 0u8..3) {
+        fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), first in 0u8..4) {
             let mut bytes = bytes;
             if let Some(byte) = bytes.first_mut() {
                 *byte = first;
@@ -841,7 +973,7 @@ mod tests {
                 VersionRecord::decode(&value).is_ok(),
                 decode_counter("x", Some(&value)).is_ok(),
             ];
-            prop_assert!((1..=2).contains(&first) || is_read[..8].iter().all(|ok| !ok));
+            prop_assert!((1..=3).contains(&first) || is_read[..8].iter().all(|ok| !ok));
         }
     }
 
@@ -860,6 +992,35 @@ mod tests {
             ..record
         };
         assert_eq!(BucketRecord::decode(&Bytes::from(changed.encode())), Ok(changed));
+    }
+
+    #[test]
+    fn an_object_that_is_not_encrypted_is_written_as_releases_before_encryption_wrote_it() {
+        let listed = ListedRecord {
+            size_bytes: 5,
+            etag: ETag::whole([0xee; 16]),
+            modified_ms: 7,
+            checksums: Vec::new(),
+            storage_class: None,
+            version: Version::UNVERSIONED,
+        };
+        let data = DataId { writer: WriterId(9), counter: 7 };
+        let (place, headers, lock, sealed) = (Place::Inline, Vec::new(), ObjectLock::NONE, None);
+        let mut record = ObjectRecord { listed, data, place, headers, lock, sealed };
+        let id = [9, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0];
+        let first = [&[1, 5][..], &[0xee; 16], &[0, 7, 0, 0], &id, &[1, 0]].concat();
+        assert_eq!(record.encode(), first);
+        record.lock.legal_hold = Some(true);
+        let second = [&[2, 5][..], &[0xee; 16], &[0, 7, 0, 0, 0, 0], &id, &[1, 0, 0x20]].concat();
+        assert_eq!(record.encode(), second);
+        let encryption = Encryption::new(EncryptedBy::Customer, Bytes::from_static(b"key"));
+        record.sealed = Some(SealedBytes { encryption, stored_bytes: 21 });
+        let third =
+            [&[3, 5][..], &[0xee; 16], &[0, 7, 0, 0, 0, 0], &id, &[1, 0, 0x20, 2, 3], b"key", &[21]].concat();
+        assert_eq!(record.encode(), third);
+        for value in [first, second, third] {
+            assert!(ObjectRecord::decode(&Bytes::from(value)).is_ok());
+        }
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     }
 
     /// A data id that no one had before.
-    pub(crate) fn new_data_id(&self) -> DataId {
+    pub fn new_data_id(&self) -> DataId {
         let counter = self.state.next_data.get();
         self.state.next_data.set(counter.checked_add(1).expect("2^64 objects"));
         DataId { writer: self.state.writer, counter }

@@ -7,18 +7,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use shardstore_format::Durable;
+use shardstore_format::{DataId, Durable};
 use shardstore_reactor::Executor;
 
 use super::bucket::{bucket, successor};
 use super::data::{add_garbage, items_of, write_extents, write_rows};
+use super::encryption::{EncryptedBy, Encryption, opened_len};
 use super::error::{Failure, Refusal, damaged};
 use super::keyspace::{self, BucketId, UploadKey};
 use super::lock::{check_lockable, lock_of_new};
 use super::object::{WriteCondition, object};
 use super::record::{
     BucketRecord, CompletedRecord, DataItems, DataPart, ListedRecord, ObjectRecord, PartRecord, Place,
-    UploadRecord, Versioning,
+    SealedBytes, UploadRecord, Versioning,
 };
 use super::retry::{Metadata, rows};
 use super::value::{ChecksumAlgorithm, ChecksumKind, ETag, Header, StoredChecksum};
@@ -51,6 +52,8 @@ pub struct NewUpload<'a> {
     pub headers: Vec<Header>,
     /// What will keep the object from being removed.
     pub lock: ObjectLock,
+    /// How its parts will be sealed.
+    pub encryption: Option<Encryption>,
 }
 
 /// Which upload.
@@ -69,7 +72,9 @@ pub struct UploadPath<'a> {
 pub struct NewPart {
     /// 1 to 10,000.
     pub part_number: u16,
-    /// MD5 of its bytes.
+    /// The identity of its bytes, of [`Metadata::new_data_id`]: the key of a sealed part depends on it.
+    pub data: DataId,
+    /// Its tag.
     pub md5: [u8; 16],
     /// Its checksum.
     pub checksum: Option<StoredChecksum>,
@@ -97,6 +102,8 @@ pub struct Completed {
     pub modified_ms: u64,
     /// The version as clients see it.
     pub version: Option<VersionId>,
+    /// How it is encrypted.
+    pub encryption: Option<EncryptedBy>,
 }
 
 impl<E: Engine, X: Executor> Metadata<E, X> {
@@ -120,6 +127,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             storage_class: new.storage_class,
             headers: new.headers,
             lock: new.lock,
+            encryption: new.encryption,
         };
         let value = record.encode();
         self.write(async |txn| {
@@ -151,7 +159,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         evidence: impl Durable,
         crc32c: Option<u32>,
     ) -> Result<PartRecord, Failure> {
-        let (data, modified_ms) = (self.new_data_id(), self.executor.unix_ms());
+        let (data, modified_ms) = (new.data, self.executor.unix_ms());
         let items = items_of(&evidence, crc32c);
         let size_bytes = items.iter().map(|item| item.extent.len_bytes).sum();
         let record = PartRecord { data, size_bytes, md5: new.md5, modified_ms, checksum: new.checksum };
@@ -235,9 +243,15 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 .map(|(_, part)| DataPart { data: part.data, len_bytes: part.size_bytes })
                 .collect();
             let items = DataItems::Parts(parts);
+            let stored_bytes = items.len_bytes();
+            let size_bytes = match &record.encryption {
+                None => stored_bytes,
+                Some(_) => opened_len_of(&listed)?,
+            };
+            let sealed = record.encryption.clone().map(|encryption| SealedBytes { encryption, stored_bytes });
             let mut new = ObjectRecord {
                 listed: ListedRecord {
-                    size_bytes: items.len_bytes(),
+                    size_bytes,
                     etag: composed.etag,
                     modified_ms: now_ms,
                     checksums: composed.checksums,
@@ -248,6 +262,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 place: Place::Rows { hint: Vec::new() },
                 headers: record.headers.clone(),
                 lock: lock_of_new(txn, &bucket, record.lock, now_ms).await?,
+                sealed,
             };
             write_rows(txn, data, items, None, false);
             for part in uploaded.values() {
@@ -301,6 +316,12 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     }
 }
 
+/// How many plain bytes sealed parts hold.
+fn opened_len_of(parts: &[(u16, PartRecord)]) -> Result<u64, Failure> {
+    let opened = parts.iter().map(|(_, part)| opened_len(part.size_bytes));
+    opened.sum::<Option<u64>>().ok_or_else(|| damaged("a sealed part is not as long as one can be"))
+}
+
 /// The upload's row, in its bucket and under its key.
 async fn find<T: Transaction>(
     txn: &T,
@@ -332,6 +353,7 @@ fn completed_record(bucket: &BucketRecord, key: &[u8], object: &ObjectRecord) ->
         etag: object.listed.etag,
         checksums: object.listed.checksums.clone(),
         version: (bucket.versioning != Versioning::Never).then_some(object.listed.version),
+        encryption: object.encryption().map(Encryption::by),
     }
 }
 
@@ -342,6 +364,7 @@ fn completed_of(record: CompletedRecord) -> Completed {
         size_bytes: record.size_bytes,
         modified_ms: record.completed_ms,
         version: record.version.map(Version::id),
+        encryption: record.encryption,
     }
 }
 

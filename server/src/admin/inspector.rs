@@ -247,7 +247,7 @@ async fn inspect<D: Drive, E: Engine, X: Executor>(
     };
     let found = metadata.object(&bucket, &key, version).await.map_err(not_found)?;
     let FoundObject { record, version: shown_version } = found;
-    let (data, len_bytes) = (record.data, record.listed.size_bytes);
+    let (data, len_bytes) = (record.data, record.stored_bytes());
     let inline = record.place == Place::Inline;
     let mut extents = Vec::new();
     let mut at_bytes = 0;
@@ -263,7 +263,7 @@ async fn inspect<D: Drive, E: Engine, X: Executor>(
     let suffix = etag.part_count.map(|count| format!("-{count}")).unwrap_or_default();
     Ok(Inspection {
         key: shown.clone(),
-        size_bytes: len_bytes,
+        size_bytes: record.listed.size_bytes,
         etag: format!("{}{suffix}", hex::encode(etag.md5)),
         modified_ms: record.listed.modified_ms,
         version: shown_version.map(|version| version.to_string()),

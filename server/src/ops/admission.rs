@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use fdb_schema::schema::SEGMENT_STORED_BYTES;
 use shardstore_format::Profile;
 
 use super::api::OpError;
@@ -21,14 +22,18 @@ const UNWRITTEN_SHARE: u64 = 8;
 /// A body on its way out: the store's read-ahead.
 const READ_MAX_BYTES: u64 = 2 * 1024 * 1024;
 
+/// Of an encrypted body, in or out: the segment that is sealed or opened. Counted for every body, for whether it is
+/// encrypted is known later.
+const SEGMENT_MAX_BYTES: u64 = SEGMENT_STORED_BYTES;
+
 /// What one core may take.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionLimits {
     /// Requests at once.
     pub requests_max: u32,
     /// Bytes that they may pin together: of the process's memory budget, less cache, memtables and connections, a
-    /// core's share. With 256 MiB, redundancy 4+2: 23 large PUTs (9.4 MiB + 64 KiB each), or 124 large GETs, or
-    /// 3,200 of 4 KiB.
+    /// core's share. With 256 MiB, redundancy 4+2: 23 large PUTs (9.4 MiB + 128 KiB each), or 120 large GETs, or
+    /// 3,000 of 4 KiB.
     pub memory_bytes: u64,
 }
 
@@ -70,16 +75,19 @@ impl Admission {
 
     /// A place for a request with a body of `len_bytes`, `None` if that is not known.
     pub(crate) fn write(&self, len_bytes: Option<u64>) -> Result<Permit, OpError> {
-        let data_bytes = len_bytes.unwrap_or(u64::MAX).min(WRITE_DATA_MAX_BYTES);
+        let len_bytes = len_bytes.unwrap_or(u64::MAX);
+        let data_bytes = len_bytes.min(WRITE_DATA_MAX_BYTES);
         let Profile { k, m } = self.inner.profile;
-        let body_bytes = (data_bytes * (u64::from(k) + u64::from(m))).div_ceil(u64::from(k));
+        let with_parity_bytes = (data_bytes * (u64::from(k) + u64::from(m))).div_ceil(u64::from(k));
+        let body_bytes = with_parity_bytes + len_bytes.min(SEGMENT_MAX_BYTES);
         let bytes = REQUEST_BYTES + body_bytes;
         self.take(bytes, if body_bytes > 0 { bytes } else { 0 })
     }
 
     /// A place for a reply of `len_bytes`.
     pub(crate) fn read(&self, len_bytes: u64) -> Result<Permit, OpError> {
-        self.take(REQUEST_BYTES + len_bytes.min(READ_MAX_BYTES), 0)
+        let body_bytes = len_bytes.min(READ_MAX_BYTES) + len_bytes.min(SEGMENT_MAX_BYTES);
+        self.take(REQUEST_BYTES + body_bytes, 0)
     }
 
     /// `body_bytes`: of `bytes`, what counts against the share of bodies on their way in.
@@ -157,7 +165,7 @@ mod tests {
         while let Ok(permit) = admission.read(5 << 30) {
             permits.push(permit);
         }
-        assert_eq!(permits.len(), 124);
+        assert_eq!(permits.len(), 120);
         permits.clear();
         assert_eq!(admission.inner.free_bytes.get(), 256 << 20);
     }

@@ -1,6 +1,7 @@
 //! Append: a body that goes to the end of an object, by reference.
 //! Invariants: what can be refused without the body is refused before its first byte; a CRC of the whole object is
-//! combined, never computed again; an append of nothing changes nothing.
+//! combined, never computed again; an append of nothing changes nothing; sealed bytes stay as they are: their last
+//! segment says that it is the last.
 //! Not here: the transaction (`fdb_schema::schema`), the checksums of parts (`checksum`).
 
 use fdb_schema::Engine;
@@ -28,6 +29,9 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
     ) -> Result<Written, OpError> {
         let AppendObject { put, offset_bytes } = append;
         check_length(put.len_bytes)?;
+        if put.encrypt.is_some() {
+            return Err(OpError::AppendToEncrypted);
+        }
         let bucket = self.metadata.bucket(put.bucket.as_str()).await.map_err(of_failure)?;
         if bucket.versioning != Versioning::Never {
             return Err(OpError::KeepsVersions);
@@ -51,7 +55,7 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
         if let Some(checksum) = old.listed.checksums.first() {
             body.need_checksum(checksum.algorithm);
         }
-        let (received, summary) = receive(&self.store, put.len_bytes, 0, body).await?;
+        let (received, summary) = receive(&self.store, put.len_bytes, 0, None, body).await?;
         if summary.len_bytes == 0 {
             return Ok(unversioned(old));
         }
@@ -90,6 +94,9 @@ fn stored(evidence: Evidence) -> StoredBytes<Evidence> {
 
 /// What would be refused after the body too, as things stand. The commit decides again.
 fn check(condition: &WriteCondition, old: &ObjectRecord, offset_bytes: u64) -> Result<(), OpError> {
+    if old.sealed.is_some() {
+        return Err(OpError::AppendToEncrypted);
+    }
     condition.check(Some(old)).map_err(|refusal| of_failure(refusal.into()))?;
     let size_bytes = old.listed.size_bytes;
     if size_bytes != offset_bytes {

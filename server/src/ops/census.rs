@@ -291,7 +291,7 @@ impl<D: Drive, E: Engine, X: Executor> Census<'_, D, E, X> {
             self.report.inline_objects += 1;
             return Ok(());
         }
-        let state = self.state_of_data(record.data, record.listed.size_bytes).await?;
+        let state = self.state_of_data(record.data, record.stored_bytes()).await?;
         self.report.objects.add(state);
         let version = is_hidden.then(|| record.listed.version.id());
         self.note((bucket, key), version, None, state);

@@ -16,15 +16,17 @@ use shardstore_reactor::{Drive, Executor};
 use super::admission::{Admission, Permit};
 use super::api::{
     AppendObject, BodySource, BucketConfigs, BucketInfo, BucketName, BucketPage, CompleteUpload, ConfigKind,
-    Copied, CopyObject, CreateUpload, CustomerKey, DefaultRetention, DeleteEntry, Deleted, Encrypt,
-    ListBuckets, ListObjects, ListUploads, ListVersions, ListedObject, NewBucket, ObjectInfo, ObjectKey,
+    Copied, CopyObject, CreateUpload, CustomerKey, DefaultRetention, DeleteEntry, Deleted, ListBuckets,
+    ListObjects, ListUploads, ListVersions, ListedObject, NewBucket, ObjectEncryption, ObjectInfo, ObjectKey,
     ObjectPage, OpError, Operations, PAGE_MAX, PartInfo, PartPage, PutObject, PutPart, RenameObject,
     Retention, UploadId, UploadInfo, UploadPage, VersionEntry, VersionId, VersionPage, Versioning, Written,
 };
 use super::catalog::StoreCatalog;
 use super::error::{of_conditional, of_failure};
 use super::read::{Opened, open_object};
+use super::seal::{check_key, seal_of_copy};
 use super::write::{check_headers, put_object};
+use crate::keys::MasterKey;
 
 /// Most buckets of one page of a listing of buckets; S3's own limit.
 const BUCKETS_MAX: usize = 10_000;
@@ -41,6 +43,7 @@ pub(crate) struct CoreInner<D: Drive, E: Engine, X: Executor> {
     pub(crate) metadata: Metadata<E, X>,
     pub(crate) store: CoreStore<D, E, X>,
     pub(crate) executor: X,
+    pub(crate) master_key: MasterKey,
     admission: Admission,
 }
 
@@ -51,14 +54,15 @@ impl<D: Drive, E: Engine, X: Executor> Clone for Core<D, E, X> {
 }
 
 impl<D: Drive, E: Engine, X: Executor> Core<D, E, X> {
-    /// The operations over a core's metadata and store.
+    /// The operations over a core's metadata and store. `master_key`: under which data keys are sealed.
     pub fn new(
         metadata: Metadata<E, X>,
         store: CoreStore<D, E, X>,
         executor: X,
         admission: Admission,
+        master_key: MasterKey,
     ) -> Core<D, E, X> {
-        Core { inner: Rc::new(CoreInner { metadata, store, executor, admission }) }
+        Core { inner: Rc::new(CoreInner { metadata, store, executor, master_key, admission }) }
     }
 
     /// The metadata beneath.
@@ -158,7 +162,6 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
     }
 
     async fn put_object(&self, put: PutObject, body: &mut impl BodySource) -> Result<Written, OpError> {
-        refuse(put.encrypt.as_ref())?;
         put_object(&self.inner, put, body).await
     }
 
@@ -167,7 +170,6 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         append: AppendObject,
         body: &mut impl BodySource,
     ) -> Result<Written, OpError> {
-        refuse(append.put.encrypt.as_ref())?;
         self.inner.append_object(append, body).await
     }
 
@@ -190,8 +192,8 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         open_object(&self.inner, &bucket, &key, version).await
     }
 
-    fn check_key(&self, _info: &ObjectInfo, key: Option<&CustomerKey>) -> Result<(), OpError> {
-        key.map_or(Ok(()), |_| Err(OpError::CustomerKeyUnexpected))
+    fn check_key(&self, info: &ObjectInfo, key: Option<&CustomerKey>) -> Result<(), OpError> {
+        check_key(info, key, &self.inner.master_key)
     }
 
     async fn delete_object(&self, bucket: BucketName, delete: DeleteEntry) -> Result<Deleted, OpError> {
@@ -267,7 +269,6 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         copy: CopyObject,
         source_check: impl Fn(&ObjectInfo) -> Result<(), OpError> + 'static,
     ) -> Result<Copied, OpError> {
-        refuse(copy.encrypt.as_ref())?;
         if let Some(headers) = &copy.replace_headers {
             check_headers(headers)?;
         }
@@ -285,8 +286,11 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
             source_version: copy.source_version,
             lock: copy.lock,
         };
+        let (encrypt, source_key) = (copy.encrypt, copy.source_key_of_customer);
         let check = |source: &ObjectRecord| {
-            source_check(&object_info(FoundObject { record: source.clone(), version: None }))
+            source_check(&object_info(FoundObject { record: source.clone(), version: None }))?;
+            let master_key = &self.inner.master_key;
+            seal_of_copy(source.encryption(), source_key.as_ref(), encrypt.as_ref(), master_key)
         };
         let copied = self.inner.metadata.copy_object(request, check).await.map_err(of_conditional)??;
         Ok(Copied { written: written(copied.target), source_version: copied.source_version })
@@ -364,7 +368,6 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
     }
 
     async fn create_upload(&self, create: CreateUpload) -> Result<UploadInfo, OpError> {
-        refuse(create.encrypt.as_ref())?;
         self.inner.create_upload(create).await
     }
 
@@ -398,14 +401,6 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         upload: UploadId,
     ) -> Result<(), OpError> {
         self.inner.abort_upload(&bucket, &key, upload).await
-    }
-}
-
-/// Nothing asks for it before it is built.
-fn refuse(encrypt: Option<&Encrypt>) -> Result<(), OpError> {
-    match encrypt {
-        None => Ok(()),
-        Some(_) => Err(OpError::Internal("nothing is encrypted at rest yet".to_owned())),
     }
 }
 
@@ -462,6 +457,7 @@ fn delete_of(entry: &DeleteEntry) -> Delete<'_> {
 
 pub(crate) fn object_info(found: FoundObject) -> ObjectInfo {
     let FoundObject { record, version } = found;
+    let encryption = record.encryption().cloned();
     let listed = record.listed;
     ObjectInfo {
         size_bytes: listed.size_bytes,
@@ -473,11 +469,12 @@ pub(crate) fn object_info(found: FoundObject) -> ObjectInfo {
         part_count: listed.etag.part_count,
         version,
         lock: record.lock,
-        encryption: None,
+        encryption,
     }
 }
 
 pub(crate) fn written(found: FoundObject) -> Written {
+    let encryption = found.record.encryption().map(ObjectEncryption::by);
     let listed = found.record.listed;
     Written {
         etag: listed.etag,
@@ -485,6 +482,6 @@ pub(crate) fn written(found: FoundObject) -> Written {
         size_bytes: listed.size_bytes,
         modified_ms: listed.modified_ms,
         version: found.version,
-        encryption: None,
+        encryption,
     }
 }

@@ -23,6 +23,7 @@ mod multipart;
 mod progress;
 mod read;
 mod run_store;
+mod seal;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -6,19 +6,21 @@
 use bytes::Bytes;
 use fdb_schema::Engine;
 use fdb_schema::schema::{
-    Composed, ListQuery, NewPart, NewUpload, PartRecord, UploadKey, UploadPath, UploadRecord, owner_of_list,
+    Composed, Encryption, ListQuery, NewPart, NewUpload, PartRecord, UploadKey, UploadPath, UploadRecord,
+    opened_len, owner_of_list,
 };
 use shardstore::Evidence;
 use shardstore_reactor::{Drive, Executor};
 
 use super::api::{
     BodySource, BucketName, ChecksumAlgorithm, ChecksumKind, CompleteUpload, CompletedPart, CreateUpload,
-    ETag, ListUploads, ObjectKey, OpError, PAGE_MAX, PART_MIN_BYTES, PARTS_MAX, PartInfo, PartPage, PutPart,
-    StoredChecksum, UploadId, UploadInfo, UploadPage, Written,
+    ETag, EncryptedBy, ListUploads, ObjectKey, OpError, PAGE_MAX, PART_MIN_BYTES, PARTS_MAX, PartInfo,
+    PartPage, PutPart, StoredChecksum, UploadId, UploadInfo, UploadPage, Written,
 };
 use super::checksum::{checksum_of_parts, etag_of_parts};
 use super::core::{CoreInner, last_entry};
 use super::error::{of_conditional, of_failure, of_put};
+use super::seal::{BodyOf, Sealing};
 use super::write::{Received, check_headers, check_length, receive};
 
 impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
@@ -35,6 +37,9 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
             storage_class: create.storage_class,
             headers: create.headers,
             lock: create.lock,
+            encryption: create
+                .encrypt
+                .map(|encrypt| Sealing::new(&encrypt, &self.master_key).encryption().clone()),
         };
         let (upload, record) = self.metadata.create_upload(new).await.map_err(of_failure)?;
         Ok(upload_info(upload, create.key.to_bytes(), record))
@@ -52,18 +57,27 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
         check_length(put.len_bytes)?;
         let path = path(&put.bucket, &put.key, put.upload);
         let upload = self.metadata.upload(path).await.map_err(of_failure)?;
+        let sealing = match (&upload.encryption, &put.customer_key) {
+            (Some(encryption), key) => Some(Sealing::open(encryption, key.as_ref(), &self.master_key)?),
+            (None, Some(_)) => return Err(OpError::CustomerKeyUnexpected),
+            (None, None) => None,
+        };
         body.need_checksum(upload.algorithm);
-        let (received, summary) = receive(&self.store, put.len_bytes, 0, body).await?;
+        let data = self.metadata.new_data_id();
+        let key = sealing.as_ref().map(|sealing| sealing.body_key(BodyOf::Part(data)));
+        let (received, summary) = receive(&self.store, put.len_bytes, 0, key, body).await?;
         let given = summary.checksum.as_ref().map(|checksum| checksum.algorithm);
         if let Some(actual) = given.filter(|given| upload.checksum_named && *given != upload.algorithm) {
             return Err(OpError::ChecksumAlgorithmMismatch { expected: upload.algorithm, actual });
         }
         let evidence = self.evidence(received).await?;
         let crc32c = evidence.crc32c();
-        let new = NewPart { part_number, md5: summary.md5, checksum: summary.needed };
+        let md5 = sealing.as_ref().map_or(summary.md5, |sealing| sealing.etag(summary.md5));
+        let new = NewPart { part_number, data, md5, checksum: summary.needed };
         let record = self.metadata.put_part(path, new, evidence, crc32c).await.map_err(of_failure)?;
         // The client sees what it sent verified; what the object is made of is that of its upload.
-        Ok(PartInfo { checksum: summary.checksum, ..part_info((part_number, record)) })
+        let by = upload.encryption.as_ref().map(Encryption::by);
+        Ok(PartInfo { checksum: summary.checksum, ..part_info((part_number, record), by)? })
     }
 
     /// Parts have data rows even when they are empty.
@@ -93,7 +107,9 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
         parts.truncate(limit);
         let next = parts.last().filter(|_| is_truncated).map(|(number, _)| *number);
         let upload = upload_info(UploadKey(upload.0), key.to_bytes(), record);
-        Ok(PartPage { upload, parts: parts.into_iter().map(part_info).collect(), next })
+        let parts = parts.into_iter().map(|part| part_info(part, upload.encryption));
+        let parts = parts.collect::<Result<_, OpError>>()?;
+        Ok(PartPage { upload, parts, next })
     }
 
     pub(crate) async fn list_uploads(&self, list: ListUploads) -> Result<UploadPage, OpError> {
@@ -132,7 +148,7 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
             size_bytes: completed.size_bytes,
             modified_ms: completed.modified_ms,
             version: completed.version,
-            encryption: None,
+            encryption: completed.encryption,
         })
     }
 
@@ -191,6 +207,25 @@ fn part_numbers(parts: &[CompletedPart]) -> Result<Vec<u16>, OpError> {
 
 /// Decides a completion's rules on the parts as they are, and names the object.
 fn compose(
+    complete: &CompleteUpload,
+    upload: &UploadRecord,
+    parts: &[(u16, PartRecord)],
+) -> Result<Composed, OpError> {
+    if upload.encryption.is_some() {
+        let plain = |(number, part): &(u16, PartRecord)| {
+            Ok((*number, PartRecord { size_bytes: opened(part)?, ..part.clone() }))
+        };
+        return compose_plain(
+            complete,
+            upload,
+            &parts.iter().map(plain).collect::<Result<Vec<_>, OpError>>()?,
+        );
+    }
+    compose_plain(complete, upload, parts)
+}
+
+/// The same, of parts whose lengths are those of their plain bytes.
+fn compose_plain(
     complete: &CompleteUpload,
     upload: &UploadRecord,
     parts: &[(u16, PartRecord)],
@@ -264,19 +299,28 @@ fn upload_info(upload: UploadKey, key: Bytes, record: UploadRecord) -> UploadInf
         checksum: (record.algorithm, record.kind),
         checksum_named: record.checksum_named,
         storage_class: record.storage_class,
-        encryption: None,
+        encryption: record.encryption.as_ref().map(Encryption::by),
     }
 }
 
-fn part_info((part_number, record): (u16, PartRecord)) -> PartInfo {
-    PartInfo {
+fn part_info(
+    (part_number, record): (u16, PartRecord),
+    encryption: Option<EncryptedBy>,
+) -> Result<PartInfo, OpError> {
+    Ok(PartInfo {
         part_number,
         etag: ETag::whole(record.md5),
-        size_bytes: record.size_bytes,
+        size_bytes: if encryption.is_some() { opened(&record)? } else { record.size_bytes },
         modified_ms: record.modified_ms,
         checksum: record.checksum,
-        encryption: None,
-    }
+        encryption,
+    })
+}
+
+/// How many plain bytes a sealed part holds.
+fn opened(part: &PartRecord) -> Result<u64, OpError> {
+    let wrong = || OpError::Damaged("a sealed part is not as long as one can be".to_owned());
+    opened_len(part.size_bytes).ok_or_else(wrong)
 }
 
 #[cfg(test)]

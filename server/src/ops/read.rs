@@ -1,8 +1,9 @@
 //! Bodies on their way out: an object opened at one moment, its bytes read as slowly as its client likes.
 //! Invariants: between the snapshot and the hold the core is in an epoch, after it the hold keeps the bytes; a range
 //! is resolved a stretch at a time, so that memory does not follow the size of the object.
-//! Not here: pages, parity, cache (`shardstore`); conditions and range syntax (`s3`).
+//! Not here: pages, parity, cache (`shardstore`); how segments are opened (`seal`); conditions and range syntax (`s3`).
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -19,6 +20,7 @@ use super::api::{
 };
 use super::core::{CoreInner, object_info};
 use super::error::{of_failure, of_read};
+use super::seal::{Bodies, SealedReader, Sealing, StoredBytes};
 
 /// Extents that are resolved at a time: 256 x 48 bytes a read.
 const EXTENTS_AT_A_TIME: usize = 256;
@@ -30,6 +32,10 @@ pub struct Opened<D: Drive, E: Engine, X: Executor> {
     core: Rc<CoreInner<D, E, X>>,
     info: ObjectInfo,
     data: DataId,
+    /// Length of its bytes as they are stored.
+    stored_bytes: u64,
+    /// Of an encrypted object that was unlocked.
+    sealing: Option<Sealing>,
     bytes: OpenedBytes,
 }
 
@@ -57,8 +63,9 @@ pub(crate) async fn open_object<D: Drive, E: Engine, X: Executor>(
         (None, Place::Inline) => return Err(OpError::Damaged("inline bytes were not read".to_owned())),
     };
     drop(epoch);
-    let data = record.data;
-    Ok(Opened { core: Rc::clone(core), info: object_info(FoundObject { record, version }), data, bytes })
+    let (core, data, stored_bytes) = (Rc::clone(core), record.data, record.stored_bytes());
+    let info = object_info(FoundObject { record, version });
+    Ok(Opened { core, info, data, stored_bytes, sealing: None, bytes })
 }
 
 impl<D: Drive, E: Engine, X: Executor> OpenedObject for Opened<D, E, X> {
@@ -69,7 +76,12 @@ impl<D: Drive, E: Engine, X: Executor> OpenedObject for Opened<D, E, X> {
     }
 
     fn unlock(&mut self, key: Option<&CustomerKey>) -> Result<(), OpError> {
-        key.map_or(Ok(()), |_| Err(OpError::CustomerKeyUnexpected))
+        match &self.info.encryption {
+            None if key.is_some() => return Err(OpError::CustomerKeyUnexpected),
+            None => {}
+            Some(encryption) => self.sealing = Some(Sealing::open(encryption, key, &self.core.master_key)?),
+        }
+        Ok(())
     }
 
     async fn part(&self, part_number: u16) -> Result<ObjectPart, OpError> {
@@ -88,7 +100,9 @@ impl<D: Drive, E: Engine, X: Executor> OpenedObject for Opened<D, E, X> {
             return Ok(ObjectParts { parts: Vec::new(), part_count: 0 });
         };
         let limit = limit.min(PAGE_MAX);
-        let mut found = self.core.metadata.parts(self.data, after, limit).await.map_err(of_failure)?;
+        let is_sealed = self.info.encryption.is_some();
+        let mut found =
+            self.core.metadata.parts(self.data, is_sealed, after, limit).await.map_err(of_failure)?;
         // An append grows the rows of what was opened: parts that came since are not of it.
         found.parts.retain(|part| part.range.end <= self.info.size_bytes);
         found.part_count = found.part_count.min(part_count);
@@ -97,16 +111,33 @@ impl<D: Drive, E: Engine, X: Executor> OpenedObject for Opened<D, E, X> {
 
     fn read(self, range: Range<u64>) -> Reader<D, E, X> {
         assert!(range.start <= range.end && range.end <= self.info.size_bytes);
+        if self.info.encryption.is_some() {
+            return self.read_sealed(range);
+        }
         let state = match self.bytes {
             OpenedBytes::Inline(bytes) => {
                 let at = |offset: u64| usize::try_from(offset).expect("inline bytes are few");
                 ReaderState::Inline(bytes.slice(at(range.start)..at(range.end)))
             }
-            OpenedBytes::Rows { hint, hold } => {
-                let stretch = None;
-                ReaderState::Rows(Box::new(Rows { range, hint, hold, stretch, stale_count: 0 }))
-            }
+            OpenedBytes::Rows { hint, hold } => ReaderState::Rows(Box::new(Rows::new(range, hint, hold))),
         };
+        Reader { core: self.core, data: self.data, state }
+    }
+}
+
+impl<D: Drive, E: Engine, X: Executor> Opened<D, E, X> {
+    fn read_sealed(self, range: Range<u64>) -> Reader<D, E, X> {
+        let bodies = match self.info.part_count {
+            None => Bodies::Whole(self.stored_bytes),
+            Some(_) => Bodies::Parts(VecDeque::new()),
+        };
+        let stored = match self.bytes {
+            OpenedBytes::Inline(bytes) => StoredBytes::Inline(bytes),
+            OpenedBytes::Rows { hint, hold } => StoredBytes::Rows(Box::new(Rows::new(0..0, hint, hold))),
+        };
+        let state = self.sealing.map_or(ReaderState::Locked, |sealing| {
+            ReaderState::Sealed(Box::new(SealedReader::new(sealing, stored, bodies, range)))
+        });
         Reader { core: self.core, data: self.data, state }
     }
 }
@@ -121,10 +152,14 @@ pub struct Reader<D: Drive, E: Engine, X: Executor> {
 enum ReaderState<D: Drive, X: Executor> {
     Inline(Bytes),
     Rows(Box<Rows<D, X>>),
+    Sealed(Box<SealedReader<D, X>>),
+    /// Encrypted, and no one unlocked it.
+    Locked,
     Ended,
 }
 
-struct Rows<D: Drive, X: Executor> {
+/// Stored bytes of a range.
+pub(crate) struct Rows<D: Drive, X: Executor> {
     /// What is left to return.
     range: Range<u64>,
     hint: Vec<DataExtent>,
@@ -137,26 +172,37 @@ struct Rows<D: Drive, X: Executor> {
 
 impl<D: Drive, E: Engine, X: Executor> BodyReader for Reader<D, E, X> {
     async fn next(&mut self) -> Option<Result<Vec<Bytes>, OpError>> {
-        match &mut self.state {
+        let next = match &mut self.state {
             ReaderState::Ended => None,
             ReaderState::Inline(bytes) => {
                 let bytes = std::mem::take(bytes);
-                self.state = ReaderState::Ended;
                 (!bytes.is_empty()).then(|| Ok(vec![bytes]))
             }
-            ReaderState::Rows(rows) => {
-                let next = rows.next(&self.core, self.data).await;
-                if !matches!(next, Some(Ok(_))) {
-                    self.state = ReaderState::Ended;
-                }
-                next
+            ReaderState::Rows(rows) => rows.next(&self.core, self.data).await,
+            ReaderState::Sealed(sealed) => sealed.next(&self.core, self.data).await,
+            ReaderState::Locked => {
+                Some(Err(OpError::Internal("it was read before it was unlocked".to_owned())))
             }
+        };
+        if !matches!(next, Some(Ok(_))) {
+            self.state = ReaderState::Ended;
         }
+        next
     }
 }
 
 impl<D: Drive, X: Executor> Rows<D, X> {
-    async fn next<E: Engine>(
+    fn new(range: Range<u64>, hint: Vec<DataExtent>, hold: HoldGuard) -> Rows<D, X> {
+        Rows { range, hint, hold, stretch: None, stale_count: 0 }
+    }
+
+    /// Turns to another range.
+    pub(crate) fn seek(&mut self, range: Range<u64>) {
+        self.range = range;
+        self.stretch = None;
+    }
+
+    pub(crate) async fn next<E: Engine>(
         &mut self,
         core: &CoreInner<D, E, X>,
         data: DataId,

@@ -9,6 +9,7 @@ mod gc;
 mod multipart;
 mod objects;
 mod runs;
+mod sealed;
 mod space;
 mod versions;
 
@@ -30,6 +31,7 @@ use super::api::{
     Written,
 };
 use super::{Admission, AdmissionLimits, StoreCatalog};
+use crate::keys::MasterKey;
 
 type Engine = MemoryEngine<SimExecutor>;
 type Core = super::Core<SimDrive, Engine, SimExecutor>;
@@ -107,7 +109,8 @@ async fn start(drives: &[SimDrive], engine: &Engine, executor: &SimExecutor, run
     let store = Store::new(&media, StoreCatalog::new(metadata.clone()));
     store.recover(runs).await.unwrap();
     let limits = AdmissionLimits { requests_max: 100, memory_bytes: 256 << 20 };
-    Core::new(metadata, store, executor.clone(), Admission::new(limits, profile))
+    let key = MasterKey::from_bytes([0x5a; 32]);
+    Core::new(metadata, store, executor.clone(), Admission::new(limits, profile), key)
 }
 
 fn bucket() -> BucketName {

@@ -1,11 +1,13 @@
 //! Bodies on their way in: received, made durable, committed, in this order.
 //! Invariants: what can be refused without the body is refused before its first byte; nothing is committed unless the
 //! source said that all of it was right; a body that ends early leaves bytes that no one owns, and nothing else.
-//! Not here: hashing (`s3`), pages and stripes (`shardstore`).
+//! Not here: hashing (`s3`), sealing (`seal`), pages and stripes (`shardstore`).
 
 use bytes::Bytes;
 use fdb_schema::Engine;
-use fdb_schema::schema::{ETag, Failure, INLINE_MAX_BYTES, NewBytes, NewObject, Refusal, WriteCondition};
+use fdb_schema::schema::{
+    ETag, Failure, INLINE_MAX_BYTES, NewBytes, NewObject, Refusal, WriteCondition, sealed_len,
+};
 use shardstore::{Evidence, ObjectWriter};
 use shardstore_reactor::{Drive, Executor};
 
@@ -16,6 +18,7 @@ use super::api::{
 use super::catalog::StoreCatalog;
 use super::core::{CoreInner, CoreStore, written};
 use super::error::{of_conditional, of_failure, of_put};
+use super::seal::{BodyKey, BodyOf, BodySealer, Sealing};
 
 /// Headers to keep: with extents and checksums they stay under the 100 kB of a row.
 const HEADERS_MAX_BYTES: usize = 64 * 1024;
@@ -49,17 +52,20 @@ pub(crate) async fn put_object<D: Drive, E: Engine, X: Executor>(
     check_length(put.len_bytes)?;
     precheck(core, &put).await?;
     body.want_checksum(DEFAULT_CHECKSUM);
-    let (received, summary) = receive(&core.store, put.len_bytes, INLINE_MAX_BYTES, body).await?;
+    let sealing = put.encrypt.as_ref().map(|encrypt| Sealing::new(encrypt, &core.master_key));
+    let key = sealing.as_ref().map(|sealing| sealing.body_key(BodyOf::Object));
+    let (received, summary) = receive(&core.store, put.len_bytes, INLINE_MAX_BYTES, key, body).await?;
     let condition = put.condition.clone();
     let new = NewObject {
         bucket: put.bucket.as_str(),
         key: put.key.as_bytes(),
         headers: put.headers,
-        etag: ETag::whole(summary.md5),
+        etag: ETag::whole(sealing.as_ref().map_or(summary.md5, |sealing| sealing.etag(summary.md5))),
         checksums: summary.checksum.into_iter().collect(),
         storage_class: put.storage_class,
         condition: put.condition,
         lock: put.lock,
+        encryption: sealing.map(|sealing| sealing.encryption().clone()),
     };
     let bytes = match received {
         Received::Inline(bytes) => NewBytes::Inline(bytes),
@@ -94,13 +100,17 @@ async fn precheck<D: Drive, E: Engine, X: Executor>(
     put.condition.check(old.as_ref()).map_err(|refusal| of_failure(refusal.into()))
 }
 
-/// Takes a body to its end. Bodies up to `inline_max` bytes are kept, larger ones are durable when this returns.
+/// Takes a body to its end, sealed if there is a key. Bodies that are stored as up to `inline_max` bytes are kept, larger
+/// ones are durable when this returns.
 pub(crate) async fn receive<D: Drive, E: Engine, X: Executor>(
     store: &CoreStore<D, E, X>,
     len_bytes: Option<u64>,
     inline_max: usize,
+    key: Option<BodyKey>,
     body: &mut impl BodySource,
 ) -> Result<(Received, BodySummary), OpError> {
+    let mut sealer = key.map(|key| BodySealer::new(key, len_bytes));
+    let len_bytes = if sealer.is_some() { len_bytes.map(sealed_len) } else { len_bytes };
     let mut sink = Sink { store, len_bytes, inline_max, gathered: Vec::new(), writer: None };
     if len_bytes.is_some_and(|len| usize::try_from(len).map_or(true, |len| len > inline_max)) {
         sink.open()?;
@@ -113,11 +123,17 @@ pub(crate) async fn receive<D: Drive, E: Engine, X: Executor>(
                 if received_bytes > BODY_MAX_BYTES {
                     return Err(BodyError::TooLarge.into());
                 }
-                sink.take(&bytes).await?;
+                match &mut sealer {
+                    None => sink.take(&bytes).await?,
+                    Some(sealer) => sink.take_sealed(sealer, &bytes).await?,
+                }
             }
             BodyEvent::End(summary) => {
                 if summary.len_bytes != received_bytes {
                     return Err(OpError::Internal("a body's source lost count".to_owned()));
+                }
+                if let Some(sealer) = sealer {
+                    sink.take(&sealer.finish()).await?;
                 }
                 return Ok((sink.finish().await?, summary));
             }
@@ -153,6 +169,16 @@ impl<D: Drive, E: Engine, X: Executor> Sink<'_, D, E, X> {
         let writer = self.open()?;
         writer.write(&gathered).await.map_err(of_put)?;
         writer.write(bytes).await.map_err(of_put)
+    }
+
+    /// Takes what `bytes` complete of a body's segments.
+    async fn take_sealed(&mut self, sealer: &mut BodySealer, mut bytes: &[u8]) -> Result<(), OpError> {
+        while !bytes.is_empty() {
+            if let Some(segment) = sealer.take(&mut bytes) {
+                self.take(segment).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn finish(self) -> Result<Received, OpError> {

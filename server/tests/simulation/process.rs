@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fdb_schema::engine::embedded::{self, Embedded, EmbeddedConfig, EmbeddedFactory};
 use fdb_schema::schema::{Metadata, Outcomes, volume_counter_key};
+use server::keys::MasterKey;
 use server::ops::api::{BucketName, NewBucket, OpError, Operations, Versioning};
 use server::ops::{Admission, AdmissionLimits, Core, MetadataRuns, StoreCatalog};
 use shardstore::{Media, Pool, PoolOptions, Store, StoreOptions, StoreShared, open_pool};
@@ -168,5 +169,6 @@ async fn start_core(
     keeper.follow(media.clone());
     let store = Store::new(&media, StoreCatalog::new(metadata.clone()));
     let limits = AdmissionLimits { requests_max: 1_000, memory_bytes: 1 << 30 };
-    Core::new(metadata, store, executor.clone(), Admission::new(limits, pool.profile()))
+    let admission = Admission::new(limits, pool.profile());
+    Core::new(metadata, store, executor.clone(), admission, MasterKey::from_bytes([0x5a; 32]))
 }

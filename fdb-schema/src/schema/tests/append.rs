@@ -53,7 +53,7 @@ impl World {
             source_version: None,
             lock: ObjectLock::NONE,
         };
-        self.metadata.copy_object(copy, |_| Ok::<(), ()>(())).await.unwrap().unwrap();
+        self.metadata.copy_object(copy, same_seal).await.unwrap().unwrap();
     }
 
     async fn delete(&self, key: &[u8]) {

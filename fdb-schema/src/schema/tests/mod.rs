@@ -12,6 +12,7 @@ mod objects;
 mod outcomes;
 mod paused;
 mod rename;
+mod sealed;
 mod space;
 mod uploads;
 mod versions;
@@ -33,9 +34,9 @@ use super::keyspace::{self, KeyRange};
 use super::record::decode_owner;
 use super::retry::rows;
 use super::{
-    ChecksumAlgorithm, ChecksumKind, Composed, Delete, ETag, Failure, NewBucket, NewBytes, NewObject,
-    NewPart, NewUpload, ObjectLock, ObjectRecord, Outcomes, PartRecord, Refusal, UploadKey, UploadPath,
-    UploadRecord, WriteCondition,
+    ChecksumAlgorithm, ChecksumKind, Composed, Delete, ETag, Encryption, Failure, NewBucket, NewBytes,
+    NewObject, NewPart, NewUpload, ObjectLock, ObjectRecord, Outcomes, PartRecord, Refusal, UploadKey,
+    UploadPath, UploadRecord, WriteCondition,
 };
 use crate::{Engine, EngineError, Isolation, MemoryEngine};
 
@@ -155,19 +156,21 @@ impl World {
             storage_class: None,
             headers: Vec::new(),
             lock: ObjectLock::NONE,
+            encryption: None,
         };
         self.metadata.create_upload(new).await.unwrap().0
     }
 
     async fn put_part(&self, path: UploadPath<'_>, part_number: u16, lens: &[(u64, u64)]) -> PartRecord {
         let extents = lens.iter().map(|(volume, len)| self.extent(*volume, *len)).collect();
-        let new = NewPart { part_number, md5: [7; 16], checksum: None };
+        let data = self.metadata.new_data_id();
+        let new = NewPart { part_number, data, md5: [7; 16], checksum: None };
         self.metadata.put_part(path, new, Stored(extents), None).await.unwrap()
     }
 
     /// The range of a part, if there is one of that number, and how many there are.
     async fn part(&self, data: DataId, part_number: u16) -> (Option<Range<u64>>, u16) {
-        let found = self.metadata.parts(data, part_number - 1, 1).await.unwrap();
+        let found = self.metadata.parts(data, false, part_number - 1, 1).await.unwrap();
         (found.parts.into_iter().next().map(|part| part.range), found.part_count)
     }
 }
@@ -192,7 +195,13 @@ fn new_object(key: &[u8], condition: WriteCondition) -> NewObject<'_> {
         storage_class: None,
         condition,
         lock: ObjectLock::NONE,
+        encryption: None,
     }
+}
+
+/// A copy under the seal of its source.
+fn same_seal(source: &ObjectRecord) -> Result<Option<Encryption>, ()> {
+    Ok(source.encryption().cloned())
 }
 
 fn delete(key: &[u8]) -> Delete<'_> {

@@ -22,14 +22,7 @@ fn copy<'a>(source: &'a [u8], target: &'a [u8]) -> Copy<'a> {
 }
 
 async fn copy_all(world: &World, source: &[u8], target: &[u8]) -> ObjectRecord {
-    world
-        .metadata
-        .copy_object(copy(source, target), |_| Ok::<(), ()>(()))
-        .await
-        .unwrap()
-        .unwrap()
-        .target
-        .record
+    world.metadata.copy_object(copy(source, target), same_seal).await.unwrap().unwrap().target.record
 }
 
 #[test]
@@ -144,12 +137,11 @@ fn copying_again_onto_a_copy_keeps_the_bytes() {
 fn a_copy_onto_itself_needs_a_change_and_replaces_headers() {
     world(7, async |world| {
         world.put_stored(b"a", &[(0, 5_000)]).await;
-        let result = world.metadata.copy_object(copy(b"a", b"a"), |_| Ok::<(), ()>(())).await;
+        let result = world.metadata.copy_object(copy(b"a", b"a"), same_seal).await;
         assert_eq!(refused(result), Refusal::CopyOntoItself);
         let header = Header { name: "x-amz-meta-a".into(), value: Bytes::from_static(b"1") };
         let replace = Copy { replace_headers: Some(vec![header.clone()]), ..copy(b"a", b"a") };
-        let record =
-            world.metadata.copy_object(replace, |_| Ok::<(), ()>(())).await.unwrap().unwrap().target.record;
+        let record = world.metadata.copy_object(replace, same_seal).await.unwrap().unwrap().target.record;
         assert_eq!(record.headers, [header]);
         assert_eq!(world.sweep_all().await, 0);
         assert_eq!((world.live().await[&0], world.usage().await), (5_000, (1, 5_000)));
@@ -169,8 +161,7 @@ fn a_list_changes_by_itself_and_is_not_taken_along_by_a_copy() {
             listed.headers,
             [Header { name: ACL_HEADER.into(), value: Bytes::from_static(b"o;WRITE=x") }]
         );
-        let copied =
-            world.metadata.copy_object(copy(b"a", b"c"), |_| Ok::<(), ()>(())).await.unwrap().unwrap();
+        let copied = world.metadata.copy_object(copy(b"a", b"c"), same_seal).await.unwrap().unwrap();
         assert_eq!(copied.target.record.headers, []);
         world.metadata.put_acl("b", b"a", None, None).await.unwrap();
         assert_eq!(world.metadata.object("b", b"a", None).await.unwrap().record.headers, []);
@@ -204,14 +195,7 @@ fn tags_change_by_themselves_and_follow_a_rule_of_their_own_in_copies() {
             (with(Some(vec![header.clone()]), Some(None)), None),
         ] {
             let keeps_header = replace.replace_headers.is_some();
-            let copied = world
-                .metadata
-                .copy_object(replace, |_| Ok::<(), ()>(()))
-                .await
-                .unwrap()
-                .unwrap()
-                .target
-                .record;
+            let copied = world.metadata.copy_object(replace, same_seal).await.unwrap().unwrap().target.record;
             assert_eq!(tags(&copied), wanted);
             assert_eq!(copied.headers.contains(&header), keeps_header);
         }
@@ -322,9 +306,9 @@ fn a_redirect_stays_with_its_name_and_a_copy_onto_itself_may_change_it() {
         world.metadata.put_object(new, NewBytes::<Stored>::Inline(Bytes::new())).await.unwrap();
         assert_eq!(copy_all(&world, b"a", b"b").await.headers, std::slice::from_ref(&kept));
         let onto = Copy { redirect: Some(Bytes::from_static(b"/y")), ..copy(b"a", b"a") };
-        let changed = world.metadata.copy_object(onto, |_| Ok::<(), ()>(())).await.unwrap().unwrap();
+        let changed = world.metadata.copy_object(onto, same_seal).await.unwrap().unwrap();
         assert_eq!(changed.target.record.headers, [kept, redirect("/y")]);
-        let same = world.metadata.copy_object(copy(b"a", b"a"), |_| Ok::<(), ()>(())).await;
+        let same = world.metadata.copy_object(copy(b"a", b"a"), same_seal).await;
         assert_eq!(refused(same), Refusal::CopyOntoItself);
     });
 }

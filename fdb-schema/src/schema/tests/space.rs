@@ -35,7 +35,7 @@ fn live_bytes_are_the_recount_of_the_owners_after_any_operations() {
                             source_version: None,
                             lock: ObjectLock::NONE,
                         };
-                        match world.metadata.copy_object(copy, |_| Ok::<(), ()>(())).await {
+                        match world.metadata.copy_object(copy, same_seal).await {
                             Ok(_) | Err(Failure::Refused(Refusal::NoSuchKey)) => {}
                             Err(failure) => panic!("seed={seed}: {failure}"),
                         }
@@ -311,7 +311,7 @@ fn a_move_that_races_deletes_sweeps_and_copies_leaves_live_bytes_right_and_every
                 world.metadata.delete_object("b", &delete(b"b")).await.unwrap();
                 world.sweep_all().await
             };
-            let copying = world.metadata.copy_object(copy(), |_| Ok::<(), ()>(()));
+            let copying = world.metadata.copy_object(copy(), same_seal);
             let moving =
                 futures_util::future::join(world.metadata.relocate(first), world.metadata.relocate(second));
             let (moved, _, copied) = futures_util::future::join3(moving, deleting, copying).await;

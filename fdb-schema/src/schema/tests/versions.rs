@@ -125,7 +125,7 @@ impl World {
             source_version: version,
             lock: ObjectLock::NONE,
         };
-        Ok(self.metadata.copy_object(copy, |_| Ok::<(), ()>(())).await?.unwrap())
+        Ok(self.metadata.copy_object(copy, same_seal).await?.unwrap())
     }
 
     async fn remove(&self, key: &[u8], version: VersionId) -> Result<Deleted, Failure> {

@@ -9,7 +9,7 @@ use super::objects::entry;
 use super::*;
 use crate::ops::{FsckReport, FsckScope, JobProgress, run_fsck};
 
-async fn fsck(machine: &Machine, is_live: bool) -> FsckReport {
+pub(super) async fn fsck(machine: &Machine, is_live: bool) -> FsckReport {
     let media = machine.core.store().media();
     let scope = FsckScope {
         metadata: machine.core.metadata(),
@@ -21,7 +21,7 @@ async fn fsck(machine: &Machine, is_live: bool) -> FsckReport {
     run_fsck(scope, &JobProgress::default()).await.unwrap()
 }
 
-fn kinds(report: &FsckReport) -> Vec<&'static str> {
+pub(super) fn kinds(report: &FsckReport) -> Vec<&'static str> {
     report.findings.iter().map(|finding| finding.kind).collect()
 }
 

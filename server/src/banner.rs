@@ -113,7 +113,8 @@ impl Screen {
             line(format!("  note        {note}"));
         }
         line(
-            "  master key  identity/master.key on every drive: losing all copies loses the secrets it seals"
+            "  master key  identity/master.key on every drive: losing all copies loses the secrets and the \
+             encrypted objects under it"
                 .to_owned(),
         );
         out.push_str(&self.paste_lines(&endpoint, secret.unwrap_or("YOUR_SECRET_KEY")));

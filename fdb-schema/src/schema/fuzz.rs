@@ -152,7 +152,7 @@ fn seed_values(id: DataId, extent: Extent) -> [Vec<u8>; 15] {
     let retention = Some(Retention { mode: RetentionMode::Governance, until_ms: 1_790_000_000_000 });
     let lock = ObjectLock { retention, legal_hold: Some(false) };
     let place = Place::Rows { hint: vec![item] };
-    let sealed = Some(SealedBytes { encryption, stored_bytes: 70_032 });
+    let sealed = Some(Box::new(SealedBytes { encryption, stored_bytes: 70_032 }));
     let object = ObjectRecord { listed, data: id, place, headers, lock, sealed };
     let default = DefaultRetention { mode: RetentionMode::Compliance, period: RetentionPeriod::Years(3) };
     let member = Member { drive: DriveId(1), label: "/d1".into(), plan: MemberPlan::Drain };

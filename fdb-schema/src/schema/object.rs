@@ -184,7 +184,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             None => stored_bytes,
             Some(_) => opened_len(stored_bytes).expect("who sealed the bytes made them so long"),
         };
-        let sealed = new.encryption.map(|encryption| SealedBytes { encryption, stored_bytes });
+        let sealed = new.encryption.map(|encryption| Box::new(SealedBytes { encryption, stored_bytes }));
         let listed = ListedRecord {
             size_bytes,
             etag: new.etag,

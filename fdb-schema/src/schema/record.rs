@@ -153,7 +153,7 @@ pub struct ObjectRecord {
     /// What keeps it from being removed.
     pub lock: ObjectLock,
     /// How its bytes are sealed; `None`: they are stored as they are.
-    pub sealed: Option<SealedBytes>,
+    pub sealed: Option<Box<SealedBytes>>,
 }
 
 /// How the bytes of an object are sealed.
@@ -258,7 +258,7 @@ impl ObjectRecord {
         let sealed = match format {
             OBJECT_VERSION_SEALED => {
                 let encryption = decode_encryption(&mut from)?;
-                Some(SealedBytes { encryption, stored_bytes: from.number()? })
+                Some(Box::new(SealedBytes { encryption, stored_bytes: from.number()? }))
             }
             _ => None,
         };
@@ -867,7 +867,7 @@ mod tests {
         let versions = prop_oneof![Just((Version::UNVERSIONED, ObjectLock::NONE)), versions()];
         let sealed =
             (proptest::option::of(encryptions()), any::<u64>()).prop_map(|(encryption, stored_bytes)| {
-                encryption.map(|encryption| SealedBytes { encryption, stored_bytes })
+                encryption.map(|encryption| Box::new(SealedBytes { encryption, stored_bytes }))
             });
         let named = (versions, sealed);
         (any::<(u64, u64)>(), etags, checksums, class, data_ids(), places, headers(), named).prop_map(
@@ -1014,7 +1014,7 @@ mod tests {
         let second = [&[2, 5][..], &[0xee; 16], &[0, 7, 0, 0, 0, 0], &id, &[1, 0, 0x20]].concat();
         assert_eq!(record.encode(), second);
         let encryption = Encryption::new(EncryptedBy::Customer, Bytes::from_static(b"key"));
-        record.sealed = Some(SealedBytes { encryption, stored_bytes: 21 });
+        record.sealed = Some(Box::new(SealedBytes { encryption, stored_bytes: 21 }));
         let third =
             [&[3, 5][..], &[0xee; 16], &[0, 7, 0, 0, 0, 0], &id, &[1, 0, 0x20, 2, 3], b"key", &[21]].concat();
         assert_eq!(record.encode(), third);

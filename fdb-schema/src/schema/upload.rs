@@ -248,7 +248,10 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 None => stored_bytes,
                 Some(_) => opened_len_of(&listed)?,
             };
-            let sealed = record.encryption.clone().map(|encryption| SealedBytes { encryption, stored_bytes });
+            let sealed = record
+                .encryption
+                .clone()
+                .map(|encryption| Box::new(SealedBytes { encryption, stored_bytes }));
             let mut new = ObjectRecord {
                 listed: ListedRecord {
                     size_bytes,

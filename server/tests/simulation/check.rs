@@ -51,7 +51,10 @@ async fn read_whole(world: &World, core: &Ops, key: &str) -> Option<Content> {
         let ended = model.moment();
         model.saw(key, begun, ended, tag)
     };
-    let (Some(opened), Some(content)) = (opened, content) else { return None };
+    let (Some(mut opened), Some(content)) = (opened, content) else { return None };
+    opened.unlock(None).unwrap_or_else(|error| panic!("{key} is not unlocked at rest: {error}"));
+    let by = opened.info().encryption.as_ref().map(|encryption| encryption.by());
+    assert_eq!(by, world.plan.encrypt(key).map(|encrypt| encrypt.by()), "{key}");
     let expected = content.bytes();
     let checksum = opened.info().checksums.first().map(|checksum| checksum.value.clone());
     assert_eq!(checksum.as_deref(), Some(&crc64(&expected).to_be_bytes()[..]), "{key}");

@@ -124,7 +124,7 @@ impl Doing<'_> {
             len_bytes: matches!(hint, Hint::Exact).then_some(len_bytes),
             storage_class: None,
             lock: self.lock_of_new(),
-            encrypt: None,
+            encrypt: self.world.plan.encrypt(key),
         };
         let lock = put.lock;
         let mut body = Body::new(part, piece_len);
@@ -248,7 +248,7 @@ impl Doing<'_> {
             condition: WriteCondition::Always,
             source_version: None,
             lock: self.lock_of_new(),
-            encrypt: None,
+            encrypt: self.world.plan.encrypt(to),
             source_key_of_customer: None,
         };
         let lock = copy.lock;
@@ -269,6 +269,11 @@ impl Doing<'_> {
                 model.saw(from, id, ended, None);
                 model.end(to, id, Outcome::Refused);
             }
+            Some(Err(OpError::CopyMovesBytes)) => {
+                let plan = &self.world.plan;
+                assert!(plan.encrypt(from) != plan.encrypt(to), "bytes of {from} can be shared with {to}");
+                model.end(to, id, Outcome::Refused);
+            }
             Some(Err(error)) => self.check_refusal(&error),
             None => {}
         }
@@ -283,7 +288,7 @@ impl Doing<'_> {
             storage_class: None,
             initiator: "root".to_owned(),
             lock: self.lock_of_new(),
-            encrypt: None,
+            encrypt: self.world.plan.encrypt(key),
         };
         let lock = create.lock;
         let id = match self.core.create_upload(create).await {
@@ -430,7 +435,8 @@ impl Doing<'_> {
             let ended = model.moment();
             model.saw(key, begun, ended, tag)
         };
-        let (Some(opened), Some(content)) = (opened, content) else { return };
+        let (Some(mut opened), Some(content)) = (opened, content) else { return };
+        opened.unlock(None).unwrap_or_else(|error| panic!("{key} is not unlocked: {error}"));
         let len_bytes = content.len_bytes();
         assert_eq!(opened.info().size_bytes, len_bytes, "{key}");
         let (begin, end) = range_per_mille.unwrap_or((0, 1_000));

@@ -2,7 +2,8 @@
 //! engine on the same drives, the store, the operations of one or two cores, background work; against a model.
 //! Environment: `BASALT_SIM_SEEDS` and `BASALT_SIM_FIRST_SEED` for other seeds, `BASALT_SIM_STEPS` (numbers, with
 //! commas) to run only these steps of each plan, as a failure prints them; `BASALT_SIM_KEEPING` (`versions`, `at-times`,
-//! `locked`) for a bucket that keeps what is overwritten; `BASALT_SIM_SHRINK=0` fails at once;
+//! `locked`) for a bucket that keeps what is overwritten; `BASALT_SIM_SEALED` to encrypt half of the keys;
+//! `BASALT_SIM_SHRINK=0` fails at once;
 //! `BASALT_SIM_LOG` prints every step and what the process logs.
 //! Not here: HTTP, threads, the kernel (tools/e2e).
 
@@ -37,6 +38,8 @@ use shrink::shrink;
 const SEEDS: u64 = 300;
 /// Seeds of the runs with versions, of each kind.
 const VERSIONED_SEEDS: u64 = 60;
+/// Seeds of the runs with encryption at rest.
+const SEALED_SEEDS: u64 = 40;
 /// Seeds past those that once failed, for reasons that docs/why/simulation.md tells.
 const ONCE_FAILED: [u64; 11] = [2052, 2206, 2307, 2477, 2581, 4042, 4721, 5844, 5854, 6378, 7478];
 
@@ -99,6 +102,16 @@ fn nothing_that_is_locked_is_removed_by_any_path() {
     }
 }
 
+/// The same work where half of the keys are encrypted at rest, every other seed with versions: copies between the halves
+/// are refused, and all else is as it was.
+#[test]
+fn encrypted_objects_survive_what_plain_ones_survive() {
+    for seed in 0..SEALED_SEEDS {
+        let plan = Plan::of_seed(seed).sealing();
+        run_or_shrink(&if seed % 2 == 0 { plan } else { plan.keeping(Keeping::Versions) });
+    }
+}
+
 /// A failure is only worth its seed if that seed fails again.
 #[test]
 fn one_seed_gives_one_run() {
@@ -139,6 +152,7 @@ fn plan_of(seed: u64) -> Plan {
         Ok("locked") => plan.keeping(Keeping::Locked),
         _ => plan,
     };
+    let plan = if std::env::var_os("BASALT_SIM_SEALED").is_some() { plan.sealing() } else { plan };
     let Ok(steps) = std::env::var("BASALT_SIM_STEPS") else { return plan };
     let steps: BTreeSet<u32> = steps.split(',').filter_map(|number| number.trim().parse().ok()).collect();
     plan.with_steps(|id| steps.contains(&id))

@@ -2,6 +2,7 @@
 //! Invariants: a plan follows from its seed alone; every step stands on its own, so that any of them can be left out.
 //! Not here: carrying steps out (`client`, `world`).
 
+use server::ops::api::Encrypt;
 use shardstore_format::Profile;
 
 /// Redundancies and numbers of drives.
@@ -20,6 +21,8 @@ const MIB: u64 = 1024 * 1024;
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) keeping: Keeping,
+    /// Whether half of the keys are of objects that are encrypted at rest.
+    pub(crate) is_sealing: bool,
     pub(crate) profile: Profile,
     pub(crate) drives: usize,
     pub(crate) cores: usize,
@@ -205,6 +208,7 @@ impl Plan {
         Plan {
             seed,
             keeping: Keeping::Nothing,
+            is_sealing: false,
             profile: Profile { k, m },
             drives,
             cores: rng.usize(1..=2),
@@ -214,6 +218,18 @@ impl Plan {
             freeze_log_bytes: [16 * 1024, 64 * 1024, 256 * 1024, MIB][rng.usize(..4)],
             lives,
         }
+    }
+
+    /// The same plan with encryption at rest. Nothing is drawn for it, so every step is what it was.
+    pub(crate) fn sealing(self) -> Plan {
+        Plan { is_sealing: true, ..self }
+    }
+
+    /// How objects of this key are encrypted.
+    pub(crate) fn encrypt(&self, key: &str) -> Option<Encrypt> {
+        let of_key = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        let hash = key.bytes().fold(self.seed ^ 0xcbf2_9ce4_8422_2325, of_key);
+        (self.is_sealing && (hash >> 32) & 1 == 0).then_some(Encrypt::Managed)
     }
 
     /// The same plan in a bucket that keeps versions, with steps that only such a bucket has among the others.

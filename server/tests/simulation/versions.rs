@@ -94,8 +94,9 @@ async fn check_locks(world: &World, core: &Ops) {
 
 async fn read_back(core: &Ops, key: &str, version: VersionId, content: &Content) {
     let opened = core.open_object(bucket(), key_of(key), Some(version)).await;
-    let opened =
+    let mut opened =
         opened.unwrap_or_else(|error| panic!("version {version} of {key} cannot be opened: {error}"));
+    opened.unlock(None).unwrap_or_else(|error| panic!("version {version} of {key} is not unlocked: {error}"));
     let (mut reader, mut got) = (opened.read(0..content.len_bytes()), Vec::new());
     while let Some(slices) = reader.next().await {
         let slices = slices.unwrap_or_else(|error| panic!("version {version} of {key} is not read: {error}"));

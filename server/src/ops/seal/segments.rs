@@ -118,7 +118,7 @@ impl BodyOpener {
 }
 
 /// Lengths within a segment.
-fn length(bytes: u64) -> usize {
+pub(super) fn length(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a segment is small")
 }
 

@@ -6,6 +6,7 @@
 use fdb_schema::schema::{SEGMENT_PLAIN_BYTES, SEGMENT_STORED_BYTES, sealed_len};
 
 use super::BodyKey;
+use super::segments::length;
 
 /// Seals one body.
 pub(crate) struct BodySealer {
@@ -20,23 +21,23 @@ impl BodySealer {
     /// `len_bytes`: that of the body, if it is known.
     pub(crate) fn new(key: BodyKey, len_bytes: Option<u64>) -> BodySealer {
         let stored = len_bytes.map_or(SEGMENT_STORED_BYTES, |len| sealed_len(len).min(SEGMENT_STORED_BYTES));
-        let segment = Vec::with_capacity(usize::try_from(stored).expect("a segment is small"));
+        let segment = Vec::with_capacity(length(stored));
         BodySealer { key, segment_index: 0, segment, is_sealed: false }
     }
 
     /// Takes bytes from the beginning of `bytes`, which is not empty; a sealed segment once it is known that another
     /// follows. To be called until nothing is left.
     pub(crate) fn take(&mut self, bytes: &mut &[u8]) -> Option<&[u8]> {
-        const FULL: usize = SEGMENT_PLAIN_BYTES as usize;
+        let full = length(SEGMENT_PLAIN_BYTES);
         if self.is_sealed {
             self.segment.clear();
             self.is_sealed = false;
         }
-        if self.segment.len() == FULL && !bytes.is_empty() {
+        if self.segment.len() == full && !bytes.is_empty() {
             self.seal(false);
             return Some(&self.segment);
         }
-        let (taken, rest) = bytes.split_at(bytes.len().min(FULL - self.segment.len()));
+        let (taken, rest) = bytes.split_at(bytes.len().min(full - self.segment.len()));
         self.segment.extend_from_slice(taken);
         *bytes = rest;
         None

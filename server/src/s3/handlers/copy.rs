@@ -168,10 +168,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         let range = asked.unwrap_or(0..info.size_bytes);
         if range.end > info.size_bytes {
-            let given = head.header_str("x-amz-copy-source-range").unwrap_or_default();
-            let message =
-                format!("Range specified is not valid for source object of size: {}", info.size_bytes);
-            return Err(S3Error::argument("x-amz-copy-source-range", given, message));
+            return Err(S3Error::with_message(
+                Code::InvalidRange,
+                format!("Range specified is not valid for source object of size: {}", info.size_bytes),
+            )
+            .and("ActualObjectSize", info.size_bytes.to_string()));
         }
         let len_bytes = range.end - range.start;
         if len_bytes > BODY_MAX_BYTES {

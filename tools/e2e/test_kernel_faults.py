@@ -59,7 +59,11 @@ class Disks:
         run("mount", "-t", self.kind, self.devices[mount], mount)
 
     def umount(self, mount, *options):
-        run("umount", *options, mount)
+        # What io_uring held of a killed process is let go a moment after its end.
+        def is_off():
+            return subprocess.run(["umount", *options, str(mount)], capture_output=True).returncode == 0
+
+        basalt.until(is_off, 30, f"{mount} to be unmounted")
 
     def cut_power(self, *only):
         """Nothing that is not on the device by now will be; every later operation fails."""

@@ -136,11 +136,14 @@ fn start(config: &CoreConfig) -> Result<Runtime, CoreError> {
         pin_to(cpu).map_err(|source| CoreError::Pin { cpu, source })?;
     }
     let flags = ring::probe().map_err(CoreError::Ring)?;
-    let mut ring = flags.builder(config.ring_entries);
-    ring.thread_pool_limit(BLOCKING_THREADS_MAX);
-    let mut builder = RuntimeBuilder::new();
-    builder.with_proactor(ring).sync_queue_size(REMOTE_WAKES);
-    builder.build().map_err(|error| CoreError::Ring(ring::explain(error)))
+    let built = ring::when_memory_is_back(|| {
+        let mut ring = flags.builder(config.ring_entries);
+        ring.thread_pool_limit(BLOCKING_THREADS_MAX);
+        let mut builder = RuntimeBuilder::new();
+        builder.with_proactor(ring).sync_queue_size(REMOTE_WAKES);
+        builder.build()
+    });
+    built.map_err(|error| CoreError::Ring(ring::explain(error)))
 }
 
 fn pin_to(cpu: usize) -> std::io::Result<()> {

@@ -7,6 +7,7 @@
 //! Not here: the runtime's tasks (`cores`), drives, sockets.
 
 use std::io;
+use std::time::Duration;
 
 use compio::driver::{Proactor, ProactorBuilder};
 
@@ -17,6 +18,9 @@ const EPERM: i32 = 1;
 const EINVAL: i32 = 22;
 const ENOMEM: i32 = 12;
 const EMFILE: i32 = 24;
+/// How often, and how long apart, a ring is tried for while memory is short: 5 s in all.
+const MEMORY_TRIES: u32 = 100;
+const MEMORY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why there is no io_uring; its text says what to do.
 #[derive(Debug)]
@@ -119,7 +123,7 @@ impl std::fmt::Display for RingFlags {
 /// [`RingError`], whose text tells the operator what to do.
 pub fn probe() -> Result<RingFlags, RingError> {
     for flags in RingFlags::STEPS {
-        match flags.builder(8).build() {
+        match when_memory_is_back(|| flags.builder(8).build()) {
             Ok(ring) => {
                 drop::<Proactor>(ring);
                 return Ok(flags);
@@ -138,6 +142,27 @@ pub fn flags_in_use() -> String {
         Ok(flags) => format!("io_uring with {flags} only; Linux 6.1 has more and is faster"),
         Err(error) => error.to_string(),
     }
+}
+
+/// Builds a ring; where locked memory is short, again for a while: the kernel takes the rings of a process that was
+/// killed down a moment after its end, and a supervisor starts the next one at once.
+#[expect(clippy::disallowed_methods, reason = "before there is a runtime whose clock could be waited on")]
+pub(crate) fn when_memory_is_back<T>(build: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    again_while_short(build, MEMORY_TRIES, || std::thread::sleep(MEMORY_PAUSE))
+}
+
+fn again_while_short<T>(
+    mut build: impl FnMut() -> io::Result<T>,
+    tries: u32,
+    mut pause: impl FnMut(),
+) -> io::Result<T> {
+    for _ in 1..tries {
+        match build() {
+            Err(error) if error.raw_os_error() == Some(ENOMEM) => pause(),
+            built => return built,
+        }
+    }
+    build()
 }
 
 pub(crate) fn explain(error: io::Error) -> RingError {
@@ -160,6 +185,20 @@ fn disabled_by_sysctl() -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ring_is_tried_for_again_only_while_memory_is_short() {
+        let attempt = |errors: &[i32], tries| {
+            let mut errors = errors.iter();
+            let mut pauses = 0;
+            let build = || errors.next().map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(*errno)));
+            let built = again_while_short(build, tries, || pauses += 1);
+            (built.map_err(|error| error.raw_os_error()), pauses)
+        };
+        assert_eq!(attempt(&[ENOMEM, ENOMEM], 3), (Ok(()), 2));
+        assert_eq!(attempt(&[ENOMEM, ENOMEM], 2), (Err(Some(ENOMEM)), 1));
+        assert_eq!(attempt(&[EPERM], 3), (Err(Some(EPERM)), 0));
+    }
 
     #[test]
     fn every_refusal_says_what_to_do() {

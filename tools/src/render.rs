@@ -284,6 +284,12 @@ pub(crate) fn inspection(answer: &Value) -> String {
     if answer.get("version").is_some() {
         push_lines(&mut out, &[("version", text(answer, "version"))]);
     }
+    if answer.get("encrypted_under").is_some() {
+        push_lines(
+            &mut out,
+            &[("encrypted", format!("under a key of the {}", text(answer, "encrypted_under")))],
+        );
+    }
     if answer.get("inline").and_then(Value::as_bool) == Some(true) {
         out.push_str("its bytes are a metadata row: they are in the metadata log and runs\n");
         return out;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use fdb_schema::schema::{Failure, FoundObject, Metadata, Place, Refusal, VersionId};
+use fdb_schema::schema::{EncryptedBy, Failure, FoundObject, Metadata, Place, Refusal, VersionId};
 use fdb_schema::{Engine, RunVolume};
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
@@ -68,6 +68,9 @@ pub struct Inspection {
     /// Its version, in a bucket that has versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Who holds the key under which it is encrypted: `pool` or `customer`. Its extents are then of the sealed bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encrypted_under: Option<&'static str>,
     /// The identity of its bytes: writer, counter.
     pub data_id: String,
     /// Its bytes are a metadata row.
@@ -267,6 +270,10 @@ async fn inspect<D: Drive, E: Engine, X: Executor>(
         etag: format!("{}{suffix}", hex::encode(etag.md5)),
         modified_ms: record.listed.modified_ms,
         version: shown_version.map(|version| version.to_string()),
+        encrypted_under: record.encryption().map(|encryption| match encryption.by() {
+            EncryptedBy::Managed => "pool",
+            EncryptedBy::Customer => "customer",
+        }),
         data_id: format!("{:08x}-{:016x}", data.writer.0, data.counter),
         inline,
         extents,

@@ -243,6 +243,24 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
+        fn no_stored_length_and_range_make_the_opener_panic(
+            stored_bytes: u64, begin in 0..u64::MAX, len in 1..u64::MAX, bytes in any::<[u8; 40]>(),
+        ) {
+            for stored_bytes in [stored_bytes, stored_bytes % 100, stored_bytes % 200_000] {
+                for begin in [begin, begin % 100, begin % 200_000] {
+                    let range = begin..begin.saturating_add(len % 300_000);
+                    if range.is_empty() {
+                        continue;
+                    }
+                    let Ok(mut opener) = BodyOpener::new(key(), stored_bytes, range) else { continue };
+                    let needed = opener.needed();
+                    prop_assert!(needed.start < needed.end && needed.end <= stored_bytes);
+                    prop_assert!(!matches!(opener.take(&mut Bytes::copy_from_slice(&bytes)), Ok(Some(_))));
+                }
+            }
+        }
+
+        #[test]
         fn any_range_reads_as_it_was_written(
             len in 1usize..300_000, piece_len in 1_000usize..100_000,
             begin in any::<prop::sample::Index>(), end in any::<prop::sample::Index>(),

@@ -8,6 +8,7 @@ use shardstore_reactor::Clock;
 
 use super::objects::entry;
 use super::*;
+use crate::ops::api::Encrypt;
 use crate::ops::{DumpReader, ExportError, Exports};
 
 fn exports(machine: &Machine) -> Exports<Engine, SimExecutor> {
@@ -45,6 +46,8 @@ fn a_dump_is_one_moment_and_a_new_machine_made_of_it_has_every_object() {
             machine.put(&name, &bytes).await;
             model.insert(name, bytes);
         }
+        let sealed = noise(7, 200_000);
+        machine.put_sealed("sealed", &sealed, &Encrypt::Managed).await;
         let exports = exports(&machine);
         let file = all(&exports, async || {
             // What comes after the begin is not in it.
@@ -72,6 +75,7 @@ fn a_dump_is_one_moment_and_a_new_machine_made_of_it_has_every_object() {
         for (name, bytes) in &model {
             assert!(restored.get_whole(name).await.unwrap() == *bytes, "{name}");
         }
+        assert!(restored.read_sealed("sealed", None, None).await.unwrap() == sealed, "its key is in its row");
         assert_eq!(restored.get_whole("later").await, Err(OpError::NoSuchKey));
         restored.put("after", &noise(5, 2_000_000)).await;
         assert!(restored.get_whole("after").await.unwrap() == noise(5, 2_000_000));

@@ -30,12 +30,12 @@ fn key_of(encrypt: &Encrypt) -> Option<&CustomerKey> {
 }
 
 impl Machine {
-    async fn put_sealed(&self, name: &str, bytes: &[u8], encrypt: &Encrypt) -> Written {
+    pub(super) async fn put_sealed(&self, name: &str, bytes: &[u8], encrypt: &Encrypt) -> Written {
         let put = PutObject { encrypt: Some(encrypt.clone()), ..put(name, bytes) };
         self.core.put_object(put, &mut Body::whole(bytes)).await.unwrap()
     }
 
-    async fn read_sealed(
+    pub(super) async fn read_sealed(
         &self,
         name: &str,
         range: Option<Range<u64>>,

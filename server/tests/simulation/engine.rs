@@ -18,6 +18,10 @@ const GARBAGE: u8 = 0x22;
 const VOLUME: u8 = 0x40;
 const LIVE: u8 = 0x41;
 const OWNER: u8 = 0x42;
+/// Version of the row of an encrypted object.
+const SEALED: u8 = 3;
+/// From the end of such a row into its sealed key.
+const KEY_END: usize = 10;
 
 /// One core's engine.
 #[derive(Clone)]
@@ -101,6 +105,12 @@ impl<T: Transaction> Transaction for TestTxn<T> {
             self.is(Mutation::ForgetOwner, OWNER, key) || self.is(Mutation::ForgetGarbage, GARBAGE, key);
         if forgets_seal || (forgets && Self::is_chosen(key)) {
             return;
+        }
+        if self.is(Mutation::KeepOtherKey, OBJECT, key) && value[0] == SEALED && Self::is_chosen(key) {
+            let mut other = value.to_vec();
+            // Before the stored length, which is a number of at most five bytes here.
+            other[value.len() - KEY_END] ^= 1;
+            return self.txn.set(key, &other);
         }
         self.txn.set(key, value);
     }

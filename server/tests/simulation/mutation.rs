@@ -36,11 +36,13 @@ pub(crate) enum Mutation {
     RemoveRunEarly,
     /// The metadata log is kept on one drive less than parity promises.
     ShortLogSet,
+    /// Some objects keep another data key than their bytes were sealed under.
+    KeepOtherKey,
 }
 
 impl Mutation {
     /// Every deliberate bug, and within how many seeds it is found.
-    pub(crate) const ALL: [(Mutation, u64); 15] = [
+    pub(crate) const ALL: [(Mutation, u64); 16] = [
         (Mutation::SkipFlush, 30),
         (Mutation::SkipDirFlush, 30),
         (Mutation::AcknowledgeBeforeWrite, 30),
@@ -56,5 +58,11 @@ impl Mutation {
         (Mutation::KeepMergedRuns, 60),
         (Mutation::RemoveRunEarly, 30),
         (Mutation::ShortLogSet, 60),
+        (Mutation::KeepOtherKey, 30),
     ];
+
+    /// Whether it shows only where objects are encrypted.
+    pub(crate) fn is_of_sealing(self) -> bool {
+        self == Mutation::KeepOtherKey
+    }
 }

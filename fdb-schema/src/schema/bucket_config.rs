@@ -51,11 +51,13 @@ pub enum ConfigKind {
     Website = 10,
     /// Server access logging.
     Logging = 11,
+    /// Encryption of new objects whose requests ask for none.
+    Encryption = 12,
 }
 
 impl ConfigKind {
     /// All of them.
-    pub const ALL: [ConfigKind; 11] = [
+    pub const ALL: [ConfigKind; 12] = [
         ConfigKind::Policy,
         ConfigKind::PublicAccessBlock,
         ConfigKind::Ownership,
@@ -67,6 +69,7 @@ impl ConfigKind {
         ConfigKind::Accelerate,
         ConfigKind::Website,
         ConfigKind::Logging,
+        ConfigKind::Encryption,
     ];
 
     fn of(number: u8) -> Option<ConfigKind> {

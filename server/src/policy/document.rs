@@ -137,10 +137,19 @@ impl Policy {
 
     /// Whether an answer can depend on the tags that an object has.
     pub fn asks_for_existing_tags(&self) -> bool {
-        let of_tags = |key: &str| key.starts_with("s3:existingobjecttag/");
+        self.asks_for("s3:existingobjecttag/")
+    }
+
+    /// Whether an answer can depend on how an object is encrypted.
+    pub fn asks_for_encryption(&self) -> bool {
+        self.asks_for("s3:x-amz-server-side-encryption")
+    }
+
+    fn asks_for(&self, start: &str) -> bool {
+        let is_asked = |key: &str| key.starts_with(start);
         self.statements.iter().any(|statement| {
-            statement.conditions.iter().any(|condition| condition.keys().any(of_tags))
-                || statement.resources.list.iter().any(|glob| glob.keys().any(of_tags))
+            statement.conditions.iter().any(|condition| condition.keys().any(is_asked))
+                || statement.resources.list.iter().any(|glob| glob.keys().any(is_asked))
         })
     }
 }

@@ -17,7 +17,8 @@ use self::facts::{Asked, Given};
 use crate::auth::is_canonical_id;
 use crate::http::RequestHead;
 use crate::ops::api::{
-    BucketName, Header, ObjectInfo, ObjectKey, ObjectLock, OpError, Operations, UploadId, VersionId,
+    BucketName, EncryptedBy, Header, ObjectInfo, ObjectKey, ObjectLock, OpError, Operations, UploadId,
+    VersionId,
 };
 use crate::policy::{Action, Question, Target, Verdict};
 use crate::s3::acl::{Acl, Permission, bucket_permission, object_permission};
@@ -50,6 +51,8 @@ pub struct Authorized<'r> {
     asker: Asker<'r>,
     /// Whether the request makes an object, which its header fields may lock.
     makes_object: bool,
+    /// How the upload is encrypted that the request goes on with, where the bucket's policy asks for that.
+    of_upload: Option<EncryptedBy>,
     /// Of the request's bucket, if it names one that must exist.
     settings: Option<Rc<BucketSettings>>,
 }
@@ -118,14 +121,18 @@ impl Authorizer {
             if need != Need::Nothing && asker.identity.account().is_none() {
                 return Err(self.refuse(Denial::Anonymous));
             }
-            return Ok(Authorized { asker, makes_object: false, settings: None });
+            return Ok(Authorized { asker, makes_object: false, of_upload: None, settings: None });
         };
         let settings = cache.get(ops, bucket).await;
         asker.note.found(settings.as_ref().ok(), |_| key.cloned());
         let settings = settings?;
         self.require_owner(&asker, "x-amz-expected-bucket-owner", &settings)?;
         let makes_object = makes_object(operation);
-        let authorized = Authorized { asker, makes_object, settings: Some(Rc::clone(&settings)) };
+        let mut authorized =
+            Authorized { asker, makes_object, of_upload: None, settings: Some(Rc::clone(&settings)) };
+        if goes_on_with_upload(operation) && asks_for_encryption(&settings) {
+            authorized.of_upload = upload_encryption(ops, &authorized, &settings, key).await?;
+        }
         let has_version = authorized.names_version();
         let version = |plain, versioned| if has_version { versioned } else { plain };
         match need {
@@ -330,7 +337,9 @@ impl Authorizer {
         }
         self.require_owner(&target.asker, "x-amz-source-expected-bucket-owner", &settings)?;
         let asker = target.asker.clone();
-        let authorized = Authorized { asker, makes_object: false, settings: Some(Rc::clone(&settings)) };
+        let settings_of_source = Some(Rc::clone(&settings));
+        let authorized =
+            Authorized { asker, makes_object: false, of_upload: None, settings: settings_of_source };
         if authorized.is_plain_owner(&settings) {
             return Ok(());
         }
@@ -478,6 +487,12 @@ impl<'r> Authorized<'r> {
         query.may_hold("versionId") && query.get("versionId").is_some_and(|id| !id.is_empty())
     }
 
+    /// The upload that the request names.
+    fn upload_id(&self) -> Option<UploadId> {
+        let id = Query::new(self.asker.head.raw_query()).get("uploadId")?;
+        UploadId::parse(&id).ok()
+    }
+
     /// Whether it is known already that the caller may delete no key of the bucket: nobody is known, and without a
     /// policy all keys are alike.
     fn may_delete_nothing(&self, settings: &BucketSettings) -> bool {
@@ -518,7 +533,8 @@ impl<'r> Authorized<'r> {
         let prefix = text_of(key);
         let (prefix, given) = (Some(prefix), Given::Nothing);
         let (asker, makes_object) = (&self.asker, self.makes_object);
-        let asked = Asked { asker, makes_object, prefix, existing: None, given, version: None };
+        let of_upload = self.of_upload;
+        let asked = Asked { asker, makes_object, of_upload, prefix, existing: None, given, version: None };
         // What is asked besides is no reason why the request was allowed.
         let by_acl = self.asker.note.by_acl();
         let may = self.decide_asked(settings, Action::ListBucket, None, &Object::NotAsked, &asked).is_ok();
@@ -550,7 +566,8 @@ impl<'r> Authorized<'r> {
         };
         let (asker, makes_object) = (&self.asker, self.makes_object);
         let Known { given, version, .. } = *known;
-        let asked = Asked { asker, makes_object, prefix: None, existing, given, version };
+        let of_upload = self.of_upload;
+        let asked = Asked { asker, makes_object, of_upload, prefix: None, existing, given, version };
         self.decide_asked(settings, action, key, known.object, &asked)
     }
 
@@ -696,6 +713,31 @@ fn present(info: &ObjectInfo) -> Result<Object, S3Error> {
     Ok(Object::Present(Acl::of_object(info)?, TagSet::of_object(info)?))
 }
 
+/// Whether the request adds to an upload or ends it: it says nothing of encryption with keys of ours, its upload does.
+fn goes_on_with_upload(operation: Operation) -> bool {
+    use Operation as O;
+    matches!(operation, O::UploadPart | O::UploadPartCopy | O::CompleteMultipartUpload)
+}
+
+fn asks_for_encryption(settings: &BucketSettings) -> bool {
+    settings.access.policy.as_ref().is_some_and(|(policy, _)| policy.asks_for_encryption())
+}
+
+/// How the upload that the query names is encrypted.
+async fn upload_encryption<O: Operations>(
+    ops: &O,
+    authorized: &Authorized<'_>,
+    settings: &BucketSettings,
+    key: Option<&ObjectKey>,
+) -> Result<Option<EncryptedBy>, S3Error> {
+    let Some((key, upload)) = key.zip(authorized.upload_id()) else { return Ok(None) };
+    match ops.list_parts(settings.info.name.clone(), key.clone(), upload, 0, 1).await {
+        Ok(page) => Ok(page.upload.encryption),
+        Err(OpError::NoSuchUpload) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether the caller began the upload that the query names: then it may list and abort it.
 async fn is_initiator<O: Operations>(
     ops: &O,
@@ -704,10 +746,7 @@ async fn is_initiator<O: Operations>(
     key: &ObjectKey,
 ) -> Result<bool, S3Error> {
     let Some(account) = authorized.asker.identity.account() else { return Ok(false) };
-    let query = Query::new(authorized.asker.head.raw_query());
-    let Some(upload) = query.get("uploadId").and_then(|id| UploadId::parse(&id).ok()) else {
-        return Ok(false);
-    };
+    let Some(upload) = authorized.upload_id() else { return Ok(false) };
     let bucket = settings.info.name.clone();
     match ops.list_parts(bucket, key.clone(), upload, 0, 1).await {
         Ok(page) => Ok(*page.upload.initiator == *account.id),

@@ -13,6 +13,7 @@ use crate::ops::api::{BucketConfigs, BucketInfo, BucketName, ConfigKind, Operati
 use crate::s3::bucket_access::BucketAccess;
 use crate::s3::config::Document;
 use crate::s3::config::cors::Cors;
+use crate::s3::config::encryption::DefaultEncryption;
 use crate::s3::config::lifecycle::Lifecycle;
 use crate::s3::config::logging::Logging;
 use crate::s3::config::website::Website;
@@ -31,6 +32,8 @@ pub struct BucketSettings {
     pub lifecycle: Option<Lifecycle>,
     /// Its static website.
     pub website: Option<Website>,
+    /// How new objects are encrypted whose requests ask for nothing.
+    pub encryption: Option<DefaultEncryption>,
     /// Where its requests are logged.
     pub logging: Option<Rc<Logging>>,
     documents: BTreeMap<ConfigKind, Bytes>,
@@ -47,6 +50,7 @@ impl BucketSettings {
             cors: parsed(&documents)?,
             lifecycle: parsed(&documents)?,
             website: parsed(&documents)?,
+            encryption: parsed(&documents)?,
             logging: parsed(&documents)?.map(Rc::new),
             documents,
         })

@@ -66,6 +66,7 @@ codes! {
     InvalidBucketName 400 "The specified bucket is not valid."
     InvalidBucketState 409 "The request is not valid with the current state of the bucket."
     InvalidDigest 400 "The Content-MD5 or checksum value that you specified is not valid."
+    InvalidEncryptionAlgorithmError 400 "The Encryption request you specified is not valid. Supported value: AES256."
     InvalidObjectState 403 "The operation is not valid for the object's storage class"
     InvalidPart 400 "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
     InvalidPartNumber 416 "The requested partnumber is not satisfiable"
@@ -291,7 +292,11 @@ impl From<OpError> for S3Error {
                 "The object was stored using a form of Server Side Encryption. The correct parameters must be \
                  provided to retrieve the object.",
             ),
-            OpError::CustomerKeyWrong => S3Error::from(Code::AccessDenied),
+            OpError::CustomerKeyWrong => S3Error::with_message(
+                Code::AccessDenied,
+                "Requests specifying Server Side Encryption with Customer provided keys must provide the correct secret \
+                 key.",
+            ),
             OpError::CustomerKeyUnexpected => S3Error::with_message(
                 Code::InvalidRequest,
                 "The encryption parameters are not applicable to this object.",

@@ -118,25 +118,6 @@ pub fn storage_class(head: &RequestHead, mapped: &[String]) -> Result<Option<Str
     }
 }
 
-/// Fields of a write that promise something not built yet. Silence would be a wrong success.
-///
-/// # Errors
-/// `NotImplemented`, naming the field.
-pub fn refuse_unbuilt(head: &RequestHead) -> Result<(), S3Error> {
-    for (name, _) in head.headers() {
-        if !name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("x-amz-")) {
-            continue;
-        }
-        let rest = name[6..].to_ascii_lowercase();
-        let unbuilt = rest.starts_with("server-side-encryption")
-            || rest.starts_with("copy-source-server-side-encryption");
-        if unbuilt {
-            return Err(S3Error::from(Code::NotImplemented).and("Header", format!("x-amz-{rest}")));
-        }
-    }
-    Ok(())
-}
-
 /// Fields of an answer that a query may set: the parameter, the field as kept, the field as shown.
 const OVERRIDES: [(&str, &str, &str); 6] = [
     ("response-content-type", "content-type", "Content-Type"),
@@ -280,14 +261,5 @@ mod tests {
             text("response-content-type=c%2Fd&response-content-encoding=gzip"),
             "Content-Type: c/d\r\nExpires: x\r\nContent-Encoding: gzip\r\nx-amz-meta-m: 1\r\n"
         );
-    }
-
-    #[test]
-    fn what_is_not_built_is_refused_and_defaults_are_not() {
-        let refused = |fields: &str| refuse_unbuilt(&head("PUT /b/k", fields)).is_err();
-        assert!(refused("x-amz-server-side-encryption: AES256\r\n"));
-        assert!(!refused(
-            "x-amz-acl: private\r\nx-amz-meta-a: b\r\nx-amz-bucket-object-lock-enabled: false\r\n"
-        ));
     }
 }

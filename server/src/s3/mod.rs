@@ -12,6 +12,7 @@ pub mod bucket_settings;
 pub mod checksum;
 pub mod conditions;
 pub mod config;
+pub mod encryption;
 pub mod error;
 pub mod handlers;
 pub mod headers;

@@ -21,6 +21,7 @@ use crate::s3::acl::{Acl, GRANTS_MAX, Grant, Grantee, Permission};
 use crate::s3::body::GatheredBody;
 use crate::s3::bucket_settings::{BucketSettings, SettingsCache};
 use crate::s3::config::logging::{DateSource, KeyFormat, Logging};
+use crate::s3::encryption::by_default;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::time_text::at_ms;
 
@@ -162,7 +163,7 @@ impl<O: Operations, X: Executor> Delivery<O, X> {
             len_bytes,
             storage_class: None,
             lock: ObjectLock::default(),
-            encrypt: None,
+            encrypt: by_default(&target),
         };
         self.ops.put_object(put, &mut GatheredBody::new(lines)).await.map_err(of_ops)?;
         Ok(())

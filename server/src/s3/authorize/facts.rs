@@ -10,9 +10,10 @@ use smallvec::smallvec;
 
 use crate::auth::{Identity, decode_query_escapes};
 use crate::http::RequestHead;
-use crate::ops::api::ObjectLock;
+use crate::ops::api::{EncryptedBy, ObjectLock};
 use crate::policy::{Caller, Facts, Network, Values, address_of};
 use crate::s3::access_log::RequestNote;
+use crate::s3::encryption::AES256;
 use crate::s3::object_lock::{hold_name, mode_name};
 use crate::s3::query::Query;
 use crate::s3::tagging::TagSet;
@@ -101,6 +102,8 @@ pub(super) struct Asked<'a> {
     pub(super) asker: &'a Asker<'a>,
     /// Whether the request makes an object, so that its header fields say of that how it is locked.
     pub(super) makes_object: bool,
+    /// How the upload is encrypted that the request goes on with.
+    pub(super) of_upload: Option<EncryptedBy>,
     /// Instead of the query's: a key, where the question is whether it could be listed.
     pub(super) prefix: Option<&'a str>,
     /// The tags that the object has.
@@ -181,6 +184,14 @@ impl Asked<'_> {
                 _ => self.header("if-match"),
             },
             "s3:if-none-match" => self.header("if-none-match"),
+            "s3:x-amz-server-side-encryption" if self.of_upload == Some(EncryptedBy::Managed) => {
+                Some(AES256.into())
+            }
+            "s3:x-amz-server-side-encryption-customer-algorithm"
+                if self.of_upload == Some(EncryptedBy::Customer) =>
+            {
+                Some(AES256.into())
+            }
             _ if key.starts_with("s3:x-amz-") => self.header(&key[3..]),
             _ => None,
         }
@@ -312,7 +323,15 @@ mod tests {
             now_ms: 1_369_353_600_000,
             note: &RequestNote::default(),
         };
-        let asked = Asked { asker: &asker, makes_object, prefix: None, existing: None, given, version: None };
+        let asked = Asked {
+            asker: &asker,
+            makes_object,
+            of_upload: None,
+            prefix: None,
+            existing: None,
+            given,
+            version: None,
+        };
         let values = asked.values(key)?;
         Some(values.join("|"))
     }

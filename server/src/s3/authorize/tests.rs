@@ -87,7 +87,8 @@ fn decide_on(
         note: &RequestNote::default(),
     };
     let settings = settings(documents);
-    let authorized = Authorized { asker, makes_object: false, settings: Some(Rc::clone(&settings)) };
+    let authorized =
+        Authorized { asker, makes_object: false, of_upload: None, settings: Some(Rc::clone(&settings)) };
     let key = ObjectKey::parse("k").unwrap();
     let key = (action.target() == Target::Object).then_some(&key);
     let decided = authorized.decide(&settings, action, key, object, facts::Given::Nothing);
@@ -248,7 +249,7 @@ fn the_bypass_of_governance_is_asked_for_with_the_retention_of_the_body() {
         now_ms: 0,
         note: &RequestNote::default(),
     };
-    let authorized = Authorized { asker, makes_object: false, settings: Some(settings) };
+    let authorized = Authorized { asker, makes_object: false, of_upload: None, settings: Some(settings) };
     let key = ObjectKey::parse("k").unwrap();
     let may = |mode| {
         let retention = Retention { mode, until_ms: 1 };

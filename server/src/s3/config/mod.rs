@@ -3,6 +3,7 @@
 //! Not here: requests (`handlers`), rows (`fdb-schema`), policies and access lists (`policy`).
 
 pub mod cors;
+pub mod encryption;
 pub mod lifecycle;
 pub mod logging;
 pub mod switches;

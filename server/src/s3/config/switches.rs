@@ -1,7 +1,7 @@
 //! Configuration of which only one value is how things are: notification, request payment, acceleration.
 //! Invariants: a document that asks for what is not done answers 501, a wrong one AWS's error; nothing is accepted and
 //! not obeyed.
-//! Not here: websites, encryption, replication, inventory, metrics, analytics and tiering, which are 501 altogether.
+//! Not here: websites, replication, inventory, metrics, analytics and tiering, which are 501 altogether.
 
 use bytes::Bytes;
 

@@ -7,6 +7,7 @@ use super::{Reply, Request, S3Service};
 use crate::auth::Credentials;
 use crate::http::RequestHead;
 use crate::ops::api::{OpenedObject, Operations, PAGE_MAX};
+use crate::s3::encryption::key_of_existing;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::time_text::http_date;
 use crate::s3::versions::push_version;
@@ -17,12 +18,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let version = request.version()?;
         let head = request.head;
         let asked = asked(head)?;
+        let given = key_of_existing(request.access.asker())?;
         let max = number_header(head, "x-amz-max-parts")?.unwrap_or(PAGE_MAX as u64).min(PAGE_MAX as u64);
         let after = number_header(head, "x-amz-part-number-marker")?.unwrap_or(0);
         let after = u16::try_from(after).unwrap_or(u16::MAX);
         let _permit = self.ops.admit(Some(0))?;
         let object = self.ops.open_object(request.bucket()?, request.key()?, version).await?;
         let info = object.info();
+        self.ops.check_key(info, given.as_ref().map(|given| &given.key))?;
         let page = match info.part_count {
             Some(_) if asked.parts => {
                 let limit = usize::try_from(max).unwrap_or(PAGE_MAX);

@@ -11,6 +11,7 @@ use crate::http::{HeaderText, Response};
 use crate::ops::api::{BucketName, DOCUMENT_MAX_BYTES, Operations, Written};
 use crate::s3::body::S3Body;
 use crate::s3::config::Document;
+use crate::s3::config::encryption::DefaultEncryption;
 use crate::s3::config::lifecycle::{Lifecycle, Subject, TRANSITION_MINIMUM, TransitionMinimum};
 use crate::s3::config::switches::{SuspendedAcceleration, check_notification, check_request_payment};
 use crate::s3::error::{Code, S3Error};
@@ -50,6 +51,18 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             return Err(Code::MalformedXML.into());
         }
         Ok(self.ops.put_bucket_config(bucket, D::KIND, kept).await?)
+    }
+
+    pub(super) async fn put_default_encryption<S: Stream, E: Executor>(
+        &self,
+        request: &Request<'_>,
+        body: S3Body<'_, '_, S, E>,
+    ) -> Result<Reply<O>, S3Error> {
+        let (_permit, document) = self.read_document(body, SENT_BYTES_MAX).await?;
+        let before = request.access.settings()?.encryption.as_ref();
+        let default = DefaultEncryption::parse(&document)?.after(before);
+        self.keep(request.bucket()?, &default).await?;
+        Ok(Response::new(200))
     }
 
     pub(super) fn get_lifecycle(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {

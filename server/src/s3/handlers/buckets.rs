@@ -12,8 +12,8 @@ use crate::auth::Credentials;
 use crate::http::Response;
 use crate::ops::api::{BucketPage, ConfigKind, ListBuckets, NewBucket, OpError, Operations};
 use crate::s3::body::S3Body;
+use crate::s3::encryption::key_of_existing;
 use crate::s3::error::{Code, S3Error};
-use crate::s3::headers::refuse_unbuilt;
 use crate::s3::tagging::check_bucket_tags;
 use crate::s3::xml;
 
@@ -28,7 +28,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         request: &Request<'_>,
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
-        refuse_unbuilt(request.head)?;
+        key_of_existing(request.access.asker())?;
         let bucket = request.bucket()?;
         let wants_lock = request.head.header("x-amz-bucket-object-lock-enabled");
         let object_lock = wants_lock.is_some_and(|value| value.eq_ignore_ascii_case(b"true"));

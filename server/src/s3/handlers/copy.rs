@@ -1,6 +1,7 @@
 //! CopyObject and UploadPartCopy.
-//! Invariants: of a whole object no bytes move, and the source's conditions are decided in the transaction that copies;
-//! a part is read and written inside the server, from the source as it was when its conditions were decided.
+//! Invariants: of a whole object no bytes move, and the source's conditions are decided in the transaction that copies; a
+//! part, and an object that is to be encrypted another way, is read and written inside the server, from the source as it was
+//! when its conditions were decided.
 //! Not here: the rest of an upload in parts (`multipart`).
 
 use std::cell::Cell;
@@ -11,20 +12,22 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::documents::xml_reply;
-use super::multipart::{part_number, upload_id};
+use super::multipart::{of_upload, part_number, upload_id};
 use super::{Reply, Request, S3Service};
 use crate::auth::{Credentials, decode_query_escapes};
 use crate::checksum_stream::ChecksumStream;
 use crate::http::HeaderText;
 use crate::ops::api::{
-    BODY_MAX_BYTES, BodyError, BodyEvent, BodyReader, BodySource, BodySummary, BucketName, ChecksumAlgorithm,
-    ChecksumKind, CopyObject, Header, ObjectInfo, ObjectKey, OpError, OpenedObject, Operations, PutPart,
-    REDIRECT_HEADER, StoredChecksum, VersionId,
+    ACL_HEADER, BODY_MAX_BYTES, BodyError, BodyEvent, BodyReader, BodySource, BodySummary, BucketName,
+    ChecksumAlgorithm, ChecksumKind, Copied, CopyObject, CustomerKey, ETag, Header, ObjectInfo, ObjectKey,
+    OpError, OpenedObject, Operations, PutObject, PutPart, REDIRECT_HEADER, StoredChecksum, TAGGING_HEADER,
+    VersionId,
 };
 use crate::s3::checksum::{Digests, Expected, parse_algorithm};
 use crate::s3::conditions::{ReadConditions, failed, write_condition};
+use crate::s3::encryption::{AskedEncryption, check_taken, key_of_existing, key_of_source, push_encryption};
 use crate::s3::error::{Code, S3Error};
-use crate::s3::headers::{kept_headers, redirect_location, refuse_unbuilt, storage_class};
+use crate::s3::headers::{kept_headers, redirect_location, storage_class};
 use crate::s3::object_lock::asked_lock;
 use crate::s3::tagging::kept_tagging;
 use crate::s3::versions::{parse_version_id, push_made_version};
@@ -33,7 +36,9 @@ use crate::s3::xml;
 impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn copy_object(&self, request: &Request<'_>, now_ms: u64) -> Result<Reply<O>, S3Error> {
         let head = request.head;
-        refuse_unbuilt(head)?;
+        let asker = request.access.asker();
+        let asked_encryption = AskedEncryption::of_write(asker)?;
+        let source_key = key_of_source(asker)?.map(|given| given.key);
         let source = copy_source(head.header("x-amz-copy-source").unwrap_or_default())?;
         let replace_headers = match head.header_str("x-amz-metadata-directive") {
             None => None,
@@ -68,7 +73,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let conditions = ReadConditions::of_copy_source(head, now_ms);
         let asked = head.header_str("x-amz-checksum-algorithm").map(parse_algorithm).transpose()?;
         let summed = match asked {
-            Some(algorithm) => self.summed(&source, algorithm).await?,
+            Some(algorithm) => self.summed(&source, source_key.as_ref(), algorithm).await?,
             None => None,
         };
         let (summed, replace_checksum) = summed.unzip();
@@ -85,38 +90,61 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             condition: write_condition(head)?,
             source_version: source.version,
             lock: asked_lock(head, now_ms)?,
-            encrypt: None,
-            source_key_of_customer: None,
+            encrypt: asked_encryption.in_bucket(request.access.settings()?)?,
+            source_key_of_customer: source_key,
         };
-        let _permit = self.ops.admit(Some(0))?;
-        // Which condition on the source failed.
-        let failing = Rc::new(Cell::new(None));
-        let told = Rc::clone(&failing);
-        let copied = self
-            .ops
-            .copy_object(copy, move |info| {
-                let is_as_summed = summed.as_ref().is_none_or(|summed| summed == info);
-                let is_as_read = as_read.is_none_or(|as_read| as_read == (info.etag, info.modified_ms));
-                told.set(conditions.check_source(&info.etag.to_string(), info.modified_ms));
-                match told.get() {
-                    // It was replaced since its checksum was computed or its list was read.
-                    _ if !is_as_summed || !is_as_read => Err(OpError::ConditionalRequestConflict),
-                    None => Ok(()),
-                    Some(_) => Err(OpError::PreconditionFailed),
-                }
-            })
-            .await
-            .map_err(|error| match (error, failing.get()) {
-                (OpError::PreconditionFailed, Some(name)) => failed(name),
-                (error, _) => of_source(error),
-            })?;
-        request.access.asker().note.set_object_bytes(copied.written.size_bytes);
+        let check = SourceCheck { conditions, summed, as_read, failing: Cell::new(None) };
+        let copied = self.copy_checked(copy, check).await?;
+        asker.note.set_object_bytes(copied.written.size_bytes);
         let document = xml::copy_object(&copied.written);
         let mut response = xml_reply(document);
         push_made_version(&mut response.headers, copied.written.version);
         push_source_version(&mut response.headers, copied.source_version);
+        push_encryption(&mut response.headers, copied.written.encryption, asked_encryption.key());
         self.push_expiration_of_made(request, &mut response.headers, &copied.written).await;
         Ok(response)
+    }
+
+    /// Copies by reference, or by moving the bytes where they are to be encrypted another way.
+    async fn copy_checked(&self, copy: CopyObject, check: SourceCheck) -> Result<Copied, S3Error> {
+        let check = Rc::new(check);
+        let in_transaction = Rc::clone(&check);
+        let permit = self.ops.admit(Some(0))?;
+        let copied = self.ops.copy_object(copy.clone(), move |info| in_transaction.check(info)).await;
+        drop(permit);
+        match copied {
+            Err(OpError::CopyMovesBytes) => self.move_bytes(copy, &check).await,
+            copied => copied.map_err(|error| check.told(error)),
+        }
+    }
+
+    async fn move_bytes(&self, copy: CopyObject, check: &SourceCheck) -> Result<Copied, S3Error> {
+        let (bucket, key) = (copy.source_bucket.clone(), copy.source_key.clone());
+        let mut object = self.ops.open_object(bucket, key, copy.source_version).await.map_err(of_source)?;
+        object.unlock(copy.source_key_of_customer.as_ref())?;
+        let info = object.info().clone();
+        check.check(&ObjectInfo { version: None, ..info.clone() }).map_err(|error| check.told(error))?;
+        let len_bytes = info.size_bytes;
+        if len_bytes > BODY_MAX_BYTES {
+            return Err(source_too_large());
+        }
+        let kept = copy.replace_checksum.as_ref().or(info.checksums.first());
+        let mut body = CopiedBody::new(object.read(0..len_bytes));
+        body.algorithm = kept.map(|checksum| checksum.algorithm);
+        let put = PutObject {
+            headers: target_headers(&copy, &info),
+            bucket: copy.bucket,
+            key: copy.key,
+            condition: copy.condition,
+            len_bytes: Some(len_bytes),
+            storage_class: copy.storage_class,
+            lock: copy.lock,
+            encrypt: copy.encrypt,
+        };
+        let _permit = self.ops.admit(Some(len_bytes))?;
+        let written = self.ops.put_object(put, &mut body).await;
+        let written = written.map_err(|error| body.failure.take().unwrap_or(error))?;
+        Ok(Copied { written, source_version: info.version })
     }
 
     /// The checksum that a copy is to have, computed by reading the source, and the source as it was then; `None` if it
@@ -124,10 +152,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     async fn summed(
         &self,
         source: &CopySource,
+        source_key: Option<&CustomerKey>,
         algorithm: ChecksumAlgorithm,
     ) -> Result<Option<(ObjectInfo, StoredChecksum)>, S3Error> {
         let (bucket, key) = (source.bucket.clone(), source.key.clone());
-        let object = self.ops.open_object(bucket, key, source.version).await.map_err(of_source)?;
+        let mut object = self.ops.open_object(bucket, key, source.version).await.map_err(of_source)?;
+        object.unlock(source_key)?;
         // The check in the transaction sees the source without its version.
         let info = ObjectInfo { version: None, ..object.info().clone() };
         let is_so = |checksum: &StoredChecksum| {
@@ -137,10 +167,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             return Ok(None);
         }
         if info.size_bytes > BODY_MAX_BYTES {
-            return Err(S3Error::with_message(
-                Code::InvalidRequest,
-                "The specified copy source is larger than the maximum allowable size for a copy source",
-            ));
+            return Err(source_too_large());
         }
         let _permit = self.ops.admit_read(info.size_bytes)?;
         let mut reader = object.read(0..info.size_bytes);
@@ -154,12 +181,15 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 
     pub(super) async fn copy_part(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let head = request.head;
-        refuse_unbuilt(head)?;
+        let asker = request.access.asker();
+        let (given, source_key) = (key_of_existing(asker)?, key_of_source(asker)?);
+        check_taken(given.as_ref(), request.access.settings()?)?;
         let source = copy_source(head.header("x-amz-copy-source").unwrap_or_default())?;
         let asked = head.header_str("x-amz-copy-source-range").map(copy_range).transpose()?;
         let (upload, part_number) = (upload_id(request)?, part_number(request)?);
         let opened = self.ops.open_object(source.bucket, source.key, source.version).await;
-        let object = opened.map_err(of_source)?;
+        let mut object = opened.map_err(of_source)?;
+        object.unlock(source_key.as_ref().map(|given| &given.key))?;
         let info = object.info();
         let source_version = info.version;
         let conditions = ReadConditions::of_copy_source(head, request.access.asker().now_ms);
@@ -176,12 +206,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         let len_bytes = range.end - range.start;
         if len_bytes > BODY_MAX_BYTES {
-            return Err(S3Error::with_message(
-                Code::InvalidRequest,
-                format!(
-                    "The specified copy source is larger than the maximum allowable size for a copy source: {BODY_MAX_BYTES}"
-                ),
-            ));
+            return Err(source_too_large());
         }
         let put = PutPart {
             bucket: request.bucket()?,
@@ -189,7 +214,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             upload,
             part_number,
             len_bytes: Some(len_bytes),
-            customer_key: None,
+            customer_key: given.as_ref().map(|given| given.key.clone()),
         };
         let _permit = self.ops.admit(Some(len_bytes))?;
         let mut body = CopiedBody::new(object.read(range));
@@ -197,9 +222,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             (Ok(part), _) => part,
             // The source could not be read: that is the reason, not that its body was cut short.
             (Err(_), Some(failure)) => return Err(failure.into()),
-            (Err(error), None) => return Err(error.into()),
+            (Err(error), None) => return Err(of_upload(error)),
         };
         let mut response = xml_reply(xml::copy_part(&part));
+        push_encryption(&mut response.headers, part.encryption, given.as_ref());
         push_source_version(&mut response.headers, source_version);
         Ok(response)
     }
@@ -223,9 +249,72 @@ fn push_source_version(headers: &mut HeaderText, version: Option<VersionId>) {
     }
 }
 
-/// A range of an object on its way to be a part.
+fn source_too_large() -> S3Error {
+    S3Error::with_message(
+        Code::InvalidRequest,
+        format!(
+            "The specified copy source is larger than the maximum allowable size for a copy source: {BODY_MAX_BYTES}"
+        ),
+    )
+}
+
+/// What must hold of the source of a copy.
+struct SourceCheck {
+    conditions: ReadConditions,
+    /// The source whose checksum was computed.
+    summed: Option<ObjectInfo>,
+    /// Tag and time of the source whose headers were read.
+    as_read: Option<(ETag, u64)>,
+    /// Which condition failed.
+    failing: Cell<Option<&'static str>>,
+}
+
+impl SourceCheck {
+    fn check(&self, info: &ObjectInfo) -> Result<(), OpError> {
+        let is_as_summed = self.summed.as_ref().is_none_or(|summed| summed == info);
+        let is_as_read = self.as_read.is_none_or(|as_read| as_read == (info.etag, info.modified_ms));
+        self.failing.set(self.conditions.check_source(&info.etag.to_string(), info.modified_ms));
+        match self.failing.get() {
+            // It was replaced since its checksum was computed or its list was read.
+            _ if !is_as_summed || !is_as_read => Err(OpError::ConditionalRequestConflict),
+            None => Ok(()),
+            Some(_) => Err(OpError::PreconditionFailed),
+        }
+    }
+
+    /// The error of a copy, with the condition that failed.
+    fn told(&self, error: OpError) -> S3Error {
+        match (error, self.failing.get()) {
+            (OpError::PreconditionFailed, Some(name)) => failed(name),
+            (error, _) => of_source(error),
+        }
+    }
+}
+
+/// What the target of a copy keeps, as a copy by reference does it: the tags go along unless they are replaced, the list of
+/// access and the redirect stay with the source.
+fn target_headers(copy: &CopyObject, source: &ObjectInfo) -> Vec<Header> {
+    let is_plain =
+        |header: &&Header| ![ACL_HEADER, REDIRECT_HEADER, TAGGING_HEADER].contains(&header.name.as_str());
+    let header = |name: &str, value| Header { name: name.to_owned(), value };
+    let mut headers = match &copy.replace_headers {
+        Some(headers) => headers.clone(),
+        None => {
+            let redirect = copy.redirect.clone().map(|value| header(REDIRECT_HEADER, value));
+            source.headers.iter().filter(is_plain).cloned().chain(redirect).collect()
+        }
+    };
+    let of_source = source.headers.iter().find(|header| header.name == TAGGING_HEADER);
+    let tags = copy.replace_tagging.clone().unwrap_or_else(|| of_source.map(|tags| tags.value.clone()));
+    headers.extend(tags.map(|value| header(TAGGING_HEADER, value)));
+    headers
+}
+
+/// A range of an object on its way to be a part or another object.
 struct CopiedBody<R> {
     reader: R,
+    /// The checksum to compute if none is needed, instead of the default.
+    algorithm: Option<ChecksumAlgorithm>,
     /// Read and not passed on yet.
     pending: VecDeque<Bytes>,
     /// Taken at the end.
@@ -237,14 +326,14 @@ struct CopiedBody<R> {
 impl<R: BodyReader> CopiedBody<R> {
     fn new(reader: R) -> CopiedBody<R> {
         let digests = Some(Digests::new(Expected::default()));
-        CopiedBody { reader, pending: VecDeque::new(), digests, failure: None }
+        CopiedBody { reader, algorithm: None, pending: VecDeque::new(), digests, failure: None }
     }
 }
 
 impl<R: BodyReader> BodySource for CopiedBody<R> {
     fn want_checksum(&mut self, algorithm: ChecksumAlgorithm) {
         if let Some(digests) = &mut self.digests {
-            digests.want(algorithm);
+            digests.want(self.algorithm.unwrap_or(algorithm));
         }
     }
 

@@ -48,6 +48,7 @@ use crate::s3::body::S3Body;
 use crate::s3::bucket_access::Ownership;
 use crate::s3::bucket_settings::SettingsCache;
 use crate::s3::config::cors::Cors;
+use crate::s3::config::encryption::DefaultEncryption;
 use crate::s3::config::lifecycle::DayLength;
 use crate::s3::config::switches::SuspendedAcceleration;
 use crate::s3::config::website::Website;
@@ -442,6 +443,11 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 self.put_document::<Website, _, _>(&request, S3Body::new(head, signature, body)?).await
             }
             Operation::DeleteBucketWebsite => self.delete_document(&request, ConfigKind::Website).await,
+            Operation::GetBucketEncryption => self.get_document::<DefaultEncryption>(&request),
+            Operation::PutBucketEncryption => {
+                self.put_default_encryption(&request, S3Body::new(head, signature, body)?).await
+            }
+            Operation::DeleteBucketEncryption => self.delete_document(&request, ConfigKind::Encryption).await,
             Operation::GetBucketLogging => self.get_logging(&request),
             Operation::PutBucketLogging => {
                 self.put_logging(&request, S3Body::new(head, signature, body)?).await

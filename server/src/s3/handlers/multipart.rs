@@ -11,16 +11,17 @@ use super::{Reply, Request, S3Service};
 use crate::auth::{Credentials, encode_escapes};
 use crate::http::{BodyFraming, Response};
 use crate::ops::api::{
-    ChecksumKind, CompleteUpload, CompletedPart, CreateUpload, ListUploads, Operations, PAGE_MAX, PutPart,
-    StoredChecksum, UploadId,
+    ChecksumKind, CompleteUpload, CompletedPart, CreateUpload, ListUploads, OpError, Operations, PAGE_MAX,
+    PutPart, StoredChecksum, UploadId,
 };
 use crate::s3::body::S3Body;
 use crate::s3::checksum::{
     algorithm_name, header_checksum, kind_name, parse_algorithm, parse_kind, parse_value,
 };
 use crate::s3::conditions::{unquote, write_condition};
+use crate::s3::encryption::{AskedEncryption, check_taken, key_of_existing, push_encryption};
 use crate::s3::error::{Code, S3Error};
-use crate::s3::headers::{kept_headers, refuse_unbuilt, storage_class};
+use crate::s3::headers::{kept_headers, storage_class};
 use crate::s3::object_lock::asked_lock;
 use crate::s3::tagging::kept_tagging;
 use crate::s3::versions::push_made_version;
@@ -36,7 +37,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         now_ms: u64,
     ) -> Result<Reply<O>, S3Error> {
         let head = request.head;
-        refuse_unbuilt(head)?;
+        let asked = AskedEncryption::of_write(request.access.asker())?;
         let algorithm = head.header_str("x-amz-checksum-algorithm").map(parse_algorithm).transpose()?;
         let kind = head.header_str("x-amz-checksum-type").map(parse_kind).transpose()?;
         if algorithm.is_none() && kind.is_some() {
@@ -57,7 +58,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             storage_class: storage_class(head, &self.config.storage_classes)?,
             initiator: request.identity.canonical_id().to_owned(),
             lock: asked_lock(head, now_ms)?,
-            encrypt: None,
+            encrypt: asked.in_bucket(request.access.settings()?)?,
         };
         let _permit = self.ops.admit(Some(0))?;
         let upload = self.ops.create_upload(create).await?;
@@ -68,6 +69,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             response.headers.push("x-amz-checksum-algorithm", algorithm_name(upload.checksum.0));
             response.headers.push("x-amz-checksum-type", kind_name(upload.checksum.1));
         }
+        push_encryption(&mut response.headers, upload.encryption, asked.key());
         self.push_abort(request, &mut response.headers, upload.initiated_ms);
         Ok(response)
     }
@@ -78,7 +80,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         mut body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let head = request.head;
-        refuse_unbuilt(head)?;
+        let given = key_of_existing(request.access.asker())?;
+        check_taken(given.as_ref(), request.access.settings()?)?;
         if head.framing() == BodyFraming::Length(0) && head.header("content-length").is_none() {
             return Err(Code::MissingContentLength.into());
         }
@@ -88,11 +91,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             upload: upload_id(request)?,
             part_number: part_number(request)?,
             len_bytes: body.len_bytes(),
-            customer_key: None,
+            customer_key: given.as_ref().map(|given| given.key.clone()),
         };
         let _permit = self.ops.admit(body.len_bytes())?;
-        let part = self.ops.put_part(put, &mut body).await?;
+        let part = self.ops.put_part(put, &mut body).await.map_err(of_upload)?;
         let mut response = Response::new(200);
+        push_encryption(&mut response.headers, part.encryption, given.as_ref());
         push_etag(&mut response.headers, &part.etag);
         push_checksum(&mut response.headers, part.checksum.as_ref(), None);
         Ok(response)
@@ -104,6 +108,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let head = request.head;
+        // The parts are sealed already: a key is not needed any more, but what is given must be one.
+        key_of_existing(request.access.asker())?;
         let (bucket, key, upload) = (request.bucket()?, request.key()?, upload_id(request)?);
         let checksum = header_checksum(head)?;
         let checksum_kind = head.header_str("x-amz-checksum-type").map(parse_kind).transpose()?;
@@ -138,6 +144,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let document = xml::complete_upload(&location, bucket.as_str(), key.as_bytes(), &written);
         let mut response = xml_reply(document);
         push_made_version(&mut response.headers, written.version);
+        push_encryption(&mut response.headers, written.encryption, None);
         self.push_expiration_of_made(request, &mut response.headers, &written).await;
         Ok(response)
     }
@@ -204,6 +211,21 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let person = |id: &str| self.verifier.credentials().person(id);
         let document = xml::list_uploads(&echo, &key_marker, &upload_marker, &owners, person, &uploads);
         Ok(xml_reply(document))
+    }
+}
+
+/// The error of a part, whose key must be its upload's.
+pub(super) fn of_upload(error: OpError) -> S3Error {
+    let refused = |what: &'static str| S3Error::with_message(Code::InvalidRequest, what);
+    match error {
+        OpError::CustomerKeyMissing | OpError::CustomerKeyUnexpected => refused(
+            "The multipart upload initiate requested encryption. Subsequent part requests must include the appropriate \
+             encryption parameters.",
+        ),
+        OpError::CustomerKeyWrong => {
+            refused("The provided encryption parameters did not match the ones used originally.")
+        }
+        other => other.into(),
     }
 }
 

@@ -15,15 +15,16 @@ use super::{Reply, Request, S3Service, Source};
 use crate::auth::Credentials;
 use crate::http::{BodyFraming, HeaderText, Payload, PayloadSource, Response, StreamFailed};
 use crate::ops::api::{
-    BodyReader, ChecksumAlgorithm, DeleteEntry, ETag, ObjectInfo, ObjectLock, OpError, OpenedObject,
-    Operations, PutObject, StoredChecksum,
+    BodyReader, ChecksumAlgorithm, DeleteEntry, ETag, ObjectEncryption, ObjectInfo, ObjectLock, OpError,
+    OpenedObject, Operations, PutObject, StoredChecksum,
 };
 use crate::policy::Action;
 use crate::s3::body::S3Body;
 use crate::s3::checksum::{header_name, kind_name, value_text};
 use crate::s3::conditions::{ReadConditions, Verdict, delete_condition, failed, unquote, write_condition};
+use crate::s3::encryption::{AskedEncryption, GivenKey, key_of_existing, push_encryption};
 use crate::s3::error::{Code, S3Error};
-use crate::s3::headers::{kept_headers, push_object_headers, refuse_unbuilt, storage_class};
+use crate::s3::headers::{kept_headers, push_object_headers, storage_class};
 use crate::s3::object_lock::{asked_lock, push_lock};
 use crate::s3::range::RangeSpec;
 use crate::s3::tagging::{TagSet, kept_tagging};
@@ -91,7 +92,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         now_ms: u64,
     ) -> Result<Reply<O>, S3Error> {
         let head = request.head;
-        refuse_unbuilt(head)?;
+        let asked = AskedEncryption::of_write(request.access.asker())?;
         let lock = asked_lock(head, now_ms)?;
         if lock != ObjectLock::NONE && !body.has_integrity() {
             return Err(S3Error::with_message(
@@ -115,7 +116,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             len_bytes: body.len_bytes(),
             storage_class: storage_class(head, &self.config.storage_classes)?,
             lock,
-            encrypt: None,
+            encrypt: asked.in_bucket(request.access.settings()?)?,
         };
         if is_archive(head) {
             return self.put_archive(request, put, body).await;
@@ -130,6 +131,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         push_etag(&mut response.headers, &written.etag);
         push_checksum(&mut response.headers, written.checksum.as_ref(), None);
         push_made_version(&mut response.headers, written.version);
+        push_encryption(&mut response.headers, written.encryption, asked.key());
         let tags = || head.header("x-amz-tagging").map_or(Ok(TagSet::default()), TagSet::of_header);
         self.push_expiration(request, &mut response.headers, (written.size_bytes, written.modified_ms), tags);
         Ok(response)
@@ -141,22 +143,26 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         let version = request.version()?;
         asked_part(request)?;
+        let given = key_of_existing(request.access.asker())?;
         let object = self.ops.open_object(request.bucket()?, request.key()?, version).await?;
-        self.get_opened(request, object).await
+        self.get_opened(request, object, given.as_ref()).await
     }
 
-    /// Answers a GET of an object that is open.
+    /// Answers a GET of an object that is open; `given` is the customer's key.
     pub(super) async fn get_opened(
         &self,
         request: &Request<'_>,
-        object: O::Object,
+        mut object: O::Object,
+        given: Option<&GivenKey>,
     ) -> Result<Reply<O>, S3Error> {
+        // Before any condition: without its key nothing is told of an object.
+        object.unlock(given.map(|given| &given.key))?;
         let verdict = check(request, object.info())?;
         if verdict == Verdict::NotModified {
             return Ok(not_modified(object.info()));
         }
         let selection = select(request, &object).await?;
-        let mut response = described(request, object.info(), &selection);
+        let mut response = described(request, object.info(), &selection, given);
         self.push_expiration_of(request, &mut response.headers, object.info());
         let len_bytes = selection.range.end - selection.range.start;
         if len_bytes > 0 {
@@ -172,29 +178,37 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             return self.get_member(request, path, true).await;
         }
         let version = request.version()?;
+        let given = key_of_existing(request.access.asker())?;
         let _permit = self.ops.admit(Some(0))?;
         let (bucket, key) = (request.bucket()?, request.key()?);
         if asked_part(request)?.is_some() {
             let object = self.ops.open_object(bucket, key, version).await?;
+            self.ops.check_key(object.info(), given.as_ref().map(|given| &given.key))?;
             if check(request, object.info())? == Verdict::NotModified {
                 return Ok(not_modified(object.info()));
             }
             let selection = select(request, &object).await?;
-            let mut response = head_of(request, object.info(), &selection);
+            let mut response = head_of(request, object.info(), &selection, given.as_ref());
             self.push_expiration_of(request, &mut response.headers, object.info());
             return Ok(response);
         }
         let info = self.ops.head_object(bucket, key, version).await?;
-        self.head_found(request, &info)
+        self.head_found(request, &info, given.as_ref())
     }
 
-    /// Answers a HEAD of an object that was found.
-    pub(super) fn head_found(&self, request: &Request<'_>, info: &ObjectInfo) -> Result<Reply<O>, S3Error> {
+    /// Answers a HEAD of an object that was found; `given` is the customer's key.
+    pub(super) fn head_found(
+        &self,
+        request: &Request<'_>,
+        info: &ObjectInfo,
+        given: Option<&GivenKey>,
+    ) -> Result<Reply<O>, S3Error> {
+        self.ops.check_key(info, given.map(|given| &given.key))?;
         if check(request, info)? == Verdict::NotModified {
             return Ok(not_modified(info));
         }
         let selection = select_range(request, info)?;
-        let mut response = head_of(request, info, &selection);
+        let mut response = head_of(request, info, &selection, given);
         self.push_expiration_of(request, &mut response.headers, info);
         Ok(response)
     }
@@ -294,12 +308,18 @@ fn if_range_holds(request: &Request<'_>, info: &ObjectInfo) -> bool {
 }
 
 /// Status and fields of a GET or HEAD.
-fn described<P>(request: &Request<'_>, info: &ObjectInfo, selection: &Selection) -> Response<P> {
+fn described<P>(
+    request: &Request<'_>,
+    info: &ObjectInfo,
+    selection: &Selection,
+    given: Option<&GivenKey>,
+) -> Response<P> {
     let mut response = Response::new(if selection.partial { 206 } else { 200 });
     let headers = &mut response.headers;
     push_validators(headers, info);
     headers.push("Accept-Ranges", "bytes");
     push_object_headers(headers, info, &request.query);
+    push_encryption(headers, info.encryption.as_ref().map(ObjectEncryption::by), given);
     push_lock(headers, &shown_lock(request, info));
     if selection.partial {
         let Range { start, end } = selection.range;
@@ -342,8 +362,13 @@ fn push_part_checksum(headers: &mut HeaderText, info: &ObjectInfo, checksum: Opt
     headers.push("x-amz-checksum-type", kind_name(of_object.map_or(checksum.kind, |object| object.kind)));
 }
 
-fn head_of<P>(request: &Request<'_>, info: &ObjectInfo, selection: &Selection) -> Response<P> {
-    let mut response = described(request, info, selection);
+fn head_of<P>(
+    request: &Request<'_>,
+    info: &ObjectInfo,
+    selection: &Selection,
+    given: Option<&GivenKey>,
+) -> Response<P> {
+    let mut response = described(request, info, selection, given);
     response.payload = Payload::HeadOf { len_bytes: selection.range.end - selection.range.start };
     response
 }

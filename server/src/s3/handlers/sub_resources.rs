@@ -63,11 +63,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             Operation::GetBucketIntelligentTieringConfiguration => {
                 listed("ListBucketIntelligentTieringConfigurationsOutput")?
             }
-            Operation::GetBucketEncryption => {
-                Unset::Absent(Code::ServerSideEncryptionConfigurationNotFoundError)
-            }
             Operation::GetBucketReplication => Unset::Absent(Code::ReplicationConfigurationNotFoundError),
-            Operation::DeleteBucketEncryption | Operation::DeleteBucketReplication => Unset::AsAsked(204),
+            Operation::DeleteBucketReplication => Unset::AsAsked(204),
             Operation::DeleteBucketAnalyticsConfiguration
             | Operation::DeleteBucketIntelligentTieringConfiguration
             | Operation::DeleteBucketInventoryConfiguration

@@ -155,8 +155,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             return Ok(moved(301, &header.value));
         }
         let result = match is_head {
-            true => self.head_found(request, object.info()),
-            false => self.get_opened(request, object).await,
+            true => self.head_found(request, object.info(), None),
+            false => self.get_opened(request, object, None).await,
         };
         drop(permit);
         result

@@ -16,11 +16,12 @@ use super::{Reply, Request, S3Service, Source};
 use crate::auth::Credentials;
 use crate::http::{HeaderText, Payload, Response, StreamFailed};
 use crate::ops::api::{
-    BodyReader, BucketName, KEY_MAX_BYTES, ListedObject, ObjectInfo, ObjectKey, ObjectPage, OpError,
-    OpenedObject, Operations, owner_of_list,
+    BodyReader, BucketName, CustomerKey, KEY_MAX_BYTES, ListedObject, ObjectInfo, ObjectKey, ObjectPage,
+    OpError, OpenedObject, Operations, owner_of_list,
 };
 use crate::policy::Action;
 use crate::s3::conditions::Verdict;
+use crate::s3::encryption::{GivenKey, key_of_existing};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::time_text::http_date;
 use crate::s3::zip::{
@@ -56,6 +57,8 @@ struct Archive {
     bucket: BucketName,
     key: ObjectKey,
     info: ObjectInfo,
+    /// The customer's key, if the archive is encrypted by one.
+    key_of_customer: Option<CustomerKey>,
     directory: Directory,
 }
 
@@ -75,13 +78,15 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         }
         request.access.also(Action::GetObject, &path.archive, None)?;
         let permit = self.ops.admit_read(TAIL_BYTES)?;
-        let object = self.ops.open_object(request.bucket()?, path.archive.clone(), None).await?;
+        let mut object = self.ops.open_object(request.bucket()?, path.archive.clone(), None).await?;
         // The archive's own list and tags count as in a GET of it.
         request.access.also_on(Action::GetObject, &path.archive, &object.info().headers)?;
+        let given = key_of_existing(request.access.asker())?;
+        object.unlock(given.as_ref().map(|given| &given.key))?;
         if check(request, object.info())? == Verdict::NotModified {
             return Ok(not_modified(object.info()));
         }
-        let archive = open_archive(request.bucket()?, path.archive, object).await?;
+        let archive = open_archive(request.bucket()?, path.archive, given, object).await?;
         let entry = self.find(&archive, &path.member).await?;
         let mut response = Response::new(200);
         push_fields(&mut response.headers, &archive.info, &path.member);
@@ -116,13 +121,15 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let Some(path) = split(&page.prefix)?.filter(|_| is_asked) else { return Ok(None) };
         request.access.also(Action::GetObject, &path.archive, None)?;
         let _permit = self.ops.admit_read(TAIL_BYTES)?;
-        let object = match self.ops.open_object(request.bucket()?, path.archive.clone(), None).await {
+        let mut object = match self.ops.open_object(request.bucket()?, path.archive.clone(), None).await {
             Ok(object) => object,
             Err(OpError::NoSuchKey) => return Ok(Some(Listed::new(page, after).finish(None))),
             Err(error) => return Err(error.into()),
         };
         request.access.also_on(Action::GetObject, &path.archive, &object.info().headers)?;
-        let archive = open_archive(request.bucket()?, path.archive, object).await?;
+        let given = key_of_existing(request.access.asker())?;
+        object.unlock(given.as_ref().map(|given| &given.key))?;
+        let archive = open_archive(request.bucket()?, path.archive, given, object).await?;
         let mut listed = Listed::new(page, after);
         let below = [archive.key.as_bytes(), b"/"].concat();
         self.walk(&archive, |entry| {
@@ -172,20 +179,26 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 
     /// The archive once more, if it still is the one whose directory was read.
     async fn reopen(&self, archive: &Archive) -> Result<O::Object, S3Error> {
-        let object = self.ops.open_object(archive.bucket.clone(), archive.key.clone(), None).await?;
-        if *object.info() == archive.info { Ok(object) } else { Err(Code::SlowDown.into()) }
+        let mut object = self.ops.open_object(archive.bucket.clone(), archive.key.clone(), None).await?;
+        if *object.info() != archive.info {
+            return Err(Code::SlowDown.into());
+        }
+        object.unlock(archive.key_of_customer.as_ref())?;
+        Ok(object)
     }
 }
 
 async fn open_archive(
     bucket: BucketName,
     key: ObjectKey,
+    given: Option<GivenKey>,
     object: impl OpenedObject,
 ) -> Result<Archive, S3Error> {
     let info = object.info().clone();
     let tail = read_all(object.read(info.size_bytes.saturating_sub(TAIL_BYTES)..info.size_bytes)).await?;
     let directory = Directory::find(&tail, info.size_bytes).map_err(malformed)?;
-    Ok(Archive { bucket, key, info, directory })
+    let key_of_customer = given.map(|given| given.key);
+    Ok(Archive { bucket, key, info, key_of_customer, directory })
 }
 
 async fn read_all(mut reader: impl BodyReader) -> Result<Vec<u8>, OpError> {

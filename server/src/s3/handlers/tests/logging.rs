@@ -94,6 +94,21 @@ fn middle(line: &str) -> String {
 }
 
 #[test]
+fn logs_are_encrypted_where_their_bucket_encrypts_by_default() {
+    with_client(|mut client| async move {
+        client.log_bucket("").await;
+        let document = "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256\
+            </SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>";
+        client.expect(200, call("PUT", "/logs?encryption").body(document)).await;
+        client.expect(200, call("PUT", "/bkt/k").body("hello")).await;
+        client.deliver().await;
+        let key = client.keys_of("logs").await.remove(0);
+        let seen = client.expect(200, call("HEAD", &format!("/logs/{key}"))).await;
+        assert_eq!(seen.header("x-amz-server-side-encryption"), Some("AES256"));
+    });
+}
+
+#[test]
 fn every_request_of_a_logged_bucket_leaves_a_line() {
     with_client(|mut client| async move {
         client.log_bucket("").await;

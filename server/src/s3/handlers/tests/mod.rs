@@ -8,6 +8,7 @@ mod aws_answers;
 mod bucket_config;
 mod compatibility;
 mod documents;
+mod encryption;
 mod logging;
 mod matrix;
 mod memory_ops;
@@ -321,7 +322,7 @@ fn a_body_that_is_not_what_was_said_stores_nothing() {
         let other = hex_sha256(b"other");
         client.refused(400, "XAmzContentSHA256Mismatch", put("a").hashed(&other)).await;
         client.refused(404, "NoSuchKey", call("GET", "/bkt/k")).await;
-        client.refused(501, "NotImplemented", put("").with("x-amz-server-side-encryption", "AES256")).await;
+        client.refused(501, "NotImplemented", put("").with("x-amz-server-side-encryption", "aws:kms")).await;
         let big = "v".repeat(3000);
         client.refused(400, "MetadataTooLarge", put("").with("x-amz-meta-a", &big)).await;
     });

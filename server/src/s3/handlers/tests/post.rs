@@ -72,6 +72,31 @@ fn a_form_is_stored_as_the_put_that_it_stands_for() {
 }
 
 #[test]
+fn a_form_asks_for_encryption_as_a_put_does() {
+    with_client(|mut client| async move {
+        let sse = "x-amz-server-side-encryption";
+        let ours = and(signed(&policy("{\"x-amz-server-side-encryption\": \"AES256\"}")), &[(sse, "AES256")]);
+        let seen = client.expect(204, post(&ours, "hello")).await;
+        assert_eq!(seen.header(sse), Some("AES256"));
+        assert_eq!(client.expect(200, call("HEAD", "/bkt/up/f.txt")).await.header(sse), Some("AES256"));
+        let names = ["algorithm", "key", "key-md5"].map(|end| format!("{sse}-customer-{end}"));
+        let conditions: Vec<String> =
+            names.iter().map(|name| format!("[\"starts-with\", \"${name}\", \"\"]")).collect();
+        let values = ["AES256", "pO3upElrwuEXSoFwCfnZPdSsmt/xWeFa0N9KgDijwVs=", "DWygnHRtgiJ77HCm+1rvHw=="];
+        let more: Vec<(&str, &str)> = names.iter().map(String::as_str).zip(values).collect();
+        let theirs = and(signed(&policy(&conditions.join(", "))), &more);
+        let seen = client.expect(204, post(&theirs, "hello")).await;
+        assert_eq!(seen.header(&names[2]), Some(values[2]));
+        client.refused(400, "InvalidRequest", call("GET", "/bkt/up/f.txt")).await;
+        let mut get = call("GET", "/bkt/up/f.txt");
+        for (name, value) in more {
+            get = get.with(name, value);
+        }
+        assert_eq!(client.expect(200, get).await.text(), "hello");
+    });
+}
+
+#[test]
 fn a_form_says_how_it_is_answered() {
     with_client(|mut client| async move {
         let status = "[\"starts-with\", \"$success_action_status\", \"\"]";

@@ -68,8 +68,8 @@ def test_what_would_have_to_act_is_refused(s3, own):
     assert s3.get_bucket_accelerate_configuration(Bucket=own)["Status"] == "Suspended"
     requester = {"Payer": "Requester"}
     refused("NotImplemented", s3.put_bucket_request_payment, Bucket=own, RequestPaymentConfiguration=requester)
-    sse = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]}
-    refused("NotImplemented", s3.put_bucket_encryption, Bucket=own, ServerSideEncryptionConfiguration=sse)
+    kms = {"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]}
+    refused("NotImplemented", s3.put_bucket_encryption, Bucket=own, ServerSideEncryptionConfiguration=kms)
     refused("ServerSideEncryptionConfigurationNotFoundError", s3.get_bucket_encryption, Bucket=own)
     zero = {"Rules": [rule("", Expiration={"Days": 0})]}
     refused("InvalidArgument", s3.put_bucket_lifecycle_configuration, Bucket=own, LifecycleConfiguration=zero)

@@ -1,4 +1,4 @@
-"""The recipes of docs/clients.md, run as they are printed there."""
+"""The recipes of docs/clients.md and docs/encryption.md, run as they are printed there."""
 
 import os
 import re
@@ -10,17 +10,21 @@ import pytest
 
 import server as basalt
 
-PAGE = basalt.REPO / "docs" / "clients.md"
+PAGES = [basalt.REPO / "docs" / name for name in ("clients.md", "encryption.md")]
 RECIPE = re.compile(r"^## (?P<client>[^\n]+)\n(?:(?!^## ).)*?^```(?P<kind>sh|python)\n(?P<text>.*?)^```$", re.M | re.S)
 
 
 def recipes():
-    found = [(one["client"], one["kind"], one["text"]) for one in RECIPE.finditer(PAGE.read_text())]
-    return [pytest.param(kind, text, id=re.split(r"[ ,]", client)[0]) for client, kind, text in found]
+    found = [(page.stem, one) for page in PAGES for one in RECIPE.finditer(page.read_text())]
+    return [
+        pytest.param(one["kind"], one["text"], id=f"{page}-{re.split(r'[ ,]', one['client'])[0]}")
+        for page, one in found
+    ]
 
 
 def test_every_fenced_recipe_is_found():
-    assert len(recipes()) == len(re.findall(r"^```(?:sh|python)$", PAGE.read_text(), re.M)) >= 7
+    fenced = [re.findall(r"^```(?:sh|python)$", page.read_text(), re.M) for page in PAGES]
+    assert len(recipes()) == sum(map(len, fenced)) >= 11
 
 
 @pytest.mark.parametrize("kind, text", recipes())

@@ -130,8 +130,8 @@ pub fn by_default(settings: &BucketSettings) -> Option<Encrypt> {
 /// # Errors
 /// `AccessDenied`.
 pub fn check_taken(given: Option<&GivenKey>, settings: &BucketSettings) -> Result<(), S3Error> {
-    let are_blocked = settings.encryption.as_ref().is_some_and(DefaultEncryption::blocks_customer_keys);
-    if given.is_none() || !are_blocked {
+    let are_refused = settings.encryption.as_ref().is_some_and(DefaultEncryption::refuses_customer_keys);
+    if given.is_none() || !are_refused {
         return Ok(());
     }
     let what = "This bucket has blocked upload requests that specify Server Side Encryption with Customer provided keys \

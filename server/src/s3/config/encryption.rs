@@ -19,21 +19,21 @@ pub struct DefaultEncryption {
     /// Kept and told; only keys of a key management service would make a difference of it.
     has_bucket_key: bool,
     /// Whether customers' keys are refused, if that was said.
-    blocks_customer_keys: Option<bool>,
+    refuses_customer_keys: Option<bool>,
 }
 
 impl DefaultEncryption {
     /// Whether new objects may not be encrypted by customers' keys.
-    pub fn blocks_customer_keys(&self) -> bool {
-        self.blocks_customer_keys.unwrap_or(false)
+    pub fn refuses_customer_keys(&self) -> bool {
+        self.refuses_customer_keys.unwrap_or(false)
     }
 
     /// The same after `before`: a configuration that does not speak of customers' keys leaves them as they were, as AWS's does.
     #[must_use]
     pub fn after(self, before: Option<&DefaultEncryption>) -> DefaultEncryption {
-        let blocks_customer_keys =
-            self.blocks_customer_keys.or(before.and_then(|before| before.blocks_customer_keys));
-        DefaultEncryption { blocks_customer_keys, ..self }
+        let refuses_customer_keys =
+            self.refuses_customer_keys.or(before.and_then(|before| before.refuses_customer_keys));
+        DefaultEncryption { refuses_customer_keys, ..self }
     }
 }
 
@@ -45,7 +45,7 @@ impl Document for DefaultEncryption {
         let root = Element::parse(document, "ServerSideEncryptionConfiguration")?;
         let rule = root.only(&["Rule"])?.child("Rule")?.ok_or_else(malformed)?;
         rule.only(&[BY_DEFAULT, "BlockedEncryptionTypes", "BucketKeyEnabled"])?;
-        let blocks_customer_keys = rule.child("BlockedEncryptionTypes")?.map(blocked).transpose()?.flatten();
+        let refuses_customer_keys = rule.child("BlockedEncryptionTypes")?.map(blocked).transpose()?.flatten();
         let has_bucket_key = match rule.word_of("BucketKeyEnabled")? {
             None | Some("false") => false,
             Some("true") => true,
@@ -54,7 +54,7 @@ impl Document for DefaultEncryption {
         if let Some(default) = rule.child(BY_DEFAULT)? {
             check_default(default)?;
         }
-        Ok(DefaultEncryption { has_bucket_key, blocks_customer_keys })
+        Ok(DefaultEncryption { has_bucket_key, refuses_customer_keys })
     }
 
     fn to_kept(&self) -> Bytes {
@@ -63,9 +63,9 @@ impl Document for DefaultEncryption {
         xml.open(BY_DEFAULT);
         xml.leaf("SSEAlgorithm", AES256);
         xml.close(BY_DEFAULT);
-        if let Some(blocks) = self.blocks_customer_keys {
+        if let Some(refuses) = self.refuses_customer_keys {
             xml.open("BlockedEncryptionTypes");
-            xml.leaf("EncryptionType", if blocks { "SSE-C" } else { "NONE" });
+            xml.leaf("EncryptionType", if refuses { "SSE-C" } else { "NONE" });
             xml.close("BlockedEncryptionTypes");
         }
         xml.leaf("BucketKeyEnabled", if self.has_bucket_key { "true" } else { "false" });
@@ -77,19 +77,19 @@ impl Document for DefaultEncryption {
 
 /// Whether the types that may not be used are customers' keys or none; empty says nothing.
 fn blocked(types: &Element) -> Result<Option<bool>, S3Error> {
-    let mut blocks = None;
+    let mut refuses = None;
     for name in types.only(&["EncryptionType"])?.all("EncryptionType") {
         let this = match name.text().trim() {
             "SSE-C" => true,
             "NONE" => false,
             _ => return Err(malformed()),
         };
-        if blocks.is_some_and(|before| before != this) {
+        if refuses.is_some_and(|before| before != this) {
             return Err(malformed());
         }
-        blocks = Some(this);
+        refuses = Some(this);
     }
-    Ok(blocks)
+    Ok(refuses)
 }
 
 fn check_default(default: &Element) -> Result<(), S3Error> {
@@ -126,10 +126,10 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_reads_back_with_its_bucket_key_and_what_it_blocks() {
+    fn a_rule_reads_back_with_its_bucket_key_and_what_it_refuses() {
         let blocked =
             "<BlockedEncryptionTypes><EncryptionType>SSE-C</EncryptionType></BlockedEncryptionTypes>";
-        for (inside, has_bucket_key, blocks) in [
+        for (inside, has_bucket_key, refuses) in [
             (by_default("AES256"), false, None),
             (by_default("AES256") + "<BucketKeyEnabled>true</BucketKeyEnabled>", true, None),
             (by_default("AES256") + blocked, false, Some(true)),
@@ -137,7 +137,7 @@ mod tests {
             ("<BlockedEncryptionTypes/>".to_owned(), false, None),
         ] {
             let found = parse(&format!("<Rule>{inside}</Rule>")).unwrap();
-            let expected = DefaultEncryption { has_bucket_key, blocks_customer_keys: blocks };
+            let expected = DefaultEncryption { has_bucket_key, refuses_customer_keys: refuses };
             assert_eq!(found, expected, "{inside}");
             assert_eq!(DefaultEncryption::parse(&found.to_kept()).unwrap(), expected, "{inside}");
             let shown = String::from_utf8(found.to_kept().to_vec()).unwrap();
@@ -147,10 +147,10 @@ mod tests {
 
     #[test]
     fn what_does_not_speak_of_customers_keys_leaves_them_blocked() {
-        let rule = |blocks_customer_keys| DefaultEncryption { has_bucket_key: false, blocks_customer_keys };
-        assert!(rule(None).after(Some(&rule(Some(true)))).blocks_customer_keys());
-        assert!(!rule(Some(false)).after(Some(&rule(Some(true)))).blocks_customer_keys());
-        assert!(!rule(None).after(None).blocks_customer_keys());
+        let rule = |refuses_customer_keys| DefaultEncryption { has_bucket_key: false, refuses_customer_keys };
+        assert!(rule(None).after(Some(&rule(Some(true)))).refuses_customer_keys());
+        assert!(!rule(Some(false)).after(Some(&rule(Some(true)))).refuses_customer_keys());
+        assert!(!rule(None).after(None).refuses_customer_keys());
     }
 
     #[test]

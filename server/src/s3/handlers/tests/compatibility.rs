@@ -18,8 +18,9 @@ answered with 501 `NotImplemented`, and changes nothing. What conformance suites
 how clients are set up in [clients.md](clients.md).
 
 Completing an upload and copying a whole object go by reference and take milliseconds, so their status is the true one: AWS
-may answer 200 early, keep the connection alive with blanks and fail in the body. Only a part copied from a range moves bytes,
-5 GiB at most.
+may answer 200 early, keep the connection alive with blanks and fail in the body. Only a part copied from a range, and a copy
+that is encrypted in another way than its source, move bytes, 5 GiB at most. Of encryption, what needs AWS's key management
+service answers 501 ([encryption.md](encryption.md)).
 
 | operation | request | state |
 |---|---|---|

@@ -286,7 +286,7 @@ fn a_buckets_default_encrypts_whatever_asks_for_nothing() {
 }
 
 #[test]
-fn a_bucket_that_blocks_customers_keys_still_reads_what_they_encrypted() {
+fn a_bucket_that_refuses_customers_keys_still_reads_what_they_encrypted() {
     with_client(|mut client| async move {
         client.expect(200, call("PUT", "/bkt/old").body("hello").keyed(ONE)).await;
         let (upload, _) = begin(&mut client, call("POST", "/bkt/big?uploads=").keyed(ONE)).await;

@@ -17,6 +17,7 @@ import boto3
 import pytest
 import trustme
 from botocore.config import Config
+from xdist.scheduler import LoadScopeScheduling
 
 import server as basalt
 import wire
@@ -42,6 +43,23 @@ def pytest_collection_modifyitems(items):
         for mark in item.iter_markers("differs"):
             if mark.args[0] == PEER:
                 item.add_marker(pytest.mark.xfail(reason=f"{PEER}: {mark.args[1]}", strict=False))
+
+
+# Files whose tests have servers of their own each, or none: these may run in any order beside others.
+SCATTERED = ("test_kernel_faults.py", "test_start.py")
+
+
+class Stories(LoadScopeScheduling):
+    """For `--dist loadscope`: tests of a file follow one another on its server, so they stay together and in order."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.partition("::")[0]
+        return nodeid if file.endswith(SCATTERED) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Stories(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.hookimpl(wrapper=True)

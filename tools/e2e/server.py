@@ -5,9 +5,12 @@ to stderr is kept in a file and shown when its start fails. With E2E_ENDPOINT se
 else's: `External` answers the same questions, and tests that need the process skip and say so.
 """
 
+import contextlib
 import copy
+import itertools
 import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
@@ -30,10 +33,21 @@ REGION = "us-east-1"
 START_DEADLINE_S = 30
 
 
+# Below those that Linux gives to clients' sockets (32768 and up): a server must get its port again at a restart, however
+# many connections others open meanwhile. Tests that run beside each other look in a range each.
+PORTS_BEGIN, PORTS_A_WORKER, WORKERS_MAX = 12_000, 2_000, 10
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+ports = itertools.count(random.randrange(PORTS_A_WORKER))
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens on, and that is not given again before 2,000 others were."""
+    for _ in range(PORTS_A_WORKER):
+        port = PORTS_BEGIN + WORKER % WORKERS_MAX * PORTS_A_WORKER + next(ports) % PORTS_A_WORKER
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
 
 
 def until(condition, deadline_s, what):

@@ -81,10 +81,13 @@ def test_a_pulled_drive_is_noticed_worked_around_and_taken_back(six):
     away.rename(drive)
     noticed(six, "missing drive", there=False)
     segments = len(list((drive / "segments").iterdir()))
-    basalt.until(
-        lambda: objects.put_some("back") or len(list((drive / "segments").iterdir())) > segments,
-        NOTICED_S, "new volumes on the drive that came back",
-    )
+    # What is open on three data drives is filled first, 256 MiB on each.
+    for n in range(2 * 3 * 256 // 64):
+        objects.put(f"back/large/{n}", 64 * MIB)
+        if len(list((drive / "segments").iterdir())) > segments:
+            break
+    assert len(list((drive / "segments").iterdir())) > segments, "no new volume on the drive that came back"
+    objects.put_some("back")
     objects.check()
     six.restart()
     objects.check()

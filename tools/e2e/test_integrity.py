@@ -144,6 +144,26 @@ def complete(s3, bucket, key, upload_id, parts, **how):
     )
 
 
+def test_a_copy_of_parts_has_a_checksum_of_all_its_bytes(s3, module_bucket):
+    pieces = [noise(PART, 5), noise(PART, 6), b"last"]
+    everything = b"".join(pieces)
+    for algorithm, expected in [
+        ("SHA256", b64(hashlib.sha256(everything).digest())),
+        ("CRC32", b64(zlib.crc32(everything).to_bytes(4, "big"))),
+    ]:
+        upload_id, parts = upload(s3, module_bucket, "of-parts", pieces, algorithm)
+        complete(s3, module_bucket, "of-parts", upload_id, parts)
+        source = {"Bucket": module_bucket, "Key": "of-parts"}
+        copied = s3.copy_object(Bucket=module_bucket, Key="of-all", CopySource=source)["CopyObjectResult"]
+        assert (copied[f"Checksum{algorithm}"], copied["ChecksumType"]) == (expected, "FULL_OBJECT")
+        head = s3.head_object(Bucket=module_bucket, Key="of-all", ChecksumMode="ENABLED")
+        assert (head[f"Checksum{algorithm}"], head["ChecksumType"]) == (expected, "FULL_OBJECT")
+        # The client compares what it reads with that.
+        assert s3.get_object(Bucket=module_bucket, Key="of-all")["Body"].read() == everything
+        head = s3.head_object(ChecksumMode="ENABLED", **source)
+        assert head["ChecksumType"] == "COMPOSITE", "the source stays as it was"
+
+
 def test_a_composite_checksum_is_of_the_parts_and_each_part_keeps_its_own(s3, module_bucket):
     pieces = [noise(PART, 1), noise(PART, 2), b"last"]
     sums = [b64(hashlib.sha256(piece).digest()) for piece in pieces]

@@ -8,7 +8,7 @@ mod append;
 mod background;
 mod catalog;
 mod census;
-mod checksum;
+pub(crate) mod checksum;
 mod core;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]

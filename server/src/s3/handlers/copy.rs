@@ -4,7 +4,7 @@
 //! when its conditions were decided.
 //! Not here: the rest of an upload in parts (`multipart`).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
@@ -15,14 +15,15 @@ use super::documents::xml_reply;
 use super::multipart::{of_upload, part_number, upload_id};
 use super::{Reply, Request, S3Service};
 use crate::auth::{Credentials, decode_query_escapes};
-use crate::checksum_stream::ChecksumStream;
+use crate::checksum_stream::{ChecksumStream, crc_of};
 use crate::http::HeaderText;
 use crate::ops::api::{
     ACL_HEADER, BODY_MAX_BYTES, BodyError, BodyEvent, BodyReader, BodySource, BodySummary, BucketName,
     ChecksumAlgorithm, ChecksumKind, Copied, CopyObject, CustomerKey, ETag, Header, ObjectInfo, ObjectKey,
-    OpError, OpenedObject, Operations, PutObject, PutPart, REDIRECT_HEADER, StoredChecksum, TAGGING_HEADER,
-    VersionId,
+    OpError, OpenedObject, Operations, PAGE_MAX, PutObject, PutPart, REDIRECT_HEADER, StoredChecksum,
+    TAGGING_HEADER, VersionId,
 };
+use crate::ops::checksum::combine_two;
 use crate::s3::checksum::{Digests, Expected, parse_algorithm};
 use crate::s3::conditions::{ReadConditions, failed, write_condition};
 use crate::s3::encryption::{AskedEncryption, check_taken, key_of_existing, key_of_source, push_encryption};
@@ -93,7 +94,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             encrypt: asked_encryption.in_bucket(request.access.settings()?)?,
             source_key_of_customer: source_key,
         };
-        let check = SourceCheck { conditions, summed, as_read, failing: Cell::new(None) };
+        let sums = Cell::new(asked.is_none());
+        let (summed, to_sum, failing) = (RefCell::new(summed), Cell::new(None), Cell::new(None));
+        let check = SourceCheck { conditions, summed, sums, to_sum, as_read, failing };
         let copied = self.copy_checked(copy, check).await?;
         asker.note.set_object_bytes(copied.written.size_bytes);
         let document = xml::copy_object(&copied.written);
@@ -105,16 +108,27 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         Ok(response)
     }
 
-    /// Copies by reference, or by moving the bytes where they are to be encrypted another way.
-    async fn copy_checked(&self, copy: CopyObject, check: SourceCheck) -> Result<Copied, S3Error> {
+    /// Copies by reference, or by moving the bytes where they are to be encrypted another way. A checksum of parts' checksums
+    /// becomes one of all bytes first, as at AWS: what is copied is not made of the parts that a client knows.
+    async fn copy_checked(&self, mut copy: CopyObject, check: SourceCheck) -> Result<Copied, S3Error> {
         let check = Rc::new(check);
-        let in_transaction = Rc::clone(&check);
-        let permit = self.ops.admit(Some(0))?;
-        let copied = self.ops.copy_object(copy.clone(), move |info| in_transaction.check(info)).await;
-        drop(permit);
-        match copied {
-            Err(OpError::CopyMovesBytes) => self.move_bytes(copy, &check).await,
-            copied => copied.map_err(|error| check.told(error)),
+        loop {
+            let in_transaction = Rc::clone(&check);
+            let permit = self.ops.admit(Some(0))?;
+            let copied = self.ops.copy_object(copy.clone(), move |info| in_transaction.check(info)).await;
+            drop(permit);
+            match (copied, check.to_sum.take()) {
+                (Err(OpError::CopyMovesBytes), Some(algorithm)) => {
+                    let (bucket, key) = (copy.source_bucket.clone(), copy.source_key.clone());
+                    let source = CopySource { bucket, key, version: copy.source_version };
+                    let source_key = copy.source_key_of_customer.as_ref();
+                    let (info, checksum) = self.summed(&source, source_key, algorithm).await?.unzip();
+                    copy.replace_checksum = checksum;
+                    check.is_summed(info);
+                }
+                (Err(OpError::CopyMovesBytes), None) => return self.move_bytes(copy, &check).await,
+                (copied, _) => return copied.map_err(|error| check.told(error)),
+            }
         }
     }
 
@@ -147,8 +161,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         Ok(Copied { written, source_version: info.version })
     }
 
-    /// The checksum that a copy is to have, computed by reading the source, and the source as it was then; `None` if it
-    /// has that checksum already.
+    /// The checksum that a copy is to have, combined from those of the source's parts or computed by reading it, and the
+    /// source as it was then; `None` if it has that checksum already.
     async fn summed(
         &self,
         source: &CopySource,
@@ -166,6 +180,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         if info.checksums.iter().any(is_so) {
             return Ok(None);
         }
+        let of_all = |value| StoredChecksum { algorithm, kind: ChecksumKind::FullObject, value };
+        if let Some(value) = combined(&object, algorithm).await? {
+            return Ok(Some((info, of_all(value))));
+        }
         if info.size_bytes > BODY_MAX_BYTES {
             return Err(source_too_large());
         }
@@ -175,8 +193,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         while let Some(slices) = reader.next().await {
             slices?.iter().for_each(|slice| stream.update(slice));
         }
-        let value = stream.finish();
-        Ok(Some((info, StoredChecksum { algorithm, kind: ChecksumKind::FullObject, value })))
+        Ok(Some((info, of_all(stream.finish()))))
     }
 
     pub(super) async fn copy_part(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
@@ -262,7 +279,11 @@ fn source_too_large() -> S3Error {
 struct SourceCheck {
     conditions: ReadConditions,
     /// The source whose checksum was computed.
-    summed: Option<ObjectInfo>,
+    summed: RefCell<Option<ObjectInfo>>,
+    /// A checksum of parts' checksums is not to be kept.
+    sums: Cell<bool>,
+    /// What stands for one is to be computed first.
+    to_sum: Cell<Option<ChecksumAlgorithm>>,
     /// Tag and time of the source whose headers were read.
     as_read: Option<(ETag, u64)>,
     /// Which condition failed.
@@ -271,15 +292,24 @@ struct SourceCheck {
 
 impl SourceCheck {
     fn check(&self, info: &ObjectInfo) -> Result<(), OpError> {
-        let is_as_summed = self.summed.as_ref().is_none_or(|summed| summed == info);
+        let is_as_summed = self.summed.borrow().as_ref().is_none_or(|summed| summed == info);
         let is_as_read = self.as_read.is_none_or(|as_read| as_read == (info.etag, info.modified_ms));
         self.failing.set(self.conditions.check_source(&info.etag.to_string(), info.modified_ms));
         match self.failing.get() {
             // It was replaced since its checksum was computed or its list was read.
             _ if !is_as_summed || !is_as_read => Err(OpError::ConditionalRequestConflict),
-            None => Ok(()),
+            None => {
+                self.to_sum.set(composite(info).filter(|_| self.sums.get()));
+                self.to_sum.get().map_or(Ok(()), |_| Err(OpError::CopyMovesBytes))
+            }
             Some(_) => Err(OpError::PreconditionFailed),
         }
+    }
+
+    /// Nothing more is to be computed, and the source must be the one of which it was.
+    fn is_summed(&self, info: Option<ObjectInfo>) {
+        self.sums.set(false);
+        self.summed.replace(info);
     }
 
     /// The error of a copy, with the condition that failed.
@@ -289,6 +319,41 @@ impl SourceCheck {
             (error, _) => of_source(error),
         }
     }
+}
+
+/// The algorithm of an object's checksum if that is one of its parts' checksums. Of an object that is too long to be read
+/// through it is kept as it is, unless the parts' can be combined.
+fn composite(info: &ObjectInfo) -> Option<ChecksumAlgorithm> {
+    let checksum = info.checksums.iter().find(|checksum| checksum.kind == ChecksumKind::Composite)?;
+    let is_small = info.size_bytes <= BODY_MAX_BYTES;
+    Some(checksum.algorithm).filter(|algorithm| is_small || crc_of(*algorithm).is_some())
+}
+
+/// The checksum of all bytes, from those of the parts; `None` where that cannot be.
+async fn combined(
+    object: &impl OpenedObject,
+    algorithm: ChecksumAlgorithm,
+) -> Result<Option<Bytes>, OpError> {
+    let Some(part_count) = object.info().part_count else { return Ok(None) };
+    let (mut all, mut after) = (None::<Bytes>, 0);
+    while after < part_count {
+        let page = object.parts(after, PAGE_MAX).await?;
+        let Some(last) = page.parts.last() else { return Ok(None) };
+        after = last.part_number;
+        for part in page.parts {
+            let len_bytes = part.range.end - part.range.start;
+            let next = part.checksum.filter(|checksum| checksum.algorithm == algorithm);
+            all = match (all, next) {
+                (None, Some(first)) => Some(first.value),
+                (Some(before), Some(next)) => combine_two(algorithm, &before, &next.value, len_bytes),
+                (_, None) => None,
+            };
+            if all.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// What the target of a copy keeps, as a copy by reference does it: the tags go along unless they are replaced, the list of

@@ -22,9 +22,11 @@ const UNWRITTEN_SHARE: u64 = 8;
 /// A body on its way out: the store's read-ahead.
 const READ_MAX_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Of an encrypted body, in or out: the segment that is sealed or opened. Counted for every body, for whether it is
-/// encrypted is known later.
-const SEGMENT_MAX_BYTES: u64 = SEGMENT_STORED_BYTES;
+/// Of an encrypted body on its way in: the segment that is sealed. Counted for every body, for whether it is encrypted is
+/// known later.
+const SEALED_MAX_BYTES: u64 = SEGMENT_STORED_BYTES;
+/// Of one on its way out: a segment that is opened while the one before is sent.
+const OPENED_MAX_BYTES: u64 = 2 * SEGMENT_STORED_BYTES;
 
 /// What one core may take.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +34,7 @@ pub struct AdmissionLimits {
     /// Requests at once.
     pub requests_max: u32,
     /// Bytes that they may pin together: of the process's memory budget, less cache, memtables and connections, a
-    /// core's share. With 256 MiB, redundancy 4+2: 23 large PUTs (9.4 MiB + 128 KiB each), or 120 large GETs, or
+    /// core's share. With 256 MiB, redundancy 4+2: 23 large PUTs (9.4 MiB + 128 KiB each), or 117 large GETs, or
     /// 3,000 of 4 KiB.
     pub memory_bytes: u64,
 }
@@ -79,14 +81,14 @@ impl Admission {
         let data_bytes = len_bytes.min(WRITE_DATA_MAX_BYTES);
         let Profile { k, m } = self.inner.profile;
         let with_parity_bytes = (data_bytes * (u64::from(k) + u64::from(m))).div_ceil(u64::from(k));
-        let body_bytes = with_parity_bytes + len_bytes.min(SEGMENT_MAX_BYTES);
+        let body_bytes = with_parity_bytes + len_bytes.min(SEALED_MAX_BYTES);
         let bytes = REQUEST_BYTES + body_bytes;
         self.take(bytes, if body_bytes > 0 { bytes } else { 0 })
     }
 
     /// A place for a reply of `len_bytes`.
     pub(crate) fn read(&self, len_bytes: u64) -> Result<Permit, OpError> {
-        let body_bytes = len_bytes.min(READ_MAX_BYTES) + len_bytes.min(SEGMENT_MAX_BYTES);
+        let body_bytes = len_bytes.min(READ_MAX_BYTES) + len_bytes.min(OPENED_MAX_BYTES);
         self.take(REQUEST_BYTES + body_bytes, 0)
     }
 
@@ -165,7 +167,7 @@ mod tests {
         while let Ok(permit) = admission.read(5 << 30) {
             permits.push(permit);
         }
-        assert_eq!(permits.len(), 120);
+        assert_eq!(permits.len(), 117);
         permits.clear();
         assert_eq!(admission.inner.free_bytes.get(), 256 << 20);
     }

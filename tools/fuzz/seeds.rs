@@ -116,6 +116,10 @@ const S3_HEADS: &[&str] = &[
     "POST /b?delete\nx-amz-sdk-checksum-algorithm: SHA256\r\nx-amz-trailer: x-amz-checksum-sha256",
     "DELETE /b/k?uploadId=AAAAAAAAAAAAAAAAAAAAAA\nif-match: *\r\ndate: Wed, 21 Oct 2026 07:28:00 GMT",
     "GET //k?uploads&max-uploads=3&key-marker=%\n",
+    "PUT /b/k\nx-amz-server-side-encryption: AES256\r\nx-amz-server-side-encryption-bucket-key-enabled: false",
+    "PUT /b/k\nx-amz-server-side-encryption-customer-algorithm: AES256\r\n\
+     x-amz-server-side-encryption-customer-key: pO3upElrwuEXSoFwCfnZPdSsmt/xWeFa0N9KgDijwVs=\r\n\
+     x-amz-server-side-encryption-customer-key-md5: DWygnHRtgiJ77HCm+1rvHw==",
 ];
 
 /// The value of Authorization, a line end, further fields.
@@ -153,6 +157,9 @@ const DOCUMENTS: &[&str] = &[
      302</HttpRedirectCode><ReplaceKeyPrefixWith>b</ReplaceKeyPrefixWith></Redirect></RoutingRule></RoutingRules>\
      </WebsiteConfiguration>",
     "<WebsiteConfiguration><RedirectAllRequestsTo><HostName>h</HostName></RedirectAllRequestsTo></WebsiteConfiguration>",
+    "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm>\
+     </ApplyServerSideEncryptionByDefault><BlockedEncryptionTypes><EncryptionType>SSE-C</EncryptionType>\
+     </BlockedEncryptionTypes><BucketKeyEnabled>true</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>",
     "<BucketLoggingStatus><LoggingEnabled><TargetBucket>b</TargetBucket><TargetPrefix>p</TargetPrefix>\
      <TargetGrants><Grant><Grantee><ID>a</ID></Grantee><Permission>READ</Permission></Grant></TargetGrants>\
      <TargetObjectKeyFormat><PartitionedPrefix><PartitionDateSource>EventTime</PartitionDateSource></PartitionedPrefix>\

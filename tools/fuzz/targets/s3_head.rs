@@ -1,11 +1,19 @@
-//! Fuzzes what S3 reads from a head before anything is done: address, route, query, headers, conditions, checksums.
-//! Invariants: an address has no empty key; the rest is read or refused.
+//! Fuzzes what S3 reads from a head before anything is done: address, route, query, headers, encryption, conditions,
+//! checksums.
+//! Invariants: an address has no empty key; of a customer's key an answer has the digest; the rest is read or refused.
 #![no_main]
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use bytes::BytesMut;
-use server::http::{HeadLimits, HeadParse, parse_head};
+use server::auth::Identity;
+use server::http::{HeadLimits, HeadParse, HeaderText, RequestHead, parse_head};
+use server::ops::api::EncryptedBy;
+use server::s3::access_log::RequestNote;
 use server::s3::address::{Address, website_bucket};
+use server::s3::authorize::Asker;
 use server::s3::conditions::{ReadConditions, delete_condition, write_condition};
+use server::s3::encryption::{AskedEncryption, key_of_existing, key_of_source, push_encryption};
 use server::s3::query::Query;
 use server::s3::{checksum, headers, route, time_text};
 
@@ -37,7 +45,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         assert!(!bucket.is_empty());
     }
     headers::storage_class(&head, &["STANDARD_IA".to_owned()]).ok();
-    headers::refuse_unbuilt(&head).ok();
+    encryption(&head);
     checksum::header_checksum(&head).ok();
     if let Ok(expected) = checksum::Expected::of(&head, None) {
         expected.given_algorithm();
@@ -57,3 +65,20 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         route::route(&head, &address).name();
     }
 });
+
+/// Over TLS, where customers' keys are read.
+fn encryption(head: &RequestHead) {
+    let note = RequestNote::default();
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let identity = Identity::Anonymous;
+    let asker = Asker { head, identity, address, is_secure: true, now_ms: NOW_MS, note: &note };
+    if let Ok(AskedEncryption::Customer(given)) = AskedEncryption::of_write(&asker) {
+        let mut answer = HeaderText::default();
+        push_encryption(&mut answer, Some(EncryptedBy::Customer), Some(&given));
+        let digest =
+            head.header("x-amz-server-side-encryption-customer-key-md5").unwrap_or_default().trim_ascii();
+        assert!(answer.as_bytes().windows(digest.len()).any(|part| part == digest));
+    }
+    key_of_existing(&asker).ok();
+    key_of_source(&asker).ok();
+}

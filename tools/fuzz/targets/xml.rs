@@ -5,6 +5,7 @@
 use server::s3::acl::{Acl, GRANTS_MAX};
 use server::s3::config::Document;
 use server::s3::config::cors::Cors;
+use server::s3::config::encryption::DefaultEncryption;
 use server::s3::config::lifecycle::Lifecycle;
 use server::s3::config::logging::Logging;
 use server::s3::config::switches::{SuspendedAcceleration, check_notification, check_request_payment};
@@ -75,6 +76,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         }
     }
     again::<Logging>(bytes);
+    again::<DefaultEncryption>(bytes);
     check_notification(bytes).ok();
     check_request_payment(bytes).ok();
     SuspendedAcceleration::parse(bytes).ok();

@@ -154,7 +154,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     }
 
     pub(crate) fn is_usable(&self, open: &OpenVolume<D::File>) -> bool {
-        !open.is_closing() && open.generation == self.media.shared.drives.generation()
+        !open.is_closing() && open.generation == self.media.generation()
     }
 
     /// Takes a place for `run`, which is restriped if the open volume has another profile.

@@ -6,6 +6,7 @@
 //! core's drives, enough to read metadata runs; [`Store`] adds the [`Catalog`] and with it puts and reclaim.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod append;
 mod balance;
 mod cache;

@@ -1,13 +1,12 @@
 //! One core's access to the drives of the pool: open files, codecs, its epochs.
 //! Invariants: knows nothing of the catalog, so metadata runs can be read before there is one; a drive that is
 //! missing or failed is never asked.
-//! Not here: reading pages (`page_read`), appending (`append`), runs (`runs`).
+//! Not here: reading pages (`page_read`), how long that may take (`answers`), appending (`append`), runs (`runs`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use futures_util::future::{Either, select};
@@ -15,15 +14,16 @@ use quick_cache::UnitWeighter;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use shardstore_erasure::Codec;
 use shardstore_format::{DriveId, Profile, VolumeId, VolumeState};
-use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode, RecentLatency, WRITE_DEADLINE};
+use shardstore_reactor::{Drive, Executor, FenceReason, IoError, OpenMode, WRITE_DEADLINE, timeout};
 
+use crate::answers::Answers;
 use crate::epoch::{CoreEpochs, EpochGuard, HoldGuard};
 use crate::health::{DriveSlot, DriveState};
 use crate::mend::Suspect;
-use crate::options::{OPEN_FILES_MAX, SLOW_READ_MAX, SLOW_READ_MIN};
+use crate::options::OPEN_FILES_MAX;
 use crate::page_read::{Hedges, Loads};
 use crate::pool::Pool;
-use crate::shared::{StoreShared, count};
+use crate::shared::StoreShared;
 use crate::table::Volume;
 
 /// One core's drives. Clones share them.
@@ -45,12 +45,13 @@ pub(crate) struct MediaInner<D: Drive, X> {
     pub(crate) executor: X,
     /// By member index; members that joined later may have no place yet.
     handles: RefCell<Vec<Option<Handle<D>>>>,
+    /// Drives that this core opened later.
+    opened_later: Cell<u64>,
     files: RefCell<OpenFiles<D::File>>,
     codecs: RefCell<HashMap<Profile, Codec>>,
     pub(crate) loads: Loads,
     pub(crate) hedges: Hedges,
-    /// Of reads, by member.
-    latencies: RefCell<Vec<RecentLatency>>,
+    pub(crate) answers: Answers,
     pub(crate) epochs: Rc<CoreEpochs>,
 }
 
@@ -78,6 +79,7 @@ impl<D: Drive, X: Executor> Media<D, X> {
             shared,
             executor,
             handles,
+            opened_later: Cell::new(0),
             files: RefCell::new(Cache::with(
                 OPEN_FILES_MAX,
                 OPEN_FILES_MAX as u64,
@@ -88,7 +90,7 @@ impl<D: Drive, X: Executor> Media<D, X> {
             codecs: RefCell::new(HashMap::new()),
             loads: Loads::default(),
             hedges: Hedges::default(),
-            latencies: RefCell::default(),
+            answers: Answers::default(),
             epochs,
         };
         Media { inner: Rc::new(inner) }
@@ -132,6 +134,7 @@ impl<D: Drive, X: Executor> Media<D, X> {
             handles.resize_with(member + 1, || None);
         }
         handles[member] = Some(Handle { drive, arrival });
+        self.inner.opened_later.set(self.inner.opened_later.get() + 1);
         self.inner.files.borrow_mut().retain(|(_, _, opened_on, _), _| *opened_on != member);
     }
 
@@ -161,6 +164,12 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         let handles = self.handles.borrow();
         let handle = handles.get(member)?.as_ref().filter(|handle| handle.arrival == slot.arrival)?;
         Some(handle.drive.clone())
+    }
+
+    /// Rises whenever this core's choice of drives for new volumes may be another. Drives come and go for all cores at
+    /// once, but a core opens one that came a little later, and until then places volumes without it.
+    pub(crate) fn generation(&self) -> u64 {
+        self.shared.drives.generation() + self.opened_later.get()
     }
 
     /// The members that take new volumes.
@@ -200,7 +209,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         self.mark_failed(member, &error.to_string());
     }
 
-    fn mark_failed(&self, member: usize, why: &str) {
+    pub(crate) fn mark_failed(&self, member: usize, why: &str) {
         if self.shared.drives.mark_failed(member) {
             let label = &self.shared.drives.slot(member).label;
             tracing::error!(drive = %label, why, "drive taken out of use; its volumes are sealed");
@@ -220,16 +229,19 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         match select(operation, deadline).await {
             Either::Left((result, _)) => result,
             Either::Right(((), _)) => {
-                if let Some(drive) = asked {
-                    drive.fence(FenceReason::Hung);
-                }
-                // The drive may have gone and come back meanwhile: what it was asked before says nothing of it now.
-                if self.shared.drives.slot(member).arrival == arrival {
-                    self.mark_failed(member, "it does not answer");
-                }
+                self.fence_hung(member, asked, arrival);
                 Err(IoError::Fenced)
             }
         }
+    }
+
+    /// As [`MediaInner::bounded`] of a drive that no core uses yet: there is nothing to fence.
+    pub(crate) async fn in_time<T>(
+        &self,
+        operation: impl Future<Output = Result<T, IoError>>,
+    ) -> Result<T, IoError> {
+        let ended = timeout(&self.executor, WRITE_DEADLINE, operation).await;
+        ended.unwrap_or_else(|_| Err(IoError::Device(std::io::ErrorKind::TimedOut.into())))
     }
 
     /// The file of a shard for reading.
@@ -241,21 +253,10 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         if let Some(file) = opened {
             return Ok(file);
         }
-        let file = drive.open(&volume.segment_path(shard), OpenMode::Read).await?;
+        let path = volume.segment_path(shard);
+        let file = self.answered(member, drive.open(&path, OpenMode::Read)).await?;
         self.files.borrow_mut().insert(key, file.clone());
         Ok(file)
-    }
-
-    /// A read of a member's drive took so long, or was given up after so long.
-    pub(crate) fn note_read(&self, member: usize, took: Duration) {
-        let mut latencies = self.latencies.borrow_mut();
-        if latencies.len() <= member {
-            latencies.resize_with(member + 1, RecentLatency::default);
-        }
-        latencies[member].note(took);
-        let counts = &self.shared.counts;
-        count(&counts.foreground_reads, 1);
-        count(&counts.foreground_read_micros, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// A stripe has a page that does not verify: it is mended soon.
@@ -283,14 +284,6 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// Whether a volume's bytes are not needed any more.
     pub(crate) fn is_gone(&self, volume: &Volume) -> bool {
         volume.state() == VolumeState::Reclaimed || !self.shared.volumes.contains(volume.id)
-    }
-
-    /// How long a read of a shard is waited for before it counts as slow.
-    pub(crate) fn patience(&self, volume: &Volume, shard: usize) -> Duration {
-        let latencies = self.latencies.borrow();
-        let latency = volume.member(shard).and_then(|member| latencies.get(member));
-        let p99 = latency.and_then(RecentLatency::p99);
-        p99.map_or(SLOW_READ_MAX, |p99| p99.clamp(SLOW_READ_MIN, SLOW_READ_MAX))
     }
 
     /// Closes files of volumes that are gone or were made anew, so that their space comes back. Cost: one pass over open

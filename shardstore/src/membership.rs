@@ -180,7 +180,7 @@ impl<D: Drive, X: Executor> Media<D, X> {
     /// [`ReceiveError`]: nothing was removed that is named, and the drive must not come back.
     pub async fn free_unnamed(&self, id: DriveId, drive: &D, next: VolumeId) -> Result<usize, ReceiveError> {
         let shared = &self.inner.shared;
-        let names = match drive.list(SEGMENTS_DIR).await {
+        let names = match self.inner.in_time(drive.list(SEGMENTS_DIR)).await {
             Ok(names) => names,
             Err(IoError::NotFound) => return Ok(0),
             Err(error) => return Err(ReceiveError::Device(error)),
@@ -196,12 +196,14 @@ impl<D: Drive, X: Executor> Media<D, X> {
         }
         let mut freed = 0;
         for name in names.iter().filter(|name| is_unfinished_name(name)) {
-            let removed = remove_segment(drive, &format!("{SEGMENTS_DIR}/{name}")).await;
+            let path = format!("{SEGMENTS_DIR}/{name}");
+            let removed = self.inner.in_time(remove_segment(drive, &path)).await;
             removed.map_err(ReceiveError::Device)?;
             freed += 1;
         }
         for (volume, shard) in found.into_iter().filter(|(volume, shard)| !is_named(*volume, *shard)) {
-            let removed = remove_segment(drive, &segment_path(volume, shard)).await;
+            let path = segment_path(volume, shard);
+            let removed = self.inner.in_time(remove_segment(drive, &path)).await;
             removed.map_err(ReceiveError::Device)?;
             freed += 1;
         }

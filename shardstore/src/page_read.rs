@@ -16,8 +16,9 @@ use shardstore_format::{
     PAGE_HEADER_BYTES, PageAddress, PageError, PageSpan, SECTOR_BYTES, StripeHeader, VolumeClass, open_page,
     page_bytes,
 };
-use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, MonotonicTime, WRITE_DEADLINE};
+use shardstore_reactor::{AlignedBuf, Drive, Executor};
 
+use crate::answers::TimedRead;
 use crate::cache::{CacheKey, Verified};
 use crate::media::MediaInner;
 use crate::options::{HEDGES_MAX, SLOW_READ_MAX, in_memory, sector_offset_bytes};
@@ -145,26 +146,6 @@ impl Loads {
     }
 }
 
-/// Notes how long a read took when it ends, or when it is given up because others were faster: a slow drive whose
-/// slow reads were not counted would look quick.
-struct TimedRead<'a, D: Drive, X: Executor> {
-    media: &'a MediaInner<D, X>,
-    member: usize,
-    begin: MonotonicTime,
-}
-
-impl<'a, D: Drive, X: Executor> TimedRead<'a, D, X> {
-    fn begin(media: &'a MediaInner<D, X>, member: usize) -> TimedRead<'a, D, X> {
-        TimedRead { media, member, begin: media.executor.now() }
-    }
-}
-
-impl<D: Drive, X: Executor> Drop for TimedRead<'_, D, X> {
-    fn drop(&mut self) {
-        self.media.note_read(self.member, self.media.executor.now().since(self.begin));
-    }
-}
-
 impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// The payload of a data page.
     ///
@@ -210,7 +191,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     }
 
     /// A page that an extent says is there.
-    async fn fetch_wanted(&self, place: &PagePlace) -> Result<Verified, Fault> {
+    async fn fetch_wanted(self: &Rc<Self>, place: &PagePlace) -> Result<Verified, Fault> {
         let result = self.fetch_page(place).await;
         if matches!(result, Err(Fault::Absent)) {
             self.report_corrupt(place, &PageError::NotAPage);
@@ -219,7 +200,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     }
 
     /// A page, data or parity, from the cache or its own drive.
-    async fn fetch_page(&self, place: &PagePlace) -> Result<Verified, Fault> {
+    async fn fetch_page(self: &Rc<Self>, place: &PagePlace) -> Result<Verified, Fault> {
         let key = place.key();
         loop {
             if let Some(verified) = self.shared.cache.get(&key) {
@@ -244,7 +225,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         }
     }
 
-    async fn read_page(&self, place: &PagePlace) -> Result<Verified, Fault> {
+    async fn read_page(self: &Rc<Self>, place: &PagePlace) -> Result<Verified, Fault> {
         let len = in_memory(page_bytes(place.page_len_sectors));
         let buf = self.read_sectors(place, sector_offset_bytes(place.sector), len).await?;
         let header = self.verify(place, &buf)?;
@@ -291,25 +272,28 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
 
     /// Whole sectors of a shard, unverified.
     async fn read_sectors(
-        &self,
+        self: &Rc<Self>,
         place: &PagePlace,
         offset_bytes: u64,
         len_bytes: usize,
     ) -> Result<AlignedBuf, Fault> {
+        self.ask_the_silent();
         let shard = usize::from(place.shard);
-        let file = self.segment(&place.volume, shard).await.map_err(|_| Fault::Unreachable)?;
+        let member = place.volume.member(shard).filter(|member| self.drive(*member).is_some());
+        let member = member.ok_or(Fault::Unreachable)?;
+        let timed = TimedRead::begin(self, place, member);
+        let file = self.segment(&place.volume, shard).await;
+        let Ok(file) = file else {
+            timed.end();
+            return Err(Fault::Unreachable);
+        };
         let buf = self.shared.bufs().take(len_bytes).map_err(|_| Fault::Overloaded)?;
         count(&self.shared.counts.pages_read, 1);
-        let _timed = place.volume.member(shard).map(|member| TimedRead::begin(self, member));
-        let read = std::pin::pin!(file.read_at(offset_bytes, buf));
-        let deadline = std::pin::pin!(self.executor.sleep(WRITE_DEADLINE));
-        let outcome = match select(read, deadline).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(((), _)) => return Err(Fault::Unreachable),
-        };
+        let outcome = self.read_file(member, &file, offset_bytes, buf).await;
+        timed.end();
         match outcome {
-            (Ok(()), buf) => Ok(buf),
-            (Err(error), _) => {
+            Ok((Ok(()), buf)) => Ok(buf),
+            Ok((Err(error), _)) | Err(error) => {
                 let volume = place.volume.id.0;
                 tracing::warn!(volume, shard, offset_bytes, %error, "segment cannot be read");
                 Err(Fault::Unreachable)
@@ -318,7 +302,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     }
 
     /// Computes a page from any k others of its stripe.
-    async fn rebuild_page(&self, place: &PagePlace) -> Result<Bytes, LoadError> {
+    async fn rebuild_page(self: &Rc<Self>, place: &PagePlace) -> Result<Bytes, LoadError> {
         let profile = place.volume.profile;
         let k = usize::from(profile.k);
         let mut others = others_of(place).into_iter();
@@ -394,7 +378,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// Payload bytes of one page, read by their sectors alone and not verified: the caller has a checksum of its
     /// own. `None` if they cannot be had that way.
     pub(crate) async fn read_span_unverified(
-        &self,
+        self: &Rc<Self>,
         volume: &Arc<Volume>,
         span: &PageSpan,
     ) -> Result<Option<Bytes>, LoadError> {

@@ -114,7 +114,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     pub(crate) async fn place(&self, room: Room, first_bytes: u64) -> Result<Placement, PutError> {
         self.notice_fenced();
         let spaces = self.spaces().await;
-        let generation = self.shared.drives.generation();
+        let generation = self.generation();
         let wanted = self.shared.profile;
         let (m, healthy) = (usize::from(wanted.m), spaces.len());
         let k = usize::from(wanted.k).min(healthy.saturating_sub(m));

@@ -2,6 +2,7 @@
 //! Invariants: goes around the cache; changes nothing; memory is a window a shard and what is not whole.
 //! Not here: whose bytes the stripes hold (`server` census), mending.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use shardstore_format::{DriveId, Extent, Layout, VolumeClass, VolumeId, VolumeState};
@@ -152,7 +153,7 @@ impl<D: Drive, X: Executor> Media<D, X> {
 pub struct SurveyPace(Pace);
 
 impl<D: Drive, X: Executor> MediaInner<D, X> {
-    async fn survey(&self, volume: &Arc<Volume>, pace: &Pace) -> VolumeSurvey {
+    async fn survey(self: &Rc<Self>, volume: &Arc<Volume>, pace: &Pace) -> VolumeSurvey {
         let shards = u8::try_from(volume.profile.shards()).unwrap_or(u8::MAX);
         let mut survey = VolumeSurvey {
             id: volume.id,

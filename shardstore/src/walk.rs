@@ -3,6 +3,7 @@
 //! place; memory is one window a shard, two for a walk that reads ahead, whatever the volume's length.
 //! Not here: what is done about pages that are not whole (`mend`, `repair`).
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_channel::oneshot;
@@ -10,7 +11,7 @@ use futures_util::future::join_all;
 use shardstore_format::{
     PAGE_MAX_SECTORS, PageAddress, PageError, StripeHeader, open_page_prefix, page_bytes,
 };
-use shardstore_reactor::{AlignedBuf, Drive, DriveFile, Executor, IoError, WRITE_DEADLINE};
+use shardstore_reactor::{AlignedBuf, Drive, Executor, IoError};
 
 use crate::media::MediaInner;
 use crate::options::{WALK_WINDOW_SECTORS, in_memory, sector_offset_bytes};
@@ -103,7 +104,7 @@ impl Walk {
     /// [`PutError::Overloaded`]: no buffers; call again later.
     pub(crate) async fn next<D: Drive, X: Executor>(
         &mut self,
-        media: &MediaInner<D, X>,
+        media: &Rc<MediaInner<D, X>>,
     ) -> Result<Step, PutError> {
         if let Some(header) = self.header.take() {
             self.at_sector += u32::from(header.shape.page_len_sectors);
@@ -178,7 +179,7 @@ impl Walk {
     }
 
     /// Goes to the window that holds where the walk stands.
-    async fn advance<D: Drive, X: Executor>(&mut self, media: &MediaInner<D, X>) -> Result<(), PutError> {
+    async fn advance<D: Drive, X: Executor>(&mut self, media: &Rc<MediaInner<D, X>>) -> Result<(), PutError> {
         let is_next = |ahead: &Ahead| {
             let from = self.window.as_ref().map_or(ahead.first_sector, |window| window.first_sector);
             (from..ahead.end_sector).contains(&self.at_sector)
@@ -224,7 +225,7 @@ impl Walk {
     }
 
     /// The reads of the window after this one; none at the end, or if there are no buffers for it.
-    async fn begin_ahead<D: Drive, X: Executor>(&self, media: &MediaInner<D, X>) -> Option<Ahead> {
+    async fn begin_ahead<D: Drive, X: Executor>(&self, media: &Rc<MediaInner<D, X>>) -> Option<Ahead> {
         let first_sector = self.window.as_ref()?.end_sector;
         let end_sector = self.end_sector.min(first_sector + WALK_WINDOW_SECTORS);
         if first_sector >= end_sector {
@@ -234,12 +235,14 @@ impl Walk {
         let empty = self.take_bufs(media, end_sector - first_sector)?;
         for (shard, buf) in self.shards.iter().zip(empty) {
             let (sender, receiver) = oneshot::channel();
-            if let Ok(file) = media.segment(&self.volume, usize::from(*shard)).await {
-                let executor = media.executor.clone();
-                media.executor.spawn(async move {
-                    let read = read_file(&file, sector_offset_bytes(first_sector), buf, &executor).await;
+            if let Ok(file) = media.segment(&self.volume, usize::from(*shard)).await
+                && let Some(member) = self.volume.member(usize::from(*shard))
+            {
+                let media = Rc::clone(media);
+                let offset_bytes = sector_offset_bytes(first_sector);
+                Rc::clone(&media).executor.spawn(async move {
                     // The walk may have gone elsewhere.
-                    drop(sender.send(read));
+                    drop(sender.send(read_file(&media, member, &file, offset_bytes, buf).await));
                 });
             }
             reads.push(receiver);
@@ -313,21 +316,17 @@ pub(crate) async fn read_some<D: Drive, X: Executor>(
     buf: AlignedBuf,
 ) -> Option<AlignedBuf> {
     let file = media.segment(volume, shard).await.ok()?;
-    read_file(&file, offset_bytes, buf, &media.executor).await
+    read_file(media, volume.member(shard)?, &file, offset_bytes, buf).await
 }
 
-async fn read_file<F: DriveFile, X: Executor>(
-    file: &F,
+async fn read_file<D: Drive, X: Executor>(
+    media: &MediaInner<D, X>,
+    member: usize,
+    file: &D::File,
     offset_bytes: u64,
     buf: AlignedBuf,
-    executor: &X,
 ) -> Option<AlignedBuf> {
-    let read = std::pin::pin!(file.read_at(offset_bytes, buf));
-    let deadline = std::pin::pin!(executor.sleep(WRITE_DEADLINE));
-    let (result, mut buf) = match futures_util::future::select(read, deadline).await {
-        futures_util::future::Either::Left((outcome, _)) => outcome,
-        futures_util::future::Either::Right(((), _)) => return None,
-    };
+    let (result, mut buf) = media.read_file(member, file, offset_bytes, buf).await.ok()?;
     match result {
         Ok(()) => Some(buf),
         Err(IoError::ShortRead { got_bytes }) => {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{Process, Stored, World, content};
-use shardstore::{Catalog, PutError, ReadError, RecoverError};
+use shardstore::{Catalog, DriveState, PutError, ReadError, RecoverError};
 use shardstore_format::{Profile, VolumeId, VolumeState};
-use shardstore_reactor::{AlignedBuf, Clock, Drive, DriveFile, OpenMode};
+use shardstore_reactor::{AlignedBuf, Clock, Drive, DriveFile, FenceReason, OpenMode};
 use shardstore_sim::SimDrive;
 
 fn four_two(seed: u64) -> World {
@@ -234,7 +234,7 @@ fn below_k_healthy_drives_new_volumes_shrink_and_below_m_plus_one_puts_are_refus
             let volume = stored.extents[0].0.volume;
             let record = process.catalog.volume(volume).await.unwrap().unwrap();
             assert_eq!(record.profile, Profile { k: 4.min(4 - gone as u8), m: 2 });
-            world.drives[gone as usize].fence(shardstore_reactor::FenceReason::Asked);
+            world.drives[gone as usize].fence(FenceReason::Asked);
         }
         let refused = process.put(9, 10).await.unwrap_err();
         assert_eq!(refused, PutError::TooFewDrives { healthy: 2, needed: 3 });
@@ -447,7 +447,7 @@ fn metadata_runs_read_back_degraded_and_go_when_removed() {
         }
         let (record, len) = writer.finish().await.unwrap();
         assert_eq!(len, all.len() as u64);
-        world.drives[0].fence(shardstore_reactor::FenceReason::Asked);
+        world.drives[0].fence(FenceReason::Asked);
         world.drives[3].vanish();
         for (offset, len) in
             [(0, 16_000), (65_472, 65_472), (60_000, 300_000), (5_000_122, 1), (0, 5_000_123)]
@@ -532,5 +532,75 @@ fn a_drive_that_turns_slow_is_read_around_after_its_own_recent_percentile() {
         assert!(process.shared.stats().pages_rebuilt > rebuilt);
         // Its reads take a second or more now; each object waits a few milliseconds for them and goes on.
         assert!(took < Duration::from_millis(10 * 20), "{took:?} for ten objects");
+    });
+}
+
+/// Puts objects that lie cold on every drive, and starts a process that has opened none of their files.
+async fn cold(world: &World) -> (Process, Vec<Stored>) {
+    let process = world.start(1).await;
+    let mut stored = Vec::new();
+    for seed in 0..30 {
+        stored.push(process.put(seed, 1_000_000).await.unwrap());
+    }
+    process.store().seal_open().await;
+    (world.start(1).await, stored)
+}
+
+#[test]
+fn a_drive_that_hangs_while_files_are_opened_for_reading_delays_no_reader_and_is_fenced_by_deadline() {
+    let world = four_two(32);
+    world.sim.block_on(async {
+        let (process, stored) = cold(&world).await;
+        let clock = world.executor();
+        world.drives[2].hang();
+        let state = || process.shared.drives()[2].state;
+        let hung = clock.now();
+        for stored in stored.iter().cycle() {
+            let begin = clock.now();
+            process.check(stored).await;
+            let took = clock.now().since(begin);
+            assert!(took < Duration::from_secs(2), "{took:?} for one object");
+            if state() == DriveState::Failed {
+                break;
+            }
+            assert!(clock.now().since(hung) < Duration::from_secs(40), "nobody notices");
+            sleep(&process, Duration::from_secs(1)).await;
+        }
+        assert_eq!(world.drives[2].fenced(), Some(FenceReason::Hung));
+        // Nobody waits for it any more.
+        let begin = clock.now();
+        for stored in &stored {
+            process.check(stored).await;
+        }
+        let took = clock.now().since(begin);
+        assert!(took < Duration::from_millis(10) * 30, "{took:?} for thirty objects");
+    });
+}
+
+#[test]
+fn without_parity_a_read_of_a_drive_that_hangs_while_a_file_is_opened_ends() {
+    let world = World::new(33, 1, None);
+    world.sim.block_on(async {
+        let (process, stored) = cold(&world).await;
+        world.drives[0].hang();
+        let begin = world.executor().now();
+        assert!(process.get(&stored[0]).await.is_err());
+        let took = world.executor().now().since(begin);
+        assert!(took < Duration::from_secs(31), "{took:?}");
+    });
+}
+
+#[test]
+fn a_drive_that_is_only_slow_is_not_fenced_though_every_read_of_it_is_given_up() {
+    let world = four_two(34);
+    world.sim.block_on(async {
+        let (process, stored) = cold(&world).await;
+        // 32 ms to a second, now and then up to 24 seconds.
+        world.drives[2].slow_by(4_000);
+        for stored in stored.iter().cycle().take(120) {
+            process.check(stored).await;
+            sleep(&process, Duration::from_secs(1)).await;
+        }
+        assert_eq!(process.shared.drives()[2].state, DriveState::Healthy);
     });
 }

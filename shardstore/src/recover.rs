@@ -3,6 +3,9 @@
 //! given out; a volume that was open is never appended to again.
 //! Not here: recognising drives (`pool`), the metadata log.
 
+use std::rc::Rc;
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use shardstore_format::{Layout, VolumeId, VolumeRecord, VolumeState};
 use shardstore_reactor::{Drive, DriveFile, Executor, IoError, OpenMode};
@@ -13,6 +16,9 @@ use crate::options::{VOLUMES_BATCH, sector_offset_bytes};
 use crate::place::remove_segment;
 use crate::store::{Store, StoreInner};
 use crate::table::{SEGMENTS_DIR, is_unfinished_name, parse_segment_name, segment_path};
+
+/// How often metadata that was read-only at the start is tried again: it takes an operator to bring drives.
+const WRITABLE_WAIT: Duration = Duration::from_secs(1);
 
 /// What was found at the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,19 +98,25 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         let mut report = RecoveryReport::default();
         for run in runs {
             self.shared().know_volume(run);
+            self.inner.media.note_doubled(run);
         }
         // Before anything is cut or removed: metadata that went back would take live bytes for dead.
         let found = self.inner.media.list_segments().await;
         let next = self.inner.catalog.next_volume_id().await?;
         self.inner.media.refuse_beyond(&found, next)?;
         let mut from = VolumeId(0);
+        let mut unfinished = Vec::new();
         loop {
             let usages = self.inner.catalog.volumes(from, VOLUMES_BATCH).await?;
             let Some(last) = usages.last() else { break };
             from = VolumeId(last.record.id.0 + 1);
             for usage in usages {
-                self.inner.recover_volume(usage, &mut report).await?;
+                unfinished.extend(self.inner.recover_volume(usage, &mut report).await?);
             }
+        }
+        if !unfinished.is_empty() {
+            let store = Rc::clone(&self.inner);
+            self.inner.media.executor.spawn(async move { store.finish_once_writable(unfinished).await });
         }
         report.orphans = self.inner.media.free_orphans(found).await;
         Ok(report)
@@ -112,21 +124,25 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
 }
 
 impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
+    /// Puts a volume right; returns what metadata cannot be told now.
     async fn recover_volume(
         &self,
         usage: VolumeUsage,
         report: &mut RecoveryReport,
-    ) -> Result<(), RecoverError> {
+    ) -> Result<Option<Unfinished>, RecoverError> {
+        let mut unfinished = None;
         let VolumeUsage { mut record, .. } = usage;
         match record.state {
             VolumeState::Sealed { .. } => {}
             VolumeState::Reclaimed => {
                 report.removed += 1;
                 let members = self.media.members_of(&record);
-                if self.media.remove_files(record.id, &members).await {
-                    if_writable(self.catalog.forget_volume(record.id).await)?;
+                if self.media.remove_files(record.id, &members).await
+                    && !if_writable(self.catalog.forget_volume(record.id).await)?
+                {
+                    return Ok(Some(Unfinished::Forget(record.id)));
                 }
-                return Ok(());
+                return Ok(None);
             }
             VolumeState::Open => {
                 report.sealed += 1;
@@ -139,13 +155,51 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
                 record.state = VolumeState::Sealed { end_sector };
                 if is_sealed {
                     self.media.cut_files(&record, end_sector).await;
+                } else {
+                    unfinished = Some(Unfinished::Seal(record.clone(), end_sector));
                 }
             }
         }
         report.volumes += 1;
         self.media.shared.know_volume(&record);
-        Ok(())
+        Ok(unfinished)
     }
+
+    /// Tells metadata what it could not be told at the start, once enough drives are back for its log: until then these
+    /// volumes would be neither repaired, moved nor reclaimed.
+    async fn finish_once_writable(&self, unfinished: Vec<Unfinished>) {
+        for one in unfinished {
+            loop {
+                let done = match &one {
+                    Unfinished::Seal(record, end_sector) => {
+                        self.catalog.seal_volume(record.id, *end_sector).await
+                    }
+                    Unfinished::Forget(volume) => self.catalog.forget_volume(*volume).await,
+                };
+                match done {
+                    Ok(()) => break,
+                    Err(CatalogError::Retry | CatalogError::ReadOnly) if !self.is_shut.get() => {
+                        self.media.executor.sleep(WRITABLE_WAIT).await;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "what the start left open is left to the next start");
+                        return;
+                    }
+                }
+            }
+            if let Unfinished::Seal(record, end_sector) = one {
+                self.media.cut_files(&record, end_sector).await;
+            }
+        }
+    }
+}
+
+/// What a start without enough drives for the metadata log leaves to be done.
+enum Unfinished {
+    /// A volume that was open ends at this sector.
+    Seal(VolumeRecord, u32),
+    /// The files of a reclaimed volume are gone.
+    Forget(VolumeId),
 }
 
 /// Whether a write of metadata was made; a pool with too few drives to log it serves reads, and puts nothing right.
@@ -160,6 +214,18 @@ fn if_writable(done: Result<(), CatalogError>) -> Result<bool, CatalogError> {
 impl<D: Drive, X: Executor> MediaInner<D, X> {
     pub(crate) fn members_of(&self, record: &VolumeRecord) -> Vec<Option<usize>> {
         record.segments.iter().map(|drive| self.shared.drives.index_of(*drive)).collect()
+    }
+
+    /// A run that lies twice on one drive has less redundancy than it should: repair moves one of the two shards.
+    fn note_doubled(&self, run: &VolumeRecord) {
+        for shard in run.doubled_shards() {
+            tracing::warn!(
+                volume = run.id.0,
+                shard,
+                "a metadata run has two shards on one drive: one is moved"
+            );
+            self.shared.repair.note_broken(run.id, shard);
+        }
     }
 
     /// Frees what lies past the end of a sealed volume, on the drives that answer.

@@ -255,7 +255,9 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             match (known, member) {
                 (Some(volume), Some(member)) if !is_due[member] => {
                     if is_sealed(&volume) {
-                        due.push(Due { volume, shard, is_copy: false, in_place: Some(member) });
+                        let its_drive = |other: &&Option<usize>| **other == Some(member);
+                        let is_copy = volume.members().iter().filter(its_drive).count() > 1;
+                        due.push(Due { volume, shard, is_copy, in_place: (!is_copy).then_some(member) });
                     }
                 }
                 _ => shared.repair.forget_broken(id, shard),

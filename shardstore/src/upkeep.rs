@@ -106,7 +106,7 @@ pub(crate) struct RepairControl {
     status: ArcSwap<RepairStatus>,
     /// Drives that are not waited for to come back.
     asked: ArcSwap<BTreeSet<DriveId>>,
-    /// Shards whose file is gone or cannot be read though the drive answers.
+    /// Shards whose file is gone or cannot be read though the drive answers, or whose drive has another of the volume.
     broken: ArcSwap<BTreeSet<(VolumeId, u8)>>,
 }
 

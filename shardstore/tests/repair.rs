@@ -10,7 +10,7 @@ use common::census::census;
 use common::{Process, Stored, World};
 use shardstore::{Catalog, DriveState, Pool, RepairReport, ScrubPhase};
 use shardstore_format::{DriveId, Profile, VolumeClass, VolumeId, VolumeRecord};
-use shardstore_reactor::{Clock, Drive, DriveFile, OpenMode};
+use shardstore_reactor::{AlignedBuf, Clock, Drive, DriveFile, OpenMode};
 use shardstore_sim::SimDrive;
 
 const SIZES: [u64; 9] = [1, 500, 5_000, 60_000, 65_472, 150_000, 1_048_576, 2_500_000, 5_000_000];
@@ -276,6 +276,57 @@ fn a_drained_drive_is_emptied_by_copying_what_verifies_metadata_runs_too() {
         all_whole(&world, &process, &stored).await;
         check_all(&process, &stored).await;
         assert!(media.read_run(&record, len, 0, rows.len()).await.unwrap() == rows);
+    });
+}
+
+/// Moves a file from one drive to another.
+async fn carry(from: &SimDrive, to: &SimDrive, path: &str) {
+    let file = from.open(path, OpenMode::Read).await.unwrap();
+    let len = file.len_bytes().await.unwrap();
+    let (read, buf) = file.read_at(0, AlignedBuf::zeroed(usize::try_from(len).unwrap())).await;
+    read.unwrap();
+    let copy = to.open(path, OpenMode::CreateNew).await.unwrap();
+    copy.allocate(0, len).await.unwrap();
+    copy.write_durable(0, vec![buf]).await.result.unwrap();
+    copy.sync().await.unwrap();
+    to.sync_dir("segments").await.unwrap();
+    from.remove(path).await.unwrap();
+    from.sync_dir("segments").await.unwrap();
+}
+
+/// What the story above left behind: it is read, and one of the two shards moves.
+#[test]
+fn a_metadata_run_with_two_shards_on_one_drive_is_spread_again_after_a_start() {
+    let world = four_two(24, 7);
+    world.sim.block_on(async {
+        let process = world.start(1).await;
+        let id = process.catalog.allocate_volume_ids(1).await.unwrap();
+        let mut writer = process.store().media().create_run(id).await.unwrap();
+        let rows = Bytes::from(common::content(5, 700_000));
+        writer.append(rows.clone()).await.unwrap();
+        let (mut record, len) = writer.finish().await.unwrap();
+        let drives = process.shared.drives();
+        let index_of = |id| -> usize {
+            let label = &drives.iter().find(|drive| drive.id == id).unwrap().label;
+            label[2..].parse().unwrap()
+        };
+        let (stays, leaves) = (index_of(record.segments[1]), index_of(record.segments[4]));
+        let files = segments(&world.drives[leaves]).await;
+        carry(&world.drives[leaves], &world.drives[stays], &files[0]).await;
+        record.segments[4] = record.segments[1];
+        world.rows.borrow_mut().runs.push(record.clone());
+
+        let process = world.start(1).await;
+        assert_eq!(segments(&world.drives[stays]).await.len(), 2, "no start takes either for nobody's");
+        let media = process.store().media();
+        assert!(media.read_run(&record, len, 0, rows.len()).await.unwrap() == rows);
+        let report = process.store().repair_now().await;
+        assert_eq!(report, RepairReport { repaired: 1, waiting: 0, lost: 0 });
+        let spread = world.rows.borrow().runs[0].clone();
+        assert!(spread.doubled_shards().is_empty());
+        assert_eq!(segments(&world.drives[stays]).await.len(), 1);
+        assert_eq!(process.store().repair_now().await, RepairReport::default());
+        assert!(media.read_run(&spread, len, 0, rows.len()).await.unwrap() == rows);
     });
 }
 

@@ -124,6 +124,16 @@ impl VolumeRecord {
     /// # Errors
     /// [`VolumeDecodeError`]: the row or manifest that holds it is damaged or from the future.
     pub fn decode(bytes: &[u8]) -> Result<VolumeRecord, VolumeDecodeError> {
+        let record = VolumeRecord::decode_of_run(bytes)?;
+        if record.doubled_shards().is_empty() { Ok(record) } else { Err(VolumeDecodeError::Invalid) }
+    }
+
+    /// As [`VolumeRecord::decode`] for metadata runs, of which two shards may lie on one drive: repair once moved them
+    /// so. Both are whole there; [`VolumeRecord::doubled_shards`] are to be moved.
+    ///
+    /// # Errors
+    /// As [`VolumeRecord::decode`].
+    pub fn decode_of_run(bytes: &[u8]) -> Result<VolumeRecord, VolumeDecodeError> {
         let (fixed, rest) = bytes.split_first_chunk::<FIXED_BYTES>().ok_or(VolumeDecodeError::Truncated)?;
         let [version, id @ .., k, m, class, state, e0, e1, e2, e3, count] = *fixed;
         let end_sector = u32::from_le_bytes([e0, e1, e2, e3]);
@@ -149,11 +159,14 @@ impl VolumeRecord {
         let (drives, _) = rest.as_chunks::<16>();
         let segments: Vec<DriveId> =
             drives.iter().map(|drive| DriveId(u128::from_le_bytes(*drive))).collect();
-        let distinct = segments.iter().collect::<std::collections::BTreeSet<_>>().len();
-        if distinct != segments.len() {
-            return Err(VolumeDecodeError::Invalid);
-        }
         let id = VolumeId(u64::from_le_bytes(id));
         Ok(VolumeRecord { id, profile: Profile { k, m }, class, state, segments })
+    }
+
+    /// Shards on a drive that holds an earlier shard of the volume: none in what this version writes.
+    pub fn doubled_shards(&self) -> Vec<u8> {
+        let is_doubled = |place: usize| self.segments[..place].contains(&self.segments[place]);
+        let places = (0..self.segments.len()).filter(|place| is_doubled(*place));
+        places.filter_map(|place| u8::try_from(place).ok()).collect()
     }
 }

@@ -62,7 +62,7 @@ impl<X: Executor> MemoryCatalog<X> {
         self.stalls.set(false);
     }
 
-    /// Transactions are refused, as while too few drives take the metadata log.
+    /// What changes something is refused, as while too few drives take the metadata log.
     pub(crate) fn set_read_only(&self, is_read_only: bool) {
         self.is_read_only.set(is_read_only);
     }
@@ -72,6 +72,15 @@ impl<X: Executor> MemoryCatalog<X> {
         if self.is_read_only.get() {
             return Err(CatalogError::ReadOnly);
         }
+        self.run(change).await
+    }
+
+    async fn read<T>(&self, look: impl FnOnce(&mut Rows) -> T) -> Result<T, CatalogError> {
+        self.delay().await;
+        self.run(look).await
+    }
+
+    async fn run<T>(&self, change: impl FnOnce(&mut Rows) -> T) -> Result<T, CatalogError> {
         if self.executor.random_u64() % 1000 < u64::from(self.retries_per_mille.get()) {
             return Err(CatalogError::Retry);
         }
@@ -168,7 +177,7 @@ impl<X: Executor> Catalog for MemoryCatalog<X> {
     }
 
     async fn next_volume_id(&self) -> Result<VolumeId, CatalogError> {
-        self.transaction(|rows| VolumeId(rows.next_volume)).await
+        self.read(|rows| VolumeId(rows.next_volume)).await
     }
 
     async fn create_volume(&self, record: &VolumeRecord) -> Result<(), CatalogError> {
@@ -191,11 +200,11 @@ impl<X: Executor> Catalog for MemoryCatalog<X> {
     }
 
     async fn volume(&self, volume: VolumeId) -> Result<Option<VolumeRecord>, CatalogError> {
-        self.transaction(|rows| rows.volumes.get(&volume).map(|(record, _)| record.clone())).await
+        self.read(|rows| rows.volumes.get(&volume).map(|(record, _)| record.clone())).await
     }
 
     async fn volumes(&self, from: VolumeId, limit: usize) -> Result<Vec<VolumeUsage>, CatalogError> {
-        self.transaction(|rows| {
+        self.read(|rows| {
             let range = rows.volumes.range(from..).take(limit);
             range
                 .map(|(_, (record, live))| VolumeUsage { record: record.clone(), live_bytes: *live })
@@ -205,7 +214,7 @@ impl<X: Executor> Catalog for MemoryCatalog<X> {
     }
 
     async fn last_owner(&self, volume: VolumeId) -> Result<Option<OwnerRow>, CatalogError> {
-        self.transaction(|rows| {
+        self.read(|rows| {
             let range = (volume, 0, 0)..=(volume, u32::MAX, u32::MAX);
             rows.owners.range(range).next_back().map(|(_, row)| *row)
         })
@@ -218,7 +227,7 @@ impl<X: Executor> Catalog for MemoryCatalog<X> {
         from: (u32, u32),
         limit: usize,
     ) -> Result<Vec<OwnerRow>, CatalogError> {
-        self.transaction(|rows| {
+        self.read(|rows| {
             let range = (volume, from.0, from.1)..=(volume, u32::MAX, u32::MAX);
             rows.owners.range(range).take(limit).map(|(_, row)| *row).collect()
         })
@@ -285,7 +294,7 @@ impl<X: Executor> Catalog for MemoryCatalog<X> {
     }
 
     async fn upkeep_mark(&self, name: &'static str) -> Result<Option<Vec<u8>>, CatalogError> {
-        self.transaction(|rows| rows.marks.get(name).cloned()).await
+        self.read(|rows| rows.marks.get(name).cloned()).await
     }
 
     async fn set_upkeep_mark(&self, name: &'static str, mark: Vec<u8>) -> Result<(), CatalogError> {
@@ -319,7 +328,7 @@ impl<X: Executor> Catalog for MemoryCatalog<X> {
     }
 
     async fn garbage(&self, limit: usize) -> Result<Vec<DataId>, CatalogError> {
-        self.transaction(|rows| rows.garbage.iter().take(limit).copied().collect()).await
+        self.read(|rows| rows.garbage.iter().take(limit).copied().collect()).await
     }
 
     async fn sweep(&self, data_id: DataId) -> Result<bool, CatalogError> {

@@ -101,15 +101,24 @@ impl World {
 
     /// As [`World::start`], for starts that should be refused.
     pub(crate) async fn try_start(&self, cores: usize) -> Result<Process, RecoverError> {
+        self.start_with(cores, MemoryCatalog::new(&self.rows, self.executor())).await
+    }
+
+    /// As [`World::try_start`], on a catalog that the test has prepared.
+    pub(crate) async fn start_with(
+        &self,
+        cores: usize,
+        catalog: MemoryCatalog,
+    ) -> Result<Process, RecoverError> {
         let pool = self.open_pool().await.unwrap();
         let shared = StoreShared::new(&pool, self.options(cores));
-        let catalog = MemoryCatalog::new(&self.rows, self.executor());
         let core = |index| {
             let media = Media::new(Arc::clone(&shared), &pool, self.executor(), index);
             Store::new(&media, catalog.clone())
         };
         let cores: Vec<TestStore> = (0..cores).map(core).collect();
-        cores[0].recover(&[]).await?;
+        let runs = self.rows.borrow().runs.clone();
+        cores[0].recover(&runs).await?;
         Ok(Process { shared, cores, catalog, next_data_id: Rc::clone(&self.next_data_id) })
     }
 

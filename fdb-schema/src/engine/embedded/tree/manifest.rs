@@ -175,7 +175,7 @@ fn decode_body(fields: &mut Fields<'_>) -> Option<Manifest> {
 }
 
 fn decode_run(fields: &mut Fields<'_>) -> Option<ManifestRun> {
-    let record = VolumeRecord::decode(fields.sized()?).ok()?;
+    let record = VolumeRecord::decode_of_run(fields.sized()?).ok()?;
     let volume = RunVolume { record, len_bytes: fields.u64()? };
     let (rows, tombstones) = (fields.u64()?, fields.u64()?);
     let versions = fields.u64()?..=fields.u64()?;
@@ -194,6 +194,23 @@ mod tests {
     use shardstore_format::{DriveId, Profile, VolumeId, VolumeState};
 
     use super::*;
+
+    /// Story: repair once put two shards of a run onto one drive, and such a manifest was refused at the next start.
+    #[test]
+    fn a_run_with_two_shards_on_one_drive_is_read_and_told_from_others() {
+        let mut doubled = run(7, "a", "b");
+        doubled.volume.record.segments = vec![DriveId(1), DriveId(1)];
+        let manifest = Manifest { levels: vec![vec![doubled]], ..Manifest::default() };
+        let read = Manifest::decode(&manifest.encode()).unwrap();
+        assert_eq!(read, manifest);
+        assert_eq!(read.levels[0][0].volume.record.doubled_shards(), [1]);
+        assert!(run(7, "a", "b").volume.record.doubled_shards().is_empty());
+        let row = VolumeRecord {
+            class: shardstore_format::VolumeClass::Large,
+            ..read.levels[0][0].volume.record.clone()
+        };
+        assert!(VolumeRecord::decode(&row.encode()).is_err(), "volumes of objects never were like that");
+    }
 
     fn run(volume: u64, first: &str, last: &str) -> ManifestRun {
         let record = VolumeRecord {

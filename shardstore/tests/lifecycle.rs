@@ -6,6 +6,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::catalog::MemoryCatalog;
 use common::{Process, Stored, World};
 use shardstore::{
     Catalog, DriveState, Offered, ReceiveError, copy_master_key, look_at, tell_drives, write_master_key,
@@ -74,6 +75,8 @@ fn a_drive_that_goes_and_returns_serves_again_what_it_held() {
         assert_eq!(media.free_unnamed(gone, &drive, next).await.unwrap(), 0, "all that it holds is named");
         process.shared.drive_came_back(gone);
         assert_eq!(media.drives_to_open(), [gone]);
+        // A core that has not opened it yet makes volumes without it, and must not go on with those.
+        stored.extend(put_some(&process, 12..16).await);
         media.set_drive(gone, drive);
         assert!(media.drives_to_open().is_empty());
         stored.extend(put_some(&process, 8..12).await);
@@ -177,6 +180,39 @@ fn a_volume_whose_seal_was_refused_is_sealed_once_metadata_can_be_written_again(
         };
         futures_util::join!(sealing, writable_again);
         assert_eq!(process.catalog.open_volumes(), 0);
+    });
+}
+
+#[test]
+fn what_a_start_without_enough_drives_for_metadata_leaves_open_is_put_right_once_they_are_there() {
+    let mut world = World::new(16, 3, Some(Profile { k: 2, m: 1 }));
+    let stored = world.sim.block_on(async {
+        let process = world.start(1).await;
+        let gone = process.put(1, 2_000_000).await.unwrap();
+        process.store().seal_open().await;
+        // A volume whose removal the power cut comes in the way of.
+        process.catalog.delete(gone.data_id).await;
+        while !process.catalog.sweep(gone.data_id).await.unwrap() {}
+        assert!(process.catalog.reclaim_volume(gone.extents[0].0.volume).await.unwrap());
+        put_some(&process, 2..6).await
+    });
+    world.crash();
+    world.sim.block_on(async {
+        let catalog = MemoryCatalog::new(&world.rows, world.executor());
+        catalog.set_read_only(true);
+        let process = world.start_with(1, catalog).await.unwrap();
+        let volumes = process.catalog.volume_count();
+        for stored in &stored {
+            process.check(stored).await;
+        }
+        world.executor().sleep(Duration::from_secs(5)).await;
+        assert!(process.catalog.open_volumes() > 0);
+        process.catalog.set_read_only(false);
+        world.executor().sleep(Duration::from_secs(5)).await;
+        assert_eq!((process.catalog.open_volumes(), process.catalog.volume_count()), (0, volumes - 1));
+        for stored in &stored {
+            process.check(stored).await;
+        }
     });
 }
 

@@ -172,10 +172,62 @@ def test_a_server_that_starts_with_one_of_two_drives_is_given_another(new_server
     refused(objects, "refused")
     new.mkdir()
     asked(two, "--yes", "drive", "replace", dead, new)
-    # No core has taken a writer number at a start without metadata to write it to.
-    two.drives = [two.drives[0], new]
-    two.restart()
-    objects.put_some("after")
+    written_again(two, objects, "after")
+    whole_on(two, [two.drives[0], new])
+    objects.check()
+
+
+def written_again(server, objects, prefix):
+    """Writes go on without a restart, once every core has opened the drive."""
+
+    def is_written():
+        try:
+            objects.put(f"{prefix}/first", 5_000)
+            return True
+        except ClientError:
+            return False
+
+    basalt.until(is_written, NOTICED_S, "writes go on")
+    assert "read-only" not in ready_text(server)
+    objects.put_some(prefix)
+    objects.check()
+
+
+def test_a_server_that_starts_with_two_of_four_drives_is_given_one_and_another_returns(new_server):
+    """With 2+2 three drives take the metadata log: either way to the third one will do."""
+    four = new_server("drives-half", drives=4, redundancy="2+2")
+    objects = Objects(four)
+    objects.put_some("before")
+    four.stop()
+    dead, away, new = four.drives[0], four.drives[2], four.root / "new"
+    dead.rename(dead.with_name("dead"))
+    away.rename(away.with_name("away"))
+    all_drives, four.drives = [four.drives[1], four.drives[3], away, new], [four.drives[1], four.drives[3]]
+    four.start()
+    objects.check()
+    refused(objects, "refused")
+    new.mkdir()
+    asked(four, "--yes", "drive", "replace", dead, new)
+    written_again(four, objects, "replaced")
+    away.with_name("away").rename(away)
+    noticed(four, f"missing drive: {away}", there=False)
+    objects.put_some("returned")
+    whole_on(four, all_drives)
+    objects.check()
+
+
+def test_a_drive_that_returns_ends_a_start_without_writes(new_server):
+    two = new_server("drives-late", drives=2, redundancy="1+1")
+    objects = Objects(two)
+    objects.put_some("before")
+    two.kill9()
+    late = two.drives[1]
+    late.rename(late.with_name("late"))
+    two.start()
+    objects.check()
+    refused(objects, "refused")
+    late.with_name("late").rename(late)
+    written_again(two, objects, "after")
     whole_on(two, two.drives)
     objects.check()
 

@@ -67,7 +67,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         bytes: StoredBytes<impl Durable>,
         compose: impl Fn(&ObjectRecord, u16) -> Composed,
     ) -> Result<ObjectRecord, Failure> {
-        let (whole, base_data, data) = (self.new_data_id(), self.new_data_id(), self.new_data_id());
+        let (whole, base_data) = (self.new_data_id().await?, self.new_data_id().await?);
+        let data = self.new_data_id().await?;
         let now_ms = self.executor.unix_ms();
         let items = items_of(&bytes.evidence, bytes.crc32c);
         let len_bytes: u64 = items.iter().map(|item| item.extent.len_bytes).sum();

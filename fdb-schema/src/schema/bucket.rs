@@ -209,7 +209,8 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
 
     /// Adds to a bucket's usage in the transaction that changes what it holds.
     pub(crate) fn add_usage(&self, txn: &mut E::Txn, bucket: BucketId, objects: i64, bytes: i64) {
-        let part = u8::try_from(self.writer().0 % USAGE_PARTS).expect("below 32");
+        let writer = self.writer().map_or(0, |writer| writer.0);
+        let part = u8::try_from(writer % USAGE_PARTS).expect("below 32");
         if objects != 0 {
             txn.atomic_add(&keyspace::usage(bucket, UsageKind::Objects, part), objects);
         }

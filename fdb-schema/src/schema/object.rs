@@ -178,7 +178,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         new: NewObject<'_>,
         bytes: NewBytes<impl Durable>,
     ) -> Result<FoundObject, Failure> {
-        let (data, now_ms) = (self.new_data_id(), self.executor.unix_ms());
+        let (data, now_ms) = (self.new_data_id().await?, self.executor.unix_ms());
         let stored_bytes = bytes.len_bytes();
         let size_bytes = match &new.encryption {
             None => stored_bytes,
@@ -346,7 +346,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         copy: Copy<'_>,
         source_check: impl Fn(&ObjectRecord) -> Result<Option<Encryption>, R>,
     ) -> Result<Result<Copied, R>, Failure> {
-        let (new_data, now_ms) = (self.new_data_id(), self.executor.unix_ms());
+        let (new_data, now_ms) = (self.new_data_id().await?, self.executor.unix_ms());
         self.write(async |txn| {
             let source_bucket = bucket(txn, copy.source_bucket, Isolation::Serializable).await?;
             let target_bucket = bucket(txn, copy.bucket, Isolation::Serializable).await?;

@@ -44,9 +44,8 @@ pub struct Metadata<E: Engine, X: Executor> {
 }
 
 struct State {
-    writer: WriterId,
-    /// False where no writer number could be committed: then nothing is written until the next start.
-    is_writer: bool,
+    /// None while metadata could not be written since this core started: the first write that can takes it.
+    writer: Cell<Option<WriterId>>,
     next_data: Cell<u64>,
     outcomes: Outcomes,
     next_sequence: Cell<u64>,
@@ -66,19 +65,18 @@ impl<E: Engine, X: Executor> Clone for Metadata<E, X> {
 
 impl<E: Engine, X: Executor> Metadata<E, X> {
     /// Takes a writer number for this core and this start, committed before its first use. An engine that is
-    /// read-only now gives none: reads are served, and every write is [`EngineError::ReadOnly`] until the next start.
+    /// read-only now gives none: reads are served, and every write asks for it again before anything else.
     ///
     /// # Errors
     /// [`Failure::Engine`].
     pub async fn open(engine: E, executor: X, outcomes: Outcomes) -> Result<Metadata<E, X>, Failure> {
-        let (writer, is_writer) = match take_writer(&engine, &executor).await {
-            Ok(writer) => (writer, true),
-            Err(Failure::Engine(EngineError::ReadOnly)) => (WriterId(u32::MAX), false),
+        let writer = match take_writer(&engine, &executor).await {
+            Ok(writer) => Some(writer),
+            Err(Failure::Engine(EngineError::ReadOnly)) => None,
             Err(failure) => return Err(failure),
         };
         let state = State {
-            writer,
-            is_writer,
+            writer: Cell::new(writer),
             next_data: Cell::new(0),
             outcomes,
             next_sequence: Cell::new(0),
@@ -88,16 +86,32 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         Ok(Metadata { engine, executor, state: Rc::new(state) })
     }
 
-    /// This core's number.
-    pub fn writer(&self) -> WriterId {
-        self.state.writer
+    /// This core's number, if metadata could be written since it started.
+    pub fn writer(&self) -> Option<WriterId> {
+        self.state.writer.get()
+    }
+
+    /// This core's number, taken now if metadata could not be written before.
+    async fn as_writer(&self) -> Result<WriterId, Failure> {
+        if let Some(writer) = self.state.writer.get() {
+            return Ok(writer);
+        }
+        let taken = take_writer(&self.engine, &self.executor).await?;
+        // Two may have asked at once; numbers are plenty.
+        let writer = self.state.writer.get().unwrap_or(taken);
+        self.state.writer.set(Some(writer));
+        Ok(writer)
     }
 
     /// A data id that no one had before.
-    pub fn new_data_id(&self) -> DataId {
+    ///
+    /// # Errors
+    /// [`EngineError::ReadOnly`], and what else may become of taking a writer number.
+    pub async fn new_data_id(&self) -> Result<DataId, Failure> {
+        let writer = self.as_writer().await?;
         let counter = self.state.next_data.get();
         self.state.next_data.set(counter.checked_add(1).expect("2^64 objects"));
-        DataId { writer: self.state.writer, counter }
+        Ok(DataId { writer, counter })
     }
 
     /// Runs a transaction that reads only, at one snapshot.
@@ -122,14 +136,12 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         &self,
         body: impl AsyncFn(&mut E::Txn) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        if !self.state.is_writer {
-            return Err(EngineError::ReadOnly.into());
-        }
+        let writer = self.as_writer().await?;
         match self.state.outcomes {
             Outcomes::Known => self.write_known(body).await,
             Outcomes::MayBeUnknown => {
                 let sequence = self.begin_sequence();
-                let result = self.write_unknown(sequence, body).await;
+                let result = self.write_unknown(writer, sequence, body).await;
                 self.state.running.borrow_mut().remove(&sequence);
                 result
             }
@@ -158,10 +170,11 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     /// As `write_known`, with a `done` row that says which attempt committed.
     async fn write_unknown<T>(
         &self,
+        writer: WriterId,
         sequence: u64,
         body: impl AsyncFn(&mut E::Txn) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let row_key = keyspace::done(self.state.writer, sequence);
+        let row_key = keyspace::done(writer, sequence);
         let mut unknown: Vec<(u32, T)> = Vec::new();
         let mut retries = Retries::default();
         for attempt in 0u32.. {
@@ -172,7 +185,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             let error = match body(&mut txn).await {
                 Ok(output) => {
                     txn.set(&row_key, &attempt.to_le_bytes());
-                    self.clear_done(&mut txn);
+                    self.clear_done(&mut txn, writer);
                     match txn.commit().await {
                         Ok(_) => return Ok(output),
                         Err(EngineError::CommitUnknown) => {
@@ -238,13 +251,12 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     }
 
     /// Removes the rows of transactions that all ended, now and then.
-    fn clear_done(&self, txn: &mut E::Txn) {
+    fn clear_done(&self, txn: &mut E::Txn, writer: WriterId) {
         let oldest = self.state.running.borrow().first().copied().unwrap_or(0);
         let cleared = self.state.done_cleared.get();
         if oldest < cleared + DONE_ROWS_KEPT {
             return;
         }
-        let writer = self.state.writer;
         txn.clear_range(&keyspace::done(writer, cleared), &keyspace::done(writer, oldest));
         self.state.done_cleared.set(oldest);
     }

@@ -218,7 +218,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         condition: &WriteCondition,
         compose: impl Fn(&UploadRecord, &[(u16, PartRecord)]) -> Result<Composed, R>,
     ) -> Result<Result<Completed, R>, Failure> {
-        let (data, now_ms) = (self.new_data_id(), self.executor.unix_ms());
+        let (data, now_ms) = (self.new_data_id().await?, self.executor.unix_ms());
         self.write(async |txn| {
             let (bucket, record) = match find(txn, path, Isolation::Serializable).await {
                 Err(Failure::Refused(Refusal::NoSuchUpload)) => {

@@ -63,7 +63,7 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
             (None, None) => None,
         };
         body.need_checksum(upload.algorithm);
-        let data = self.metadata.new_data_id();
+        let data = self.metadata.new_data_id().await.map_err(of_failure)?;
         let key = sealing.as_ref().map(|sealing| sealing.body_key(BodyOf::Part(data)));
         let (received, summary) = receive(&self.store, put.len_bytes, 0, key, body).await?;
         let given = summary.checksum.as_ref().map(|checksum| checksum.algorithm);

@@ -163,7 +163,7 @@ impl World {
 
     async fn put_part(&self, path: UploadPath<'_>, part_number: u16, lens: &[(u64, u64)]) -> PartRecord {
         let extents = lens.iter().map(|(volume, len)| self.extent(*volume, *len)).collect();
-        let data = self.metadata.new_data_id();
+        let data = self.metadata.new_data_id().await.unwrap();
         let new = NewPart { part_number, data, md5: [7; 16], checksum: None };
         self.metadata.put_part(path, new, Stored(extents), None).await.unwrap()
     }
@@ -237,7 +237,7 @@ fn a_writer_number_is_never_given_twice() {
         let executor = world.metadata.executor.clone();
         let again = Metadata::open(world.engine.clone(), executor, Outcomes::Known).await.unwrap();
         assert!(again.writer() > world.metadata.writer());
-        assert_ne!(again.new_data_id(), world.metadata.new_data_id());
+        assert_ne!(again.new_data_id().await.unwrap(), world.metadata.new_data_id().await.unwrap());
     });
 }
 

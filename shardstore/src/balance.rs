@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use shardstore_format::{VolumeClass, VolumeId, VolumeState};
 use shardstore_reactor::{Drive, DriveSpace, Executor};
@@ -30,15 +30,48 @@ const END_PARTS: u64 = 50;
 /// Seconds of the background between two looks at the drives.
 const LOOK_ROUNDS: u32 = 15;
 
+/// How far evening out is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BalanceStatus {
+    /// Shards that are planned to move and have not yet.
+    pub shards_left: u64,
+    /// A look at the drives as they are now, none joined or gone since, found nothing to move.
+    pub is_even: bool,
+}
+
+/// The shared side of evening out.
+#[derive(Default)]
+pub(crate) struct BalanceControl {
+    shards_left: AtomicU64,
+    /// One more than the drives' generation that was found even; 0 if none was.
+    even_at: AtomicU64,
+}
+
+impl BalanceControl {
+    pub(crate) fn status(&self, generation: u64) -> BalanceStatus {
+        BalanceStatus {
+            shards_left: self.shards_left.load(Ordering::Relaxed),
+            is_even: self.even_at.load(Ordering::Acquire) == generation + 1,
+        }
+    }
+
+    fn note(&self, shards_left: usize, even_at: Option<u64>) {
+        self.shards_left.store(shards_left as u64, Ordering::Relaxed);
+        self.even_at.store(even_at.map_or(0, |generation| generation + 1), Ordering::Release);
+    }
+}
+
 /// What one core remembers between rounds.
 pub(crate) struct BalanceRounds {
     tempo: Tempo,
     round: Cell<u32>,
+    /// Of the drives, at the last look that had nothing left to do.
+    looked_at: Cell<Option<u64>>,
 }
 
 impl BalanceRounds {
     pub(crate) fn new(tempo: Tempo) -> BalanceRounds {
-        BalanceRounds { tempo, round: Cell::new(0) }
+        BalanceRounds { tempo, round: Cell::new(0), looked_at: Cell::new(None) }
     }
 }
 
@@ -111,7 +144,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         let pace = crate::pace::Pace::new(self.inner.media.executor.now());
         let tempo = Tempo { pace, bytes_per_s: None };
         let mut moved = 0;
-        for planned in self.inner.plan_moves(END_PARTS).await {
+        for planned in self.inner.plan_moves(END_PARTS).await.0 {
             moved += usize::from(self.inner.carry_out(planned, &tempo).await);
         }
         moved
@@ -119,33 +152,48 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
 }
 
 impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
-    /// From time to time: looks at the drives, and moves what is planned until something is to be repaired.
+    /// From time to time, and soon after drives joined or went: looks at the drives, and moves what is planned until
+    /// something is to be repaired.
     pub(crate) async fn balance_round(self: &Rc<Self>, repair: &RepairRounds, rounds: &BalanceRounds) {
         let round = rounds.round.get().wrapping_add(1);
         rounds.round.set(round);
-        if !round.is_multiple_of(LOOK_ROUNDS) {
+        let shared = &self.media.shared;
+        let generation = shared.drives.generation();
+        if rounds.looked_at.get() == Some(generation) && !round.is_multiple_of(LOOK_ROUNDS) {
             return;
         }
-        let mut moved = 0;
-        for planned in self.plan_moves(BEGIN_PARTS).await {
-            if self.media.shared.stopping.load(Ordering::SeqCst) || !self.due(repair).is_empty() {
+        let (planned, all_told) = self.plan_moves(BEGIN_PARTS).await;
+        let (mut left, mut moved) = (planned.len(), 0);
+        let is_even = planned.is_empty() && all_told;
+        rounds.looked_at.set(is_even.then_some(generation));
+        shared.balance.note(left, is_even.then_some(generation));
+        for planned in planned {
+            if shared.stopping.load(Ordering::SeqCst) || !self.due(repair).is_empty() {
                 break;
             }
             moved += usize::from(self.carry_out(planned, &rounds.tempo).await);
+            left -= 1;
+            shared.balance.note(left, None);
         }
         if moved > 0 {
             tracing::info!(shards = moved, "moved from fuller drives to emptier ones");
+        } else if left > 0 {
+            // What cannot move now is not tried every second.
+            rounds.looked_at.set(Some(generation));
         }
     }
 
-    /// What to move if the drives are less alike than `begin_parts`. Cost: one look at every drive and volume.
-    async fn plan_moves(&self, begin_parts: u64) -> Vec<Move> {
+    /// What to move if the drives are less alike than `begin_parts`, and whether all of them told how full they are: this
+    /// core may not have opened one yet. Cost: one look at every drive and volume.
+    async fn plan_moves(&self, begin_parts: u64) -> (Vec<Move>, bool) {
         let shared = &self.media.shared;
-        let mut fill = Fill(self.media.spaces_of(&shared.drives.healthy()).await);
-        if fill.spread_parts() < begin_parts {
-            return Vec::new();
-        }
+        let healthy = shared.drives.healthy();
+        let mut fill = Fill(self.media.spaces_of(&healthy).await);
+        let all_told = fill.0.len() == healthy.len();
         let mut moves = Vec::new();
+        if fill.spread_parts() < begin_parts {
+            return (moves, all_told);
+        }
         for volume in shared.volumes.from(VolumeId(0)) {
             let is_sealed = matches!(volume.state(), VolumeState::Sealed { .. });
             // Runs are short-lived: their successors go where there is room.
@@ -153,7 +201,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
                 moves.extend(fill.plan(&volume));
             }
         }
-        moves
+        (moves, all_told)
     }
 
     /// Moves one shard, if its volume is still there and its drives are as they were planned.

@@ -44,6 +44,7 @@ mod upkeep;
 mod wait;
 mod walk;
 
+pub use balance::BalanceStatus;
 pub use catalog::{Catalog, CatalogError, OwnerRow, VolumeUsage};
 pub use compact::CompactionReport;
 pub use epoch::{EpochGuard, HoldGuard};

@@ -9,6 +9,7 @@ use crossbeam_queue::ArrayQueue;
 use shardstore_format::{DriveId, PoolId, Profile, VolumeId, VolumeRecord};
 use shardstore_reactor::{BufPool, Drive};
 
+use crate::balance::{BalanceControl, BalanceStatus};
 use crate::cache::PageCache;
 use crate::epoch::{Epochs, Holds};
 use crate::health::{DriveInfo, DriveSlot, DriveState, DriveTable};
@@ -36,6 +37,7 @@ pub struct StoreShared {
     pub(crate) suspects: ArrayQueue<Suspect>,
     pub(crate) scrub: ScrubControl,
     pub(crate) repair: RepairControl,
+    pub(crate) balance: BalanceControl,
     pub(crate) stopping: AtomicBool,
     pub(crate) sweeper_taken: AtomicBool,
     /// Some drive is at its reserve.
@@ -63,6 +65,7 @@ impl StoreShared {
             suspects: ArrayQueue::new(SUSPECTS_MAX),
             scrub: ScrubControl::default(),
             repair: RepairControl::default(),
+            balance: BalanceControl::default(),
             stopping: AtomicBool::new(false),
             sweeper_taken: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
@@ -159,6 +162,11 @@ impl StoreShared {
     /// Holds scrub until it is started again; a pass under way goes on from the volume it was in.
     pub fn pause_scrub(&self) {
         self.scrub.set_paused(true);
+    }
+
+    /// How evening out the drives stands.
+    pub fn balance_status(&self) -> BalanceStatus {
+        self.balance.status(self.drives.generation())
     }
 
     /// How repair stands now: also what its next round will only find. Cost: a pass over all volumes if a drive is out.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::census::census;
 use common::{Process, Stored, World};
-use shardstore::Catalog;
+use shardstore::{BalanceStatus, Catalog};
 use shardstore_format::{DriveId, Profile, VolumeId, VolumeRecord};
 use shardstore_reactor::{Clock, Drive, Executor};
 use shardstore_sim::{Faults, SimDrive};
@@ -83,7 +83,12 @@ fn a_drive_that_joined_takes_its_part_while_the_store_serves() {
         clock.spawn(process.store().clone().run_background());
         clock.sleep(Duration::from_secs(60)).await;
         assert_eq!(process.shared.stats().shards_balanced, 0, "they are alike");
+        assert!(process.shared.balance_status().is_even);
         join(&process, &spare);
+        assert!(!process.shared.balance_status().is_even, "nobody has looked yet");
+        clock.sleep(Duration::from_secs(30)).await;
+        assert!(process.shared.balance_status().is_even && process.shared.stats().shards_balanced > 5);
+        assert!(spread_percent(&world, &spare).await <= 10, "{:?}", process.shared.stats());
         for seed in 1_000..1_040 {
             clock.sleep(Duration::from_secs(2)).await;
             stored.push(process.put(seed, 70_000).await.unwrap());
@@ -95,6 +100,7 @@ fn a_drive_that_joined_takes_its_part_while_the_store_serves() {
         assert_eq!(process.shared.stats().shards_repaired, 0);
         clock.sleep(Duration::from_secs(120)).await;
         assert_eq!(process.shared.stats().shards_balanced, moved, "it comes to rest");
+        assert_eq!(process.shared.balance_status(), BalanceStatus { shards_left: 0, is_even: true });
         check_all(&process, &stored).await;
         process.shared.stop();
     });

@@ -136,6 +136,9 @@ enum Drive {
     Add {
         /// The directory, on the server's machine.
         path: PathBuf,
+        /// Return when it has taken its part: nothing is left to repair, and all drives are about equally full.
+        #[arg(long)]
+        wait: bool,
     },
     /// An empty directory takes the place of a drive, which leaves once nothing lies on it.
     Replace {
@@ -427,7 +430,10 @@ fn drives(cli: &Cli, client: &Client, command: &Drive) -> Result<ExitCode, Failu
     let post = |path: &str, parameters: &[(&str, &str)]| client.ask("POST", path, parameters);
     let answer = match command {
         Drive::List => client.ask("GET", "/v1/drives", &[])?,
-        Drive::Add { path } => post("/v1/drives/add", &[("path", &absolute(path)?)])?,
+        Drive::Add { path, wait } => {
+            let answer = post("/v1/drives/add", &[("path", &absolute(path)?)])?;
+            if *wait { wait_until_even(client)? } else { answer }
+        }
         Drive::Replace { old, new, wait } => {
             let new = absolute(new)?;
             confirm(cli, &format!("{new} takes the place of {old}, whose data moves and which then leaves"))?;
@@ -491,6 +497,25 @@ fn wait_for_drives(client: &Client, id: &str, done: impl Fn(&Value) -> bool) -> 
                 return Ok(answer);
             }
         }
+        wait_a_moment();
+    }
+}
+
+/// Until nothing is left to repair and the drives are about equally full; the drives then.
+fn wait_until_even(client: &Client) -> Result<Value, Failure> {
+    loop {
+        let answer = client.ask("GET", "/v1/repair", &[])?;
+        let count = |name| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
+        if count("shards_left") == 0 && answer.get("balanced").and_then(Value::as_bool) != Some(false) {
+            end_progress();
+            return Ok(client.ask("GET", "/v1/drives", &[])?);
+        }
+        show_progress(&format!(
+            "{} shards left to repair, {} to move {}",
+            count("shards_left"),
+            count("shards_to_balance"),
+            field(&answer, "waits_for")
+        ));
         wait_a_moment();
     }
 }

@@ -414,6 +414,7 @@ fn scrub(api: &AdminApi) -> Response<()> {
 
 fn repair(api: &AdminApi) -> Response<()> {
     let (status, stats) = (api.store.repair_status(), api.store.stats());
+    let balance = api.store.balance_status();
     json_answer(
         200,
         &json!({
@@ -423,6 +424,8 @@ fn repair(api: &AdminApi) -> Response<()> {
             "shards_lost": status.volumes_lost,
             "shards_repaired": stats.shards_repaired,
             "shards_balanced": stats.shards_balanced,
+            "shards_to_balance": balance.shards_left,
+            "balanced": balance.is_even,
             "read_bytes": stats.repair_bytes,
         }),
     )

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use shardstore_format::{DataId, Extent, VolumeId, VolumeRecord};
 use shardstore_reactor::Executor;
 
-use super::bucket::successor;
+use super::bucket::{Usage, successor};
 use super::bucket_config;
 use super::data::{header, row_items};
 use super::error::{Failure, damaged};
-use super::keyspace::{self, BucketId, Counter, KeyRange, Prefix, UploadKey};
+use super::keyspace::{self, BucketId, Counter, KeyRange, Prefix, UploadKey, UsageKind};
 use super::record::{
     BucketRecord, DataHeader, DataItems, ObjectRecord, PartRecord, Place, decode_counter, decode_owner,
 };
@@ -225,7 +225,7 @@ impl<E: Engine> Audit<E> {
     }
 
     /// Objects among up to `limit` rows of objects and versions from the row key `begin` on whose bytes are not what they
-    /// say, the buckets of those rows, and where to go on.
+    /// say, the buckets of those rows with what these rows hold, and where to go on.
     ///
     /// # Errors
     /// [`Failure::Engine`].
@@ -233,21 +233,50 @@ impl<E: Engine> Audit<E> {
         &self,
         begin: &Bytes,
         limit: usize,
-    ) -> Result<(Vec<LostName>, BTreeSet<BucketId>, Option<Bytes>), Failure> {
+    ) -> Result<(Vec<LostName>, BTreeMap<BucketId, Usage>, Option<Bytes>), Failure> {
         let range = from(keyspace::of_kinds(Prefix::Object, Prefix::Version), begin);
         let txn = &self.txn;
         let found = rows(txn, &range, limit, Isolation::Snapshot).await?;
-        let (mut lost, mut buckets) = (Vec::new(), BTreeSet::new());
+        let (mut lost, mut buckets) = (Vec::new(), BTreeMap::<BucketId, Usage>::new());
         for row in &found {
             let Some(bucket) = keyspace::bucket_id_of(&row.key) else { continue };
-            buckets.insert(bucket);
+            let held = buckets.entry(bucket).or_default();
             // What cannot be decoded is told by `references`.
             let Some((key, hidden_count, record)) = object_of(row) else { continue };
+            held.objects += 1;
+            held.bytes = held.bytes.saturating_add(record.listed.size_bytes);
             if let Some(problem) = name_problem(txn, &record).await? {
                 lost.push(LostName { bucket, key, hidden_count, data: record.data, problem });
             }
         }
         Ok((lost, buckets, next_begin(&found, limit)))
+    }
+
+    /// What is kept of how much each bucket holds: objects and bytes. A sum below zero is as it was found.
+    ///
+    /// # Errors
+    /// [`Failure::Engine`].
+    pub async fn usages(&self) -> Result<BTreeMap<BucketId, (i64, i64)>, Failure> {
+        let mut range = keyspace::of_kinds(Prefix::Usage, Prefix::Usage);
+        let mut usages = BTreeMap::<BucketId, (i64, i64)>::new();
+        loop {
+            let found = rows(&self.txn, &range, PAGE_ROWS, Isolation::Snapshot).await?;
+            for row in &found {
+                let malformed = || damaged("a usage row has a malformed key");
+                let (bucket, kind) = keyspace::usage_of_row(&row.key).ok_or_else(malformed)?;
+                let part = decode_counter("usage", Some(&row.value))?.cast_signed();
+                let sums = usages.entry(bucket).or_default();
+                let sum = match kind {
+                    UsageKind::Objects => &mut sums.0,
+                    UsageKind::Bytes => &mut sums.1,
+                };
+                *sum = sum.wrapping_add(part);
+            }
+            match next_begin(&found, PAGE_ROWS) {
+                Some(begin) => range.begin = begin.to_vec(),
+                None => return Ok(usages),
+            }
+        }
     }
 
     /// Up to `limit` byte sequences that have rows, with ids after `after`, in order.

@@ -285,6 +285,14 @@ pub(crate) fn usages(bucket: BucketId) -> KeyRange {
     starting_with(key(Prefix::Usage, &[&bucket.0.to_be_bytes()]))
 }
 
+/// The bucket of a usage row, and what it counts.
+pub(crate) fn usage_of_row(row_key: &[u8]) -> Option<(BucketId, UsageKind)> {
+    let bucket = bucket_id_of(row_key)?;
+    let named = *row_key.get(1 + 8)?;
+    let kind = [UsageKind::Objects, UsageKind::Bytes].into_iter().find(|kind| *kind as u8 == named)?;
+    Some((bucket, kind))
+}
+
 /// One part of a configuration document of a bucket.
 pub(crate) fn bucket_config(bucket: BucketId, kind: u8, part: u8) -> Vec<u8> {
     key(Prefix::BucketConfig, &[&bucket.0.to_be_bytes(), &[kind, part]])

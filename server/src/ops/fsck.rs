@@ -15,7 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fdb_schema::schema::{Audit, BucketId, Failure, Metadata, OwnerProblem, UploadKey, VolumeRecount};
+use fdb_schema::schema::{
+    Audit, BucketId, Failure, Metadata, Owner, OwnerProblem, UploadKey, Usage, VolumeRecount,
+};
 use fdb_schema::{Engine, RunVolume};
 use serde::Serialize;
 use shardstore::{Media, ShardFile, ShardFileState, segment_file};
@@ -185,24 +187,48 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
         audit: &Audit<E>,
         buckets: &BTreeMap<BucketId, String>,
     ) -> Result<(), Failure> {
-        let (mut begin, mut strays) = (Bytes::new(), BTreeSet::new());
+        let (mut begin, mut held) = (Bytes::new(), BTreeMap::<BucketId, Usage>::new());
         loop {
             let (lost, found_in, next) = audit.audit_objects(&begin, BATCH).await?;
             for name in lost {
                 let what = sentences::lost_name(&name, buckets);
                 self.note("object", what);
             }
-            for bucket in found_in {
-                if !buckets.contains_key(&bucket) && strays.insert(bucket) {
+            for (bucket, found) in found_in {
+                if !buckets.contains_key(&bucket) && !held.contains_key(&bucket) {
                     self.note("bucket", sentences::no_bucket(bucket));
                 }
+                let held = held.entry(bucket).or_default();
+                held.objects += found.objects;
+                held.bytes = held.bytes.saturating_add(found.bytes);
             }
             self.progress.add(BATCH);
             match next {
                 Some(next) => begin = next,
-                None => return Ok(()),
+                None => return self.usages(audit, buckets, &held).await,
             }
         }
+    }
+
+    /// Compares what is kept of how much each bucket holds with what it holds.
+    async fn usages(
+        &mut self,
+        audit: &Audit<E>,
+        buckets: &BTreeMap<BucketId, String>,
+        held: &BTreeMap<BucketId, Usage>,
+    ) -> Result<(), Failure> {
+        let kept = audit.usages().await?;
+        for (bucket, name) in buckets {
+            let held = held.get(bucket).copied().unwrap_or_default();
+            let (objects, bytes) = kept.get(bucket).copied().unwrap_or_default();
+            if u64::try_from(objects) != Ok(held.objects) || u64::try_from(bytes) != Ok(held.bytes) {
+                self.note("usage", sentences::usage(name, (objects, bytes), held));
+            }
+        }
+        for bucket in kept.keys().filter(|bucket| !buckets.contains_key(bucket)) {
+            self.note("usage", sentences::stray_usage(*bucket));
+        }
+        Ok(())
     }
 
     async fn configurations(
@@ -334,6 +360,7 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
     ) -> Result<Vec<u32>, Failure> {
         let mut needs = vec![0; record.map_or(0, |record| record.profile.shards())];
         let mut from = (0, 0);
+        let mut reach: Option<(Owner, Reach)> = None;
         loop {
             let owners = audit.audit_owners(id, from, BATCH).await?;
             let Some(last) = owners.last() else { return Ok(needs) };
@@ -357,6 +384,13 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
                 if !is_inside {
                     let problem = OwnerProblem::Unreadable("it does not fit into its volume".to_owned());
                     self.note("owner", sentences::owner_problem(id, found.place, Some(&owner), &problem));
+                }
+                let Some(end) = Reach::of(&layout, record.profile) else { continue };
+                if let Some((before, _)) = reach.filter(|(_, reach)| reach.covers(found.place)) {
+                    self.note("overlap", sentences::overlap(&before, &owner));
+                }
+                if reach.is_none_or(|(_, reach)| end > reach) {
+                    reach = Some((owner, end));
                 }
             }
             self.report.owners += owners.len() as u64;
@@ -548,6 +582,35 @@ fn note_needs(layout: &Layout, profile: Profile, needs: &mut [u32]) -> Option<u3
     Some(end_sector)
 }
 
+/// Where bytes end in a volume: the first sector of their last stripe, the byte after them in it, and its last sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reach {
+    last_stripe_sector: u32,
+    end_byte: u64,
+    end_sector: u32,
+}
+
+impl Reach {
+    /// `None` if their place contradicts itself.
+    fn of(layout: &Layout, profile: Profile) -> Option<Reach> {
+        let end_sector = layout.end_sector()?;
+        let before_last = (layout.stripe_count()? - 1).checked_mul(profile.stripe_payload_bytes())?;
+        Some(Reach {
+            last_stripe_sector: end_sector - u32::from(layout.last_page_len_sectors),
+            end_byte: (u64::from(layout.byte_in_stripe) + layout.len_bytes).checked_sub(before_last)?,
+            end_sector,
+        })
+    }
+
+    /// Whether bytes that begin at a place, not before these, lie where these do.
+    fn covers(&self, (sector, byte): (u32, u32)) -> bool {
+        if sector == self.last_stripe_sector {
+            return u64::from(byte) < self.end_byte;
+        }
+        sector < self.end_sector
+    }
+}
+
 /// Bytes of so many sectors.
 fn bytes_of(sectors: u32) -> u64 {
     u64::from(sectors) * SECTOR_BYTES
@@ -571,6 +634,27 @@ mod tests {
         let mut needs = vec![0; 6];
         assert_eq!(note_needs(&layout, profile, &mut needs), Some(19));
         assert_eq!(needs, [19, 19, 16, 16, 19, 19]);
+    }
+
+    #[test]
+    fn bytes_that_follow_each_other_in_one_stripe_or_the_next_do_not_overlap() {
+        let profile = Profile { k: 4, m: 2 };
+        let layout = |sector, byte_in_stripe, len_bytes, last_page_len_sectors| Layout {
+            sector,
+            byte_in_stripe,
+            len_bytes,
+            last_page_len_sectors,
+            k: 4,
+        };
+        let reach = Reach::of(&layout(16, 700, 5_000, 2), profile).expect("it fits");
+        assert!(reach.covers((16, 700)) && reach.covers((16, 5_699)) && reach.covers((17, 0)));
+        assert!(!reach.covers((16, 5_700)) && !reach.covers((18, 0)));
+        // A full stripe, and the begin of another that other bytes share.
+        let two =
+            Reach::of(&layout(0, 0, profile.stripe_payload_bytes() + 100, 3), profile).expect("it fits");
+        assert!(two.covers((0, 5)) && two.covers((15, 0)) && two.covers((16, 99)));
+        assert!(!two.covers((16, 100)) && !two.covers((19, 0)));
+        assert!(two < reach, "what ends later is what the next is compared with");
     }
 
     #[test]

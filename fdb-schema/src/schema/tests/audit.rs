@@ -17,7 +17,7 @@ async fn problems(world: &World) -> Vec<String> {
     assert_eq!(next, None);
     found.extend(lost.iter().map(|name| format!("object {:?}", name.problem)));
     let known = audit.buckets().await.unwrap();
-    found.extend(buckets.iter().filter(|id| !known.contains_key(id)).map(|id| format!("bucket {}", id.0)));
+    found.extend(buckets.keys().filter(|id| !known.contains_key(id)).map(|id| format!("bucket {}", id.0)));
     for data in audit.data_ids(None, 1_000).await.unwrap() {
         found.extend(
             audit.audit_data(data).await.unwrap().0.iter().map(|problem| format!("data {problem:?}")),
@@ -105,6 +105,25 @@ fn a_keyspace_that_is_whole_has_no_problem_before_during_and_after_a_sweep() {
             let garbage = world.metadata.garbage(1).await.unwrap();
             let Some(data) = garbage.first() else { break };
             world.metadata.sweep(*data).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_usage_that_is_kept_is_what_rows_hold_with_older_versions() {
+    audited(async |world, _, _| {
+        let keep = crate::schema::Versioning::Enabled;
+        world.metadata.set_versioning("b", keep).await.unwrap();
+        world.put_stored(b"stored", &[(0, 3_000)]).await;
+        world.metadata.delete_object("b", &delete(b"inline")).await.unwrap();
+        let audit = world.metadata.audit();
+        let (_, held, _) = audit.audit_objects(&Bytes::new(), 1_000).await.unwrap();
+        let kept = audit.usages().await.unwrap();
+        assert_eq!((held.len(), kept.len()), (1, 1));
+        for (bucket, held) in held {
+            assert_eq!(kept[&bucket], (held.objects.cast_signed(), held.bytes.cast_signed()));
+            assert_eq!(held, world.metadata.usage("b").await.unwrap());
+            assert_eq!(held.objects, 5, "inline, two of stored, many, whole");
         }
     });
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use fdb_schema::schema::{
     BrokenHistory, BucketId, DataProblem, HistoryProblem, LostName, NameProblem, NameRow, Owner,
-    OwnerProblem, UploadKey,
+    OwnerProblem, UploadKey, Usage,
 };
 use shardstore::{ShardFile, ShardFileState};
 use shardstore_format::{DataId, Extent, VolumeId};
@@ -76,6 +76,30 @@ pub(super) fn lost_name(name: &LostName, buckets: &BTreeMap<BucketId, String>) -
 
 pub(super) fn no_bucket(bucket: BucketId) -> String {
     format!("there are objects of bucket number {} and there is no such bucket; {KEPT}", bucket.0)
+}
+
+pub(super) fn usage(bucket: &str, (objects, bytes): (i64, i64), held: Usage) -> String {
+    format!(
+        "bucket {bucket} is said to hold {objects} objects of {bytes} bytes and holds {} of {}; its objects are not \
+         concerned: report it with `basaltctl support-bundle`",
+        held.objects, held.bytes
+    )
+}
+
+pub(super) fn stray_usage(bucket: BucketId) -> String {
+    format!("the usage of bucket number {} is kept and there is no such bucket; {KEPT}", bucket.0)
+}
+
+/// Two byte sequences in one place: what was written last is there.
+pub(super) fn overlap(before: &Owner, owner: &Owner) -> String {
+    format!(
+        "bytes {} ({}) and bytes {} ({}) lie in the same place, so one of them is overwritten: read both, delete the one \
+         that cannot be read, or restore metadata from a dump",
+        data_name(before.data),
+        extent_name(&before.extent),
+        data_name(owner.data),
+        extent_name(&owner.extent)
+    )
 }
 
 pub(super) fn bad_configuration(bucket: BucketId, why: &str, buckets: &BTreeMap<BucketId, String>) -> String {

@@ -201,10 +201,72 @@ fn a_count_of_names_that_is_wrong_is_told_with_the_names() {
         txn.clear(&rows[4].key);
         txn.commit().await.unwrap();
         let report = fsck(&machine, false).await;
-        assert_eq!(kinds(&report), ["references", "references"]);
+        assert_eq!(kinds(&report), ["usage", "references", "references"]);
         let said: Vec<&str> = report.findings.iter().map(|finding| finding.what.as_str()).collect();
         assert!(said.iter().any(|what| what.contains("count 1 names and have 0;")), "{said:?}");
         let both = "count 1 names and have 2 (bucket/k5, bucket/k5-twin)";
         assert!(said.iter().any(|what| what.contains(both)), "{said:?}");
+    });
+}
+
+/// The rows of a kind, by the first byte of their keys.
+async fn rows_of(machine: &Machine, kind: u8) -> Vec<fdb_schema::Row> {
+    let range = RangeRead {
+        begin: Bytes::copy_from_slice(&[kind]),
+        end: Bytes::copy_from_slice(&[kind + 1]),
+        limit: 1_000,
+        direction: fdb_schema::Direction::Forward,
+        isolation: Isolation::Snapshot,
+    };
+    machine.engine.begin().range(range).await.unwrap()
+}
+
+#[test]
+fn a_buckets_usage_that_is_not_what_it_holds_is_told_and_one_without_a_bucket() {
+    machine(5, 6, async |machine| {
+        fill(&machine).await;
+        let usages = rows_of(&machine, 0x13).await;
+        let mut txn = machine.engine.begin();
+        txn.atomic_add(&usages[0].key, 2);
+        let mut of_nobody = usages[0].key.to_vec();
+        of_nobody[1..9].copy_from_slice(&77u64.to_be_bytes());
+        txn.set(&of_nobody, &usages[0].value);
+        txn.commit().await.unwrap();
+        let report = fsck(&machine, true).await;
+        assert_eq!(kinds(&report), ["usage", "usage"]);
+        let said: Vec<&str> = report.findings.iter().map(|finding| finding.what.as_str()).collect();
+        assert!(said[0].starts_with("bucket bucket is said to hold 8 objects of "), "{said:?}");
+        assert!(said[0].contains(" and holds 6 of "), "{said:?}");
+        assert!(
+            said[1].starts_with("the usage of bucket number 77 is kept and there is no such"),
+            "{said:?}"
+        );
+    });
+}
+
+#[test]
+fn bytes_that_lie_over_others_are_told() {
+    machine(6, 6, async |machine| {
+        fill(&machine).await;
+        let owners = rows_of(&machine, 0x42).await;
+        let mut txn = machine.engine.begin();
+        // The same bytes once more, one further: the place ends the key, and in the value it follows version and sector.
+        let (mut key, mut value) = (owners[0].key.to_vec(), owners[0].value.to_vec());
+        let byte_in_key = key.len() - 4;
+        let byte = u32::from_be_bytes(key[byte_in_key..].try_into().unwrap()) + 1;
+        key[byte_in_key..].copy_from_slice(&byte.to_be_bytes());
+        value[13..17].copy_from_slice(&byte.to_le_bytes());
+        txn.set(&key, &value);
+        txn.commit().await.unwrap();
+        let report = fsck(&machine, true).await;
+        let said: Vec<&str> = report
+            .findings
+            .iter()
+            .filter(|found| found.kind == "overlap")
+            .map(|found| &found.what[..])
+            .collect();
+        assert!(said.len() == 1 && said[0].contains("lie in the same place"), "{report:?}");
+        // Its length is counted nowhere, and its byte sequence does not have it.
+        assert!(kinds(&report).contains(&"owner") && kinds(&report).contains(&"live bytes"), "{report:?}");
     });
 }

@@ -157,7 +157,9 @@ def test_a_drive_is_removed_only_if_enough_are_left(seven, objects):
     objects.check()
     assert not list((seven.drives[1] / "identity").iterdir()), "its copy of the master key is gone"
     # Its directory is empty now, and may join again.
-    assert len(asked(seven, "drive", "add", drive)["drives"]) == 7
+    assert len(asked(seven, "drive", "add", drive, "--wait")["drives"]) == 7
+    status = asked(seven, "repair", "status")
+    assert status["balanced"] and (status["shards_left"], status["shards_to_balance"]) == (0, 0)
     objects.check()
     seven.restart()
     objects.check()
@@ -353,6 +355,41 @@ def test_a_new_machine_is_restored_from_a_dump_of_metadata(new_server):
     objects.put_some("third")
     new.restart()
     objects.check()
+
+
+def test_an_import_that_is_killed_at_any_moment_is_finished_by_running_it_again(new_server):
+    three = new_server("ctl-cut-import", drives=3)
+    objects = Objects(three, "cut")
+    objects.put_some("some")
+    objects.known.update(put_many(three, "cut", 3_000))
+    dump = three.root / "metadata.dump"
+    ctl(three, "meta", "export", dump)
+    assert three.stop() == 0
+    destroy_metadata(three)
+    seconds, killed = 0.01, 0
+    command = [basalt.BINARY, "import-metadata", dump, *three.drives]
+    while True:
+        with open(three.root / "import.log", "wb") as log:
+            importing = subprocess.Popen(command, env=basalt.clean_env(), stdout=log, stderr=log)
+        try:
+            assert importing.wait(seconds) == 0, (three.root / "import.log").read_text()
+            break
+        except subprocess.TimeoutExpired:
+            importing.kill()
+            importing.wait()
+        killed, seconds = killed + 1, seconds * 1.5
+        before = three.log_path.stat().st_size
+        try:
+            three.start()
+            break  # It had ended, and only its process was there yet.
+        except AssertionError:
+            assert b"import-metadata" in three.log_path.read_bytes()[before:], three.log_tail()
+    assert killed > 2
+    if not three.running():
+        three.start()
+    objects.s3 = s3_client(three)
+    objects.check()
+    assert asked(three, "fsck")["report"]["all_agree"]
 
 
 def test_an_old_dump_restores_what_is_still_there_and_says_what_is_not(new_server):

@@ -1,7 +1,7 @@
 //! Watches the drives and carries out what is asked of them.
 //! Invariants: the member list changes only here, first in metadata and then on the drives, the other way round only
-//! while metadata waits for the drive that joins; no commit is waited for longer than `COMMIT_DEADLINE`; a drive that went
-//! is fenced before anybody is told, and comes back only under a new handle, with what nobody names on it freed.
+//! while metadata waits for the drive that joins; no commit is waited for longer than `COMMIT_DEADLINE`, and no drive that
+//! hangs holds up the others; a drive that went is fenced before anybody is told, and comes back only under a new handle, with what nobody names on it freed.
 //! Not here: moving shards (`shardstore`): a member that is to leave waits here until nothing lies on it.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use fdb_schema::schema::{Failure, Metadata};
 use fdb_schema::{Engine, EngineError};
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, select};
 use shardstore::{
     DriveState, Media, Offered, PoolFacts, StoreShared, copy_master_key, look_at, never_joined,
     prepare_to_join, tell_drives,
@@ -22,8 +22,8 @@ use shardstore_format::{
     DriveId, DriveIdentity, FormatPhase, LABEL_MAX_BYTES, MEMBERS_MAX, Member, MemberPlan, Membership,
 };
 use shardstore_reactor::{
-    Clock, CoreExecutor, Drive, DrivePlace, Executor, FileLock, RealDrive, RealDriveFactory, timeout,
-    try_lock_off_core,
+    Clock, CoreExecutor, Drive, DrivePlace, Executor, FileLock, IoError, RealDrive, RealDriveFactory,
+    timeout, try_lock_off_core,
 };
 
 use super::requests::{Answer, DriveHandle, DriveReport, DriveRequest, RequestError};
@@ -35,6 +35,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const ABSENT_LOOKS: u32 = 2;
 /// A look that takes longer says nothing: writes have their own deadline.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A drive that is to be told something and takes longer is told when it returns: the others do not wait for it.
+const TELL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long the keeper waits for metadata: as long as a hung write takes to fence its drive. A commit that too few drives
 /// took waits for drives, and it is the keeper who brings them.
@@ -227,8 +230,8 @@ impl<E: Engine> Keeper<E> {
         let mut stale = Vec::new();
         for (id, factory) in self.parts.drives.usable() {
             let drive = factory.on_core();
-            match look_at(&drive).await {
-                Ok(Offered::Drive(identity))
+            match timeout(&self.parts.executor, LOOK_DEADLINE, look_at(&drive)).await {
+                Ok(Ok(Offered::Drive(identity)))
                     if identity.membership.revision < self.parts.membership.revision =>
                 {
                     stale.push((id, drive));
@@ -242,10 +245,24 @@ impl<E: Engine> Keeper<E> {
     async fn tell(&self, drives: &[(DriveId, RealDrive)]) {
         let members = &self.parts.membership;
         let drives: Vec<_> = drives.iter().filter(|(id, _)| members.member(*id).is_some()).cloned().collect();
-        for (id, error) in tell_drives(&self.parts.facts, members, &drives).await {
+        for (id, error) in self.tell_each(members, &drives).await {
             let drive = self.label_of(id);
             tracing::warn!(%drive, %error, "a drive was not told of the pool's members; it is told when it returns");
         }
+    }
+
+    /// Those that could not be told in time.
+    async fn tell_each(
+        &self,
+        members: &Membership,
+        drives: &[(DriveId, RealDrive)],
+    ) -> Vec<(DriveId, IoError)> {
+        let told = drives.iter().map(|drive| async move {
+            let told = tell_drives(&self.parts.facts, members, std::slice::from_ref(drive));
+            let hangs = |_| vec![(drive.0, IoError::Device(std::io::ErrorKind::TimedOut.into()))];
+            timeout(&self.parts.executor, TELL_DEADLINE, told).await.unwrap_or_else(hangs)
+        });
+        join_all(told).await.into_iter().flatten().collect()
     }
 
     fn label_of(&self, id: DriveId) -> String {
@@ -418,7 +435,10 @@ impl<E: Engine> Keeper<E> {
             // The log leaves it before its files go.
             self.parts.log.tell(&self.parts.drives);
             if let Some(factory) = factory {
-                forget_pool(&factory.on_core()).await;
+                let drive = factory.on_core();
+                if timeout(&self.parts.executor, TELL_DEADLINE, forget_pool(&drive)).await.is_err() {
+                    tracing::warn!(drive = %member.label, "files stay on a drive that left: it does not answer");
+                }
                 factory.let_go();
             }
             self.unlock(&member);
@@ -495,7 +515,7 @@ impl<E: Engine> Keeper<E> {
         next.revision += 1;
         self.prepare(&next, id, drive).await?;
         let members = self.usable();
-        let untold = tell_drives(&self.parts.facts, &next, &members).await;
+        let untold = self.tell_each(&next, &members).await;
         if untold.len() == members.len() {
             let what = "no drive of the pool could be told of the change, so nothing has changed";
             return Err(RequestError::Failed(what.to_owned()));
@@ -507,9 +527,12 @@ impl<E: Engine> Keeper<E> {
     }
 
     async fn prepare(&self, next: &Membership, id: DriveId, drive: &RealDrive) -> Result<(), RequestError> {
-        prepare_to_join(&self.parts.facts, next, id, drive)
+        let label = drive.label();
+        let prepared = prepare_to_join(&self.parts.facts, next, id, drive);
+        timeout(&self.parts.executor, TELL_DEADLINE, prepared)
             .await
-            .map_err(|error| RequestError::Failed(format!("{} cannot be written: {error}", drive.label())))
+            .map_err(|_| RequestError::Failed(format!("{label} does not answer")))?
+            .map_err(|error| RequestError::Failed(format!("{label} cannot be written: {error}")))
     }
 
     async fn carry_out(&mut self, request: DriveRequest) -> Result<(), RequestError> {
@@ -556,7 +579,8 @@ impl<E: Engine> Keeper<E> {
         let refused = |what: &dyn std::fmt::Display| RequestError::Refused(what.to_string());
         let factory = RealDriveFactory::open_off_core(path.to_path_buf()).await.map_err(|e| refused(&e))?;
         let drive = factory.on_core();
-        match look_at(&drive).await {
+        let looked = timeout(&self.parts.executor, TELL_DEADLINE, look_at(&drive)).await;
+        match looked.map_err(|_| RequestError::Failed(format!("{label} does not answer")))? {
             Ok(Offered::Blank) => {}
             // An attempt before this one ended before anybody was told.
             Ok(Offered::Drive(identity))
@@ -586,7 +610,7 @@ impl<E: Engine> Keeper<E> {
         members.push(Member { drive: id, label: label.clone(), plan: MemberPlan::Stay });
         self.bring_in(members, id, &drive).await?;
         let told = [(id, drive.clone())];
-        if let Some((_, error)) = tell_drives(&self.parts.facts, &self.parts.membership, &told).await.pop() {
+        if let Some((_, error)) = self.tell_each(&self.parts.membership, &told).await.pop() {
             let what = format!(
                 "{label} is a member now and its identity cannot be written ({error}): mend it, then \
                                 remove it"
@@ -635,12 +659,20 @@ impl<E: Engine> Keeper<E> {
     async fn copy_key_to(&self, drive: &RealDrive, label: &str) -> Result<(), RequestError> {
         let sources: Vec<RealDrive> =
             self.parts.drives.usable().into_iter().map(|(_, factory)| factory.on_core()).collect();
-        match copy_master_key(&sources, drive).await {
-            Ok(()) | Err(shardstore_reactor::IoError::NotFound) => Ok(()),
-            Err(error) => {
-                Err(RequestError::Failed(format!("the master key cannot be copied to {label}: {error}")))
+        let mut failure = None;
+        for source in &sources {
+            let copied = copy_master_key(std::slice::from_ref(source), drive);
+            match timeout(&self.parts.executor, TELL_DEADLINE, copied).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(IoError::NotFound)) => {}
+                Ok(Err(error)) => failure = Some(error.to_string()),
+                Err(_) => failure = Some("a drive does not answer".to_owned()),
             }
         }
+        // Without a failure no drive has one.
+        let refused =
+            |error| RequestError::Failed(format!("the master key cannot be copied to {label}: {error}"));
+        failure.map_or(Ok(()), |error| Err(refused(error)))
     }
 
     async fn plan(&mut self, name: &str, plan: MemberPlan) -> Result<(), RequestError> {

@@ -9,7 +9,7 @@ use shardstore_sim::{Sim, SimDrive, SimExecutor};
 
 use super::super::testing::MemoryRunStore;
 use super::super::{EmbeddedConfig, EmbeddedFactory, block_reads_of_thread, look, open};
-use super::{Handle, POOL, config, drives, start};
+use super::{Handle, POOL, config, drives, open_on, start};
 use crate::engine::{
     Direction, Engine, EngineError, Isolation, RangeRead, Row, ShardMove, TXN_MAX_AGE, Transaction,
     conformance,
@@ -612,5 +612,41 @@ fn after_stop_commits_are_refused_and_reads_go_on() {
         executor.sleep(TXN_MAX_AGE).await;
         assert_eq!(put(&engine, b"b", b"2").await, Err(EngineError::Stopped));
         assert_eq!(get(&engine, b"a").await.as_deref(), Some(&b"1"[..]));
+    });
+}
+
+#[test]
+fn a_stop_ends_the_metadata_thread_though_a_record_waits_for_a_drive() {
+    let sim = Sim::new(20);
+    let executor = sim.executor();
+    let drives = drives(&sim, 2);
+    sim.block_on(async move {
+        let store = MemoryRunStore::suspending();
+        let (factory, core, _) = open_on(config(2), &drives, &store, &executor).await;
+        let log_drives = core.log_drives();
+        let (ended, end) = futures_channel::oneshot::channel();
+        executor.spawn(async move {
+            core.run().await;
+            ended.send(()).unwrap();
+        });
+        let engine = factory.handle(store.clone(), executor.clone());
+        put(&engine, b"a", b"1").await.unwrap();
+        drives[1].1.vanish();
+        let (answer, answered) = futures_channel::oneshot::channel();
+        let stuck = engine.clone();
+        executor.spawn(async move { answer.send(put(&stuck, b"b", b"2").await).unwrap() });
+        executor.sleep(Duration::from_secs(60)).await;
+        assert_eq!(put(&engine, b"c", b"3").await, Err(EngineError::ReadOnly), "the record waits");
+        factory.stop();
+        let ended = shardstore_reactor::timeout(&executor, Duration::from_secs(5), end).await;
+        assert!(matches!(ended, Ok(Ok(()))), "the thread joins");
+        assert_eq!(answered.await, Ok(Err(EngineError::CommitUnknown)));
+        drop(log_drives);
+        // What was acknowledged is there at the next start, on both drives.
+        drives[1].1.come_back();
+        let drives: Vec<_> = drives.iter().map(|(id, drive)| (*id, drive.reopen())).collect();
+        let (_factory, engine, _drives) = start(config(2), &drives, &store, &executor).await;
+        assert_eq!(get(&engine, b"a").await.as_deref(), Some(&b"1"[..]));
+        assert_eq!(get(&engine, b"c").await, None);
     });
 }

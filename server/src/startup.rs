@@ -535,6 +535,7 @@ async fn first_start(plan: &CorePlan, executor: &CoreExecutor) -> Result<(CoreOp
     );
     let mut notes: Vec<String> = pool.notes().to_vec();
     notes.extend(plan.booted.report.notes.iter().cloned());
+    notes.extend(settled.note);
     let before = &plan.booted.before;
     let (gc, collecting) = collector(ops.clone());
     executor.spawn(collecting);

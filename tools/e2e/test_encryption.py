@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+import server as basalt
 from botocore.exceptions import ClientError
 
 from conftest import bucket_name, empty_bucket, noise, s3_client
@@ -291,3 +292,32 @@ def test_s5cmd_asks_for_our_keys(server, s3, module_bucket, tmp_path):
         assert done.returncode == 0, f"{words}: {done.stderr}"
     assert s3.head_object(Bucket=module_bucket, Key="s5cmd")[SSE] == "AES256"
     assert (tmp_path / "back").read_bytes() == path.read_bytes()
+
+
+def test_another_master_key_is_told_at_the_start_and_opens_only_what_customers_sealed(tmp_path):
+    ours, another = tmp_path / "ours.key", tmp_path / "another.key"
+    ours.write_text("ab" * 32)
+    another.write_text("cd" * 32)
+    server = basalt.Server("other-master-key", env={"BASALT_MASTER_KEY_FILE": ours})
+    where = {"Bucket": "sealed-elsewhere"}
+    told = lambda: "the master key is another than at the last start" in server.out_path.read_text()  # noqa: E731
+    try:
+        server.start()
+        s3 = s3_client(server, retries={"max_attempts": 0})
+        s3.create_bucket(**where)
+        s3.put_object(Key="ours", Body=b"of the pool", **where, **AES256)
+        s3.put_object(Key="theirs", Body=b"of a customer", **where, **customer(ONE))
+        assert not any((server.drives[0] / "identity").glob("master.key")) and not told()
+        server.stop()
+        server.env["BASALT_MASTER_KEY_FILE"] = another
+        server.start()
+        assert told()
+        assert refused(500, s3.get_object, Key="ours", **where)["Code"] == "InternalError"
+        assert body(s3, "sealed-elsewhere", "theirs", **customer(ONE)) == b"of a customer"
+        server.stop()
+        server.env["BASALT_MASTER_KEY_FILE"] = ours
+        server.start()
+        assert body(s3, "sealed-elsewhere", "ours") == b"of the pool"
+    finally:
+        server.stop()
+        server.remove()

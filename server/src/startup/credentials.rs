@@ -31,7 +31,13 @@ pub(super) struct Settled {
     pub(super) is_new: bool,
     /// The key that secrets are sealed under.
     pub(super) key: MasterKey,
+    /// What an operator should know of it.
+    pub(super) note: Option<String>,
 }
+
+/// Credentials that are given at each start hide that those of the last one do not open.
+const OTHER_KEY: &str = "the master key is another than at the last start: access keys, and objects encrypted under \
+                         SSE-S3, that were sealed under that one do not open; give it by BASALT_MASTER_KEY_FILE";
 
 /// Finds or makes the root credentials.
 pub(super) async fn settle<D: Drive, E: fdb_schema::Engine, X: Executor>(
@@ -58,10 +64,11 @@ pub(super) async fn settle<D: Drive, E: fdb_schema::Engine, X: Executor>(
                 Err(source) => return Err(unreadable(&source)),
             }
         }
-        return Ok(Settled { root: chosen.clone(), is_new: false, key });
+        let note = opened.is_err().then(|| OTHER_KEY.to_owned());
+        return Ok(Settled { root: chosen.clone(), is_new: false, key, note });
     }
     if let Some(stored) = opened? {
-        return Ok(Settled { root: stored, is_new: false, key });
+        return Ok(Settled { root: stored, is_new: false, key, note: None });
     }
     let made = RootCredentials {
         access_key: random_name(ACCESS_KEY_CHARS),
@@ -69,7 +76,7 @@ pub(super) async fn settle<D: Drive, E: fdb_schema::Engine, X: Executor>(
     };
     let sealed = seal(&key, &made);
     metadata.set_root_credentials(sealed.into()).await.map_err(|source| unreadable(&source))?;
-    Ok(Settled { root: made, is_new: true, key })
+    Ok(Settled { root: made, is_new: true, key, note: None })
 }
 
 /// Root's canonical id: the same for as long as the pool lives, whatever its access key is.

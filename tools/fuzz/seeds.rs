@@ -164,6 +164,9 @@ const DOCUMENTS: &[&str] = &[
      <TargetGrants><Grant><Grantee><ID>a</ID></Grantee><Permission>READ</Permission></Grant></TargetGrants>\
      <TargetObjectKeyFormat><PartitionedPrefix><PartitionDateSource>EventTime</PartitionDateSource></PartitionedPrefix>\
      </TargetObjectKeyFormat></LoggingEnabled></BucketLoggingStatus>",
+    "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm>\
+     </ApplyServerSideEncryptionByDefault><BlockedEncryptionTypes><EncryptionType>SSE-C</EncryptionType>\
+     </BlockedEncryptionTypes><BucketKeyEnabled>true</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>",
     "<AccelerateConfiguration><Status>Suspended</Status></AccelerateConfiguration>",
     "<?xml version=\"1.0\"?><Delete xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Object><Key>a&amp;b&#x41;</Key>\
      <VersionId>null</VersionId><ETag>\"x\"</ETag><Size>1</Size></Object><Quiet>true</Quiet></Delete>",

@@ -116,7 +116,9 @@ def test_a_multipart_upload_keeps_its_key_over_all_parts(s3, module_bucket):
     for number, piece in enumerate(pieces, 1):
         part = s3.upload_part(**where, UploadId=upload, PartNumber=number, Body=piece, **customer(ONE))
         parts.append({"PartNumber": number, "ETag": part["ETag"]})
-    s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": parts})
+    done = {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
+    refused(400, s3.complete_multipart_upload, **where, **done, **customer(OTHER))
+    s3.complete_multipart_upload(**where, **done, **customer(ONE))
     assert body(s3, module_bucket, "parts", **customer(ONE)) == data
     across = f"bytes={5 * MIB - 3}-{10 * MIB + 3}"
     assert body(s3, module_bucket, "parts", Range=across, **customer(ONE)) == data[5 * MIB - 3 : 10 * MIB + 4]
@@ -163,7 +165,8 @@ def test_parts_are_copied_between_keys(s3, module_bucket):
             CopySourceRange=f"bytes={start}-{end - 1}", **customer(OTHER), **source_customer(ONE),
         )  # fmt: skip
         parts.append({"PartNumber": number, "ETag": part["CopyPartResult"]["ETag"]})
-    s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": parts})
+    done = {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
+    s3.complete_multipart_upload(**where, **done, **customer(OTHER))
     assert body(s3, module_bucket, "part-target", **customer(OTHER)) == data
 
 

@@ -860,6 +860,9 @@ pub struct CompleteUpload {
     pub checksum_kind: Option<ChecksumKind>,
     /// Of what it replaces.
     pub condition: WriteCondition,
+    /// The key of an upload whose parts are encrypted under a customer's; it may be left out where the client named no
+    /// checksum.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// The S3 operations of one core. Cheap to clone; not shared between threads.
@@ -1144,7 +1147,8 @@ pub trait Operations: Clone + 'static {
     /// [`OpError::NoSuchBucket`], [`OpError::NoSuchUpload`], [`OpError::BadPartList`], [`OpError::InvalidPartOrder`],
     /// [`OpError::InvalidPart`], [`OpError::EntityTooSmall`], [`OpError::ObjectSizeMismatch`],
     /// [`OpError::PartChecksumMissing`], [`OpError::ChecksumAlgorithmMismatch`], [`OpError::ChecksumKindMismatch`],
-    /// [`OpError::CompletionChecksumMismatch`], [`OpError::PreconditionFailed`],
+    /// [`OpError::CompletionChecksumMismatch`], [`OpError::CustomerKeyMissing`], [`OpError::CustomerKeyWrong`],
+    /// [`OpError::CustomerKeyUnexpected`] (all of the upload), [`OpError::PreconditionFailed`],
     /// [`OpError::ConditionalRequestConflict`].
     fn complete_upload(&self, complete: CompleteUpload) -> impl Future<Output = Result<Written, OpError>>;
     /// Gives an upload and its parts up.

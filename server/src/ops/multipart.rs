@@ -138,7 +138,10 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
     pub(crate) async fn complete_upload(&self, complete: CompleteUpload) -> Result<Written, OpError> {
         let part_numbers = part_numbers(&complete.parts)?;
         let path = path(&complete.bucket, &complete.key, complete.upload);
-        let compose = |upload: &UploadRecord, parts: &[(u16, PartRecord)]| compose(&complete, upload, parts);
+        let compose = |upload: &UploadRecord, parts: &[(u16, PartRecord)]| {
+            self.check_completion_key(&complete, upload)?;
+            compose(&complete, upload, parts)
+        };
         let condition = &complete.condition;
         let completed = self.metadata.complete_upload(path, &part_numbers, condition, compose).await;
         let completed = completed.map_err(of_conditional)??;
@@ -150,6 +153,19 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
             version: completed.version,
             encryption: completed.encryption,
         })
+    }
+
+    /// The parts are sealed already, but as in S3 a checksum is told to who has their key only.
+    fn check_completion_key(&self, complete: &CompleteUpload, upload: &UploadRecord) -> Result<(), OpError> {
+        let key = complete.customer_key.as_ref();
+        match &upload.encryption {
+            Some(encryption) if encryption.by() == EncryptedBy::Customer => match key {
+                None if !upload.checksum_named => Ok(()),
+                key => Sealing::open(encryption, key, &self.master_key).map(drop),
+            },
+            _ if key.is_some() => Err(OpError::CustomerKeyUnexpected),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) async fn abort_upload(

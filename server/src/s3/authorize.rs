@@ -52,7 +52,7 @@ pub struct Authorized<'r> {
     /// Whether the request makes an object, which its header fields may lock.
     makes_object: bool,
     /// How the upload is encrypted that the request goes on with, where the bucket's policy asks for that.
-    of_upload: Option<EncryptedBy>,
+    of_upload: Option<Option<EncryptedBy>>,
     /// Of the request's bucket, if it names one that must exist.
     settings: Option<Rc<BucketSettings>>,
 }
@@ -131,7 +131,7 @@ impl Authorizer {
         let mut authorized =
             Authorized { asker, makes_object, of_upload: None, settings: Some(Rc::clone(&settings)) };
         if goes_on_with_upload(operation) && asks_for_encryption(&settings) {
-            authorized.of_upload = upload_encryption(ops, &authorized, &settings, key).await?;
+            authorized.of_upload = Some(upload_encryption(ops, &authorized, &settings, key).await?);
         }
         let has_version = authorized.names_version();
         let version = |plain, versioned| if has_version { versioned } else { plain };

@@ -371,6 +371,7 @@ impl Doing<'_> {
             checksum: None,
             checksum_kind: None,
             condition: WriteCondition::Always,
+            customer_key: None,
         };
         let content = Content::of_parts(parts.into_iter().map(|(_, part)| part).collect());
         let write = self.world.model.borrow_mut().begin(&key, Value::Known(Some(content.clone())));

@@ -50,6 +50,7 @@ fn complete(name: &str, upload: UploadId, parts: &[(u16, String)]) -> CompleteUp
         checksum: None,
         checksum_kind: None,
         condition: WriteCondition::Always,
+        customer_key: None,
     }
 }
 

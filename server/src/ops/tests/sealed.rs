@@ -134,6 +134,7 @@ fn complete(name: &str, upload: UploadId, parts: &[(u16, String)]) -> CompleteUp
         checksum: None,
         checksum_kind: None,
         condition: WriteCondition::Always,
+        customer_key: None,
     }
 }
 
@@ -339,7 +340,14 @@ fn parts_need_the_key_of_their_upload_and_the_rules_count_plain_bytes() {
         let refused = machine.core.complete_upload(request.clone()).await;
         let size_bytes = PART as u64 - 1;
         assert_eq!(refused, Err(OpError::EntityTooSmall { part_number: 1, size_bytes }));
-        let alone = CompleteUpload { parts: request.parts[1..].to_vec(), size_bytes: Some(4), ..request };
+        let other = CompleteUpload { customer_key: Some(customer_key(4)), ..request.clone() };
+        assert_eq!(machine.core.complete_upload(other).await, Err(OpError::CustomerKeyWrong));
+        let alone = CompleteUpload {
+            parts: request.parts[1..].to_vec(),
+            size_bytes: Some(4),
+            customer_key: Some(right.clone()),
+            ..request
+        };
         assert_eq!(machine.core.complete_upload(alone).await.unwrap().size_bytes, 4);
         assert_eq!(machine.read_sealed("k", None, Some(&right)).await.unwrap(), b"last");
 

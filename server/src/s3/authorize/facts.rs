@@ -102,8 +102,8 @@ pub(super) struct Asked<'a> {
     pub(super) asker: &'a Asker<'a>,
     /// Whether the request makes an object, so that its header fields say of that how it is locked.
     pub(super) makes_object: bool,
-    /// How the upload is encrypted that the request goes on with.
-    pub(super) of_upload: Option<EncryptedBy>,
+    /// Of a request that goes on with an upload: how that is encrypted. What the request itself says does not count then.
+    pub(super) of_upload: Option<Option<EncryptedBy>>,
     /// Instead of the query's: a key, where the question is whether it could be listed.
     pub(super) prefix: Option<&'a str>,
     /// The tags that the object has.
@@ -184,16 +184,19 @@ impl Asked<'_> {
                 _ => self.header("if-match"),
             },
             "s3:if-none-match" => self.header("if-none-match"),
-            "s3:x-amz-server-side-encryption" if self.of_upload == Some(EncryptedBy::Managed) => {
-                Some(AES256.into())
-            }
-            "s3:x-amz-server-side-encryption-customer-algorithm"
-                if self.of_upload == Some(EncryptedBy::Customer) =>
-            {
-                Some(AES256.into())
+            "s3:x-amz-server-side-encryption" => self.encryption(key, EncryptedBy::Managed),
+            "s3:x-amz-server-side-encryption-customer-algorithm" => {
+                self.encryption(key, EncryptedBy::Customer)
             }
             _ if key.starts_with("s3:x-amz-") => self.header(&key[3..]),
             _ => None,
+        }
+    }
+
+    fn encryption(&self, key: &str, by: EncryptedBy) -> Option<Cow<'_, str>> {
+        match self.of_upload {
+            Some(of_upload) => (of_upload == Some(by)).then(|| AES256.into()),
+            None => self.header(&key[3..]),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::s3::checksum::{
     algorithm_name, header_checksum, kind_name, parse_algorithm, parse_kind, parse_value,
 };
 use crate::s3::conditions::{unquote, write_condition};
-use crate::s3::encryption::{AskedEncryption, check_taken, key_of_existing, push_encryption};
+use crate::s3::encryption::{AskedEncryption, check_taken, key_of_existing, key_of_object, push_encryption};
 use crate::s3::error::{Code, S3Error};
 use crate::s3::headers::{kept_headers, storage_class};
 use crate::s3::object_lock::asked_lock;
@@ -108,8 +108,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let head = request.head;
-        // The parts are sealed already: a key is not needed any more, but what is given must be one.
-        key_of_existing(request.access.asker())?;
+        // MinIO's clients repeat here how they began the upload; that is decided already.
+        let given = key_of_object(request.access.asker())?;
         let (bucket, key, upload) = (request.bucket()?, request.key()?, upload_id(request)?);
         let checksum = header_checksum(head)?;
         let checksum_kind = head.header_str("x-amz-checksum-type").map(parse_kind).transpose()?;
@@ -138,8 +138,10 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                 checksum,
                 checksum_kind,
                 condition,
+                customer_key: given.map(|given| given.key),
             })
-            .await?;
+            .await
+            .map_err(of_upload)?;
         request.access.asker().note.set_object_bytes(written.size_bytes);
         let document = xml::complete_upload(&location, bucket.as_str(), key.as_bytes(), &written);
         let mut response = xml_reply(document);
@@ -214,7 +216,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 }
 
-/// The error of a part, whose key must be its upload's.
+/// The error of a part or of a completion, whose key must be the upload's.
 pub(super) fn of_upload(error: OpError) -> S3Error {
     let refused = |what: &'static str| S3Error::with_message(Code::InvalidRequest, what);
     match error {

@@ -638,6 +638,14 @@ impl Operations for MemoryOps {
     }
 
     async fn complete_upload(&self, complete: CompleteUpload) -> Result<Written, OpError> {
+        {
+            let state = self.state.borrow();
+            let create = &state.uploads.get(&complete.upload).ok_or(OpError::NoSuchUpload)?.create;
+            let key = complete.customer_key.as_ref();
+            if create.checksum.is_some() || key.is_some() {
+                check_sealed(create.encrypt.as_ref().map(sealed).as_ref(), key)?;
+            }
+        }
         let upload = self.state.borrow_mut().uploads.remove(&complete.upload).ok_or(OpError::NoSuchUpload)?;
         let mut bytes = Vec::new();
         let mut digest = Md5::new();

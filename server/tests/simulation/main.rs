@@ -41,7 +41,7 @@ const VERSIONED_SEEDS: u64 = 60;
 /// Seeds of the runs with encryption at rest.
 const SEALED_SEEDS: u64 = 40;
 /// Seeds past those that once failed, for reasons that docs/why/simulation.md tells.
-const ONCE_FAILED: [u64; 11] = [2052, 2206, 2307, 2477, 2581, 4042, 4721, 5844, 5854, 6378, 7478];
+const ONCE_FAILED: [u64; 12] = [2052, 2206, 2307, 2477, 2581, 4042, 4721, 5844, 5854, 6378, 7478, 20607];
 
 #[test]
 fn what_was_acknowledged_survives_crashes_and_faults_of_the_whole_system() {

@@ -8,9 +8,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-import server as basalt
 from botocore.exceptions import ClientError
 
+import server as basalt
 from conftest import bucket_name, empty_bucket, noise, s3_client
 from test_awscli import aws  # noqa: F401 (a fixture)
 from test_rclone import RCLONE, rclone_env

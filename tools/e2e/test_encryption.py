@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import subprocess
 import urllib.error
 import urllib.request
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+from minio import Minio
+from minio.sse import SseCustomerKey, SseS3
 
 import server as basalt
 from conftest import bucket_name, empty_bucket, noise, s3_client
@@ -284,6 +287,20 @@ def test_rclone_reads_what_it_wrote_with_its_key(server, module_bucket, tmp_path
         done = rclone(*words)
         assert done.returncode == 0, f"{words}: {done.stderr}"
     assert rclone("copyto", f"{where}/small", tmp_path / "none", key=OTHER).returncode != 0
+
+
+def test_minio_py_encrypts_in_one_piece_and_in_parts(shared, module_bucket):
+    tls = shared.over_tls()  # minio-py sends no key by http
+    client = Minio(f"{tls.host}:{tls.port}", basalt.ACCESS_KEY, basalt.SECRET_KEY, secure=True)
+    for sse in (SseS3(), SseCustomerKey(ONE)):
+        for size in (1000, 11 * MIB):
+            data = noise(size, size)
+            client.put_object(module_bucket, "minio-py", io.BytesIO(data), size, part_size=5 * MIB, sse=sse)
+            answer = client.get_object(module_bucket, "minio-py", ssec=sse if isinstance(sse, SseCustomerKey) else None)
+            found = answer.read()
+            answer.close()
+            answer.release_conn()
+            assert found == data, (type(sse), size)
 
 
 def test_s5cmd_asks_for_our_keys(server, s3, module_bucket, tmp_path):

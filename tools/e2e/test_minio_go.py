@@ -33,4 +33,4 @@ def test_minio_go(server, program):
     )
     done = subprocess.run([program], env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(done.stdout.splitlines()) == 13, done.stdout
+    assert len(done.stdout.splitlines()) == 14, done.stdout

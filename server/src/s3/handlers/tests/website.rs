@@ -35,6 +35,30 @@ async fn sent(client: &mut S3Client, status: u16, target: &str) -> String {
 }
 
 #[test]
+fn encrypted_pages_are_shown_unless_their_key_is_a_customers() {
+    with_client(|mut client| async move {
+        make_site(&mut client, INDEX, OPEN).await;
+        let sealed =
+            call("PUT", "/bkt/index.html").body("hello").with("x-amz-server-side-encryption", "AES256");
+        client.expect(200, sealed).await;
+        assert_eq!(client.expect(200, visit("GET", "/")).await.text(), "hello");
+        let mut keyed = call("PUT", "/bkt/theirs").body("hello");
+        for (end, value) in [
+            ("algorithm", "AES256"),
+            ("key", "pO3upElrwuEXSoFwCfnZPdSsmt/xWeFa0N9KgDijwVs="),
+            ("key-md5", "DWygnHRtgiJ77HCm+1rvHw=="),
+        ] {
+            keyed = keyed.with(&format!("x-amz-server-side-encryption-customer-{end}"), value);
+        }
+        client.expect(200, keyed).await;
+        for method in ["GET", "HEAD"] {
+            let seen = client.expect(400, visit(method, "/theirs")).await;
+            assert!(!seen.text().contains("hello"));
+        }
+    });
+}
+
+#[test]
 fn a_folder_shows_its_index_document_and_is_found_without_its_slash() {
     with_client(|mut client| async move {
         make_site(&mut client, INDEX, OPEN).await;

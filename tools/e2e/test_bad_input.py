@@ -623,7 +623,7 @@ def test_http_1_0_and_connection_close(connect, signer, server, module_bucket):
 @pytest.mark.parametrize(
     "method,target,query",
     [
-        ("PUT", "", "replication="), ("PUT", "", "encryption="), ("PUT", "", "id=a&inventory="), ("PUT", "", "id=a&metrics="),
+        ("PUT", "", "replication="), ("PUT", "", "id=a&inventory="), ("PUT", "", "id=a&metrics="),
         ("GET", "", "wibble"), ("GET", "/warm/0", "torrent="), ("POST", "/warm/0", "select=&select-type=2"),
     ],
 )

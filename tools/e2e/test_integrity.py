@@ -162,6 +162,9 @@ def test_a_copy_of_parts_has_a_checksum_of_all_its_bytes(s3, module_bucket):
         assert s3.get_object(Bucket=module_bucket, Key="of-all")["Body"].read() == everything
         head = s3.head_object(ChecksumMode="ENABLED", **source)
         assert head["ChecksumType"] == "COMPOSITE", "the source stays as it was"
+        with pytest.raises(ClientError) as caught:
+            s3.copy_object(CopySource=source, **source)
+        assert (code(caught), status(caught)) == ("InvalidRequest", 400), "onto itself nothing would change"
 
 
 def test_a_composite_checksum_is_of_the_parts_and_each_part_keeps_its_own(s3, module_bucket):

@@ -6,6 +6,7 @@ BASALT_KILL_CYCLES and BASALT_POWER_CYCLES (30 each): a thousand by hand is a ni
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import pathlib
@@ -45,13 +46,17 @@ class Disks:
         self.root.mkdir(parents=True)
         self.mounts = [self.root / f"m{n + 1}" for n in range(count)]
         self.devices = {}
+        self.size = size
+
+    def make(self):
+        """What fails here has left behind what `remove` takes away."""
         for n, mount in enumerate(self.mounts):
             image = self.root / f"image{n + 1}"
             with open(image, "wb") as file:
-                file.truncate(size)
+                file.truncate(self.size)
             device = run("losetup", "--find", "--show", image).strip()
             self.devices[mount] = device
-            run(*(["mkfs.ext4", "-q", "-F", "-m", "0"] if kind == "ext4" else ["mkfs.xfs", "-q", "-f"]), device)
+            run(*(["mkfs.ext4", "-q", "-F", "-m", "0"] if self.kind == "ext4" else ["mkfs.xfs", "-q", "-f"]), device)
             mount.mkdir()
             self.mount(mount)
 
@@ -93,6 +98,19 @@ class Disks:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
+@functools.cache
+def why_not(kind):
+    """Why there can be no loop mount of a kind here; empty if there can. One that fails later is no reason to skip."""
+    probe = Disks(f"probe-{kind}", 1, kind, 512 << 20)
+    try:
+        probe.make()
+    except subprocess.CalledProcessError as error:
+        return error.stderr.strip() or str(error)
+    finally:
+        probe.remove()
+    return ""
+
+
 @pytest.fixture
 def disks(request):
     made = []
@@ -103,10 +121,10 @@ def disks(request):
         for tool in ("losetup", f"mkfs.{kind}"):
             if not shutil.which(tool):
                 pytest.skip(f"SKIPPED: faults on {kind} need {tool} (Debian: {'xfsprogs' if kind == 'xfs' else 'mount'})")
-        try:
-            made.append(Disks(request.node.name.replace("[", "-").rstrip("]"), count, kind, size))
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"SKIPPED: this machine gives no loop mounts: {error.stderr.strip()}")
+        if why_not(kind):
+            pytest.skip(f"SKIPPED: this machine gives no loop mounts: {why_not(kind)}")
+        made.append(Disks(request.node.name.replace("[", "-").rstrip("]"), count, kind, size))
+        made[-1].make()
         return made[-1]
 
     yield make

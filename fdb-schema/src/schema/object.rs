@@ -352,12 +352,14 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
             let target_bucket = bucket(txn, copy.bucket, Isolation::Serializable).await?;
             let (source_key, version) = (copy.source_key, copy.source_version);
             let source = find(txn, &source_bucket, source_key, version, Isolation::Serializable).await?;
+            let old = object(txn, target_bucket.id, copy.key, Isolation::Serializable).await?;
+            // First: what the check asks for may be long work, for nothing if the target may not be replaced.
+            copy.condition.check(old.as_ref())?;
             let encryption = match source_check(&source) {
                 Ok(encryption) => encryption,
                 Err(refused) => return Ok(Err(refused)),
             };
             assert_eq!(encryption.is_some(), source.sealed.is_some(), "a copy does not seal");
-            let old = object(txn, target_bucket.id, copy.key, Isolation::Serializable).await?;
             // An older version of the same key is another object: that is how one is brought back.
             let is_same = source_bucket.id == target_bucket.id
                 && copy.source_key == copy.key
@@ -367,7 +369,6 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
                 || copy.redirect.is_some()
                 || encryption.as_ref() != source.encryption()
                 || copy.storage_class != source.listed.storage_class;
-            copy.condition.check(old.as_ref())?;
             if is_same && !is_changed {
                 return Err(Refusal::CopyOntoItself.into());
             }

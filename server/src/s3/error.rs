@@ -390,7 +390,7 @@ impl From<BodyError> for S3Error {
                 Code::BadDigest,
                 "The Content-MD5 you specified did not match what we received.",
             )
-            .and("ExpectedDigest", STANDARD.encode(given))
+            .and("ExpectedDigest", hex::encode(given))
             .and("CalculatedDigest", STANDARD.encode(computed)),
             BodyError::ChecksumMismatch(algorithm) => S3Error::with_message(
                 Code::BadDigest,

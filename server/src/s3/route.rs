@@ -100,7 +100,7 @@ pub fn misrouted(head: &RequestHead, address: &Address) -> Option<S3Error> {
     }
     if address.bucket.is_none() {
         let is_read = matches!(method, Method::Get | Method::Head | Method::Options);
-        return (!is_read).then(|| Code::MethodNotAllowed.into());
+        return (!is_read).then(|| not_allowed("GET"));
     }
     address.key.as_ref()?;
     let has_more = marks.unknown || marks.sub_resource.is_some();
@@ -118,9 +118,13 @@ pub fn misrouted(head: &RequestHead, address: &Address) -> Option<S3Error> {
             Code::InvalidRequest,
             "There is no such thing as the ?versions sub-resource for a key",
         )),
-        Method::Post if !has_more => Some(Code::MethodNotAllowed.into()),
+        Method::Post if !has_more => Some(not_allowed("DELETE, GET, HEAD, PUT")),
         _ => None,
     }
+}
+
+fn not_allowed(allowed: &str) -> S3Error {
+    S3Error { headers: vec![("Allow", allowed.to_owned())], ..S3Error::from(Code::MethodNotAllowed) }
 }
 
 fn read_marks(query: &str) -> Marks<'_> {

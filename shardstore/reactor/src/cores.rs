@@ -136,7 +136,7 @@ fn start(config: &CoreConfig) -> Result<Runtime, CoreError> {
         pin_to(cpu).map_err(|source| CoreError::Pin { cpu, source })?;
     }
     let flags = ring::probe().map_err(CoreError::Ring)?;
-    let built = ring::when_memory_is_back(|| {
+    let built = ring::when_memory_is_back(ring::MEMORY_TRIES, || {
         let mut ring = flags.builder(config.ring_entries);
         ring.thread_pool_limit(BLOCKING_THREADS_MAX);
         let mut builder = RuntimeBuilder::new();

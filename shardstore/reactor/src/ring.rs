@@ -19,7 +19,7 @@ const EINVAL: i32 = 22;
 const ENOMEM: i32 = 12;
 const EMFILE: i32 = 24;
 /// How often, and how long apart, a ring is tried for while memory is short: 5 s in all.
-const MEMORY_TRIES: u32 = 100;
+pub(crate) const MEMORY_TRIES: u32 = 100;
 const MEMORY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why there is no io_uring; its text says what to do.
@@ -122,8 +122,12 @@ impl std::fmt::Display for RingFlags {
 /// # Errors
 /// [`RingError`], whose text tells the operator what to do.
 pub fn probe() -> Result<RingFlags, RingError> {
+    best_flags(MEMORY_TRIES)
+}
+
+fn best_flags(memory_tries: u32) -> Result<RingFlags, RingError> {
     for flags in RingFlags::STEPS {
-        match when_memory_is_back(|| flags.builder(8).build()) {
+        match when_memory_is_back(memory_tries, || flags.builder(8).build()) {
             Ok(ring) => {
                 drop::<Proactor>(ring);
                 return Ok(flags);
@@ -137,7 +141,8 @@ pub fn probe() -> Result<RingFlags, RingError> {
 
 /// The flags in words for the start-up log, or why there is no ring.
 pub fn flags_in_use() -> String {
-    match probe() {
+    // Cores run by now: nobody waits for memory here.
+    match best_flags(1) {
         Ok(flags) if flags.complete() => format!("io_uring with {flags}"),
         Ok(flags) => format!("io_uring with {flags} only; Linux 6.1 has more and is faster"),
         Err(error) => error.to_string(),
@@ -147,8 +152,8 @@ pub fn flags_in_use() -> String {
 /// Builds a ring; where locked memory is short, again for a while: the kernel takes the rings of a process that was
 /// killed down a moment after its end, and a supervisor starts the next one at once.
 #[expect(clippy::disallowed_methods, reason = "before there is a runtime whose clock could be waited on")]
-pub(crate) fn when_memory_is_back<T>(build: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    again_while_short(build, MEMORY_TRIES, || std::thread::sleep(MEMORY_PAUSE))
+pub(crate) fn when_memory_is_back<T>(tries: u32, build: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    again_while_short(build, tries, || std::thread::sleep(MEMORY_PAUSE))
 }
 
 fn again_while_short<T>(

@@ -149,7 +149,8 @@ pub(crate) fn check_key(
     }
 }
 
-/// How the data key of a copy is sealed, if the copy can share the bytes of its source.
+/// How the data key of a copy is sealed, if the copy can share the bytes of its source. What was encrypted does not become
+/// plain by being copied: where nothing is asked, its copy is under the pool's key.
 ///
 /// # Errors
 /// [`OpError::CopyMovesBytes`] if it cannot, and as [`Sealing::open`], of the source.
@@ -169,7 +170,7 @@ pub(crate) fn seal_of_copy(
             }
         }
         _ if source_key.is_some() => Err(OpError::CustomerKeyUnexpected),
-        _ if encrypt.map(Encrypt::by) == by => Ok(source.cloned()),
+        _ if encrypt.map(Encrypt::by).or(by) == by => Ok(source.cloned()),
         _ => Err(OpError::CopyMovesBytes),
     }
 }

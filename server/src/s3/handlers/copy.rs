@@ -6,8 +6,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::ops::Range;
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::Bytes;
 
@@ -19,9 +21,9 @@ use crate::checksum_stream::{ChecksumStream, crc_of};
 use crate::http::HeaderText;
 use crate::ops::api::{
     ACL_HEADER, BODY_MAX_BYTES, BodyError, BodyEvent, BodyReader, BodySource, BodySummary, BucketName,
-    ChecksumAlgorithm, ChecksumKind, Copied, CopyObject, CustomerKey, ETag, Header, ObjectInfo, ObjectKey,
-    OpError, OpenedObject, Operations, PAGE_MAX, PutObject, PutPart, REDIRECT_HEADER, StoredChecksum,
-    TAGGING_HEADER, VersionId,
+    ChecksumAlgorithm, ChecksumKind, Copied, CopyObject, CustomerKey, ETag, Encrypt, EncryptedBy, Header,
+    ObjectEncryption, ObjectInfo, ObjectKey, OpError, OpenedObject, Operations, PAGE_MAX, PutObject, PutPart,
+    REDIRECT_HEADER, StoredChecksum, TAGGING_HEADER, VersionId,
 };
 use crate::ops::checksum::combine_two;
 use crate::s3::checksum::{Digests, Expected, parse_algorithm};
@@ -33,6 +35,9 @@ use crate::s3::object_lock::asked_lock;
 use crate::s3::tagging::kept_tagging;
 use crate::s3::versions::{parse_version_id, push_made_version};
 use crate::s3::xml;
+
+/// How often the sum of a source that changes all the time is begun.
+const SUMS_MAX: u32 = 3;
 
 impl<O: Operations, C: Credentials> S3Service<O, C> {
     pub(super) async fn copy_object(&self, request: &Request<'_>, now_ms: u64) -> Result<Reply<O>, S3Error> {
@@ -94,9 +99,18 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             encrypt: asked_encryption.in_bucket(request.access.settings()?)?,
             source_key_of_customer: source_key,
         };
-        let sums = Cell::new(asked.is_none());
-        let (summed, to_sum, failing) = (RefCell::new(summed), Cell::new(None), Cell::new(None));
-        let check = SourceCheck { conditions, summed, sums, to_sum, as_read, failing };
+        // A copy onto itself stays what it is.
+        let is_same = (&copy.source_bucket, &copy.source_key) == (&copy.bucket, &copy.key);
+        let check = SourceCheck {
+            conditions,
+            summed: RefCell::new(summed),
+            sums: Cell::new(asked.is_none() && !is_same),
+            to_sum: Cell::new(None),
+            is_unasked: Cell::new(false),
+            encrypt: copy.encrypt.as_ref().map(Encrypt::by),
+            as_read,
+            failing: Cell::new(None),
+        };
         let copied = self.copy_checked(copy, check).await?;
         asker.note.set_object_bytes(copied.written.size_bytes);
         let document = xml::copy_object(&copied.written);
@@ -112,6 +126,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     /// becomes one of all bytes first, as at AWS: what is copied is not made of the parts that a client knows.
     async fn copy_checked(&self, mut copy: CopyObject, check: SourceCheck) -> Result<Copied, S3Error> {
         let check = Rc::new(check);
+        let mut tries = 0;
         loop {
             let in_transaction = Rc::clone(&check);
             let permit = self.ops.admit(Some(0))?;
@@ -127,6 +142,14 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
                     check.is_summed(info);
                 }
                 (Err(OpError::CopyMovesBytes), None) => return self.move_bytes(copy, &check).await,
+                // Nobody asked for the sum of a source that changed meanwhile: it is made anew.
+                (Err(OpError::ConditionalRequestConflict), None)
+                    if check.is_outdated() && tries < SUMS_MAX =>
+                {
+                    tries += 1;
+                    copy.replace_checksum = None;
+                    check.sum_again();
+                }
                 (copied, _) => return copied.map_err(|error| check.told(error)),
             }
         }
@@ -137,6 +160,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let mut object = self.ops.open_object(bucket, key, copy.source_version).await.map_err(of_source)?;
         object.unlock(copy.source_key_of_customer.as_ref())?;
         let info = object.info().clone();
+        // It is computed as the bytes pass.
+        check.sums.set(false);
         check.check(&ObjectInfo { version: None, ..info.clone() }).map_err(|error| check.told(error))?;
         let len_bytes = info.size_bytes;
         if len_bytes > BODY_MAX_BYTES {
@@ -153,9 +178,9 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
             len_bytes: Some(len_bytes),
             storage_class: copy.storage_class,
             lock: copy.lock,
-            encrypt: copy.encrypt,
+            encrypt: copy.encrypt.or_else(|| info.encryption.is_some().then_some(Encrypt::Managed)),
         };
-        let _permit = self.ops.admit(Some(len_bytes))?;
+        let _permits = (self.ops.admit_read(len_bytes)?, self.ops.admit(Some(len_bytes))?);
         let written = self.ops.put_object(put, &mut body).await;
         let written = written.map_err(|error| body.failure.take().unwrap_or(error))?;
         Ok(Copied { written, source_version: info.version })
@@ -192,6 +217,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let mut stream = ChecksumStream::new(algorithm);
         while let Some(slices) = reader.next().await {
             slices?.iter().for_each(|slice| stream.update(slice));
+            // What is cached is there at once: others of this core have their turn between.
+            give_way().await;
         }
         Ok(Some((info, of_all(stream.finish()))))
     }
@@ -282,8 +309,12 @@ struct SourceCheck {
     summed: RefCell<Option<ObjectInfo>>,
     /// A checksum of parts' checksums is not to be kept.
     sums: Cell<bool>,
+    /// Who is to hold the key of the target, if that is asked.
+    encrypt: Option<EncryptedBy>,
     /// What stands for one is to be computed first.
     to_sum: Cell<Option<ChecksumAlgorithm>>,
+    /// `summed` is there though no request asked for it.
+    is_unasked: Cell<bool>,
     /// Tag and time of the source whose headers were read.
     as_read: Option<(ETag, u64)>,
     /// Which condition failed.
@@ -292,24 +323,42 @@ struct SourceCheck {
 
 impl SourceCheck {
     fn check(&self, info: &ObjectInfo) -> Result<(), OpError> {
-        let is_as_summed = self.summed.borrow().as_ref().is_none_or(|summed| summed == info);
+        let is_as_summed = self.summed.borrow().as_ref().is_none_or(|summed| has_same_bytes(summed, info));
         let is_as_read = self.as_read.is_none_or(|as_read| as_read == (info.etag, info.modified_ms));
         self.failing.set(self.conditions.check_source(&info.etag.to_string(), info.modified_ms));
         match self.failing.get() {
             // It was replaced since its checksum was computed or its list was read.
             _ if !is_as_summed || !is_as_read => Err(OpError::ConditionalRequestConflict),
             None => {
-                self.to_sum.set(composite(info).filter(|_| self.sums.get()));
+                self.to_sum.set(composite(info).filter(|_| self.sums.get() && !self.moves_bytes(info)));
                 self.to_sum.get().map_or(Ok(()), |_| Err(OpError::CopyMovesBytes))
             }
             Some(_) => Err(OpError::PreconditionFailed),
         }
     }
 
+    /// Whether the target's bytes are others: their checksum is computed as they pass.
+    fn moves_bytes(&self, source: &ObjectInfo) -> bool {
+        let by = source.encryption.as_ref().map(ObjectEncryption::by);
+        by != self.encrypt.or(by.map(|_| EncryptedBy::Managed))
+    }
+
     /// Nothing more is to be computed, and the source must be the one of which it was.
     fn is_summed(&self, info: Option<ObjectInfo>) {
         self.sums.set(false);
         self.summed.replace(info);
+        self.is_unasked.set(true);
+    }
+
+    /// Whether the source may be another than the one that was summed without being asked for it.
+    fn is_outdated(&self) -> bool {
+        self.is_unasked.get() && self.summed.borrow().is_some()
+    }
+
+    fn sum_again(&self) {
+        self.summed.replace(None);
+        self.is_unasked.set(false);
+        self.sums.set(true);
     }
 
     /// The error of a copy, with the condition that failed.
@@ -319,6 +368,26 @@ impl SourceCheck {
             (error, _) => of_source(error),
         }
     }
+}
+
+/// Whether two looks at a source saw the same bytes; its tags, its list and its lock may have changed between.
+fn has_same_bytes(before: &ObjectInfo, now: &ObjectInfo) -> bool {
+    (before.etag, before.modified_ms, before.size_bytes) == (now.etag, now.modified_ms, now.size_bytes)
+        && before.checksums == now.checksums
+        && before.encryption == now.encryption
+}
+
+/// Lets the core's other tasks go on.
+async fn give_way() {
+    let mut is_back = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_back, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The algorithm of an object's checksum if that is one of its parts' checksums. Of an object that is too long to be read

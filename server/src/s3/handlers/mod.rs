@@ -230,6 +230,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         if operation == Operation::Unknown
             && let Some(error) = misrouted(head, &address)
         {
+            note.asks(&Identity::Anonymous);
             return (operation, Err(error));
         }
         if operation == Operation::PostObject {

@@ -465,10 +465,12 @@ impl Operations for MemoryOps {
         let (mut info, bytes) = self.find(&copy.source_bucket, &copy.source_key)?;
         source_check(&info)?;
         check_sealed(info.encryption.as_ref(), copy.source_key_of_customer.as_ref())?;
-        if info.encryption.as_ref().map(ObjectEncryption::by) != copy.encrypt.as_ref().map(Encrypt::by) {
+        let by = info.encryption.as_ref().map(ObjectEncryption::by);
+        let encrypt = copy.encrypt.or_else(|| by.map(|_| Encrypt::Managed));
+        if by != encrypt.as_ref().map(Encrypt::by) {
             return Err(OpError::CopyMovesBytes);
         }
-        info.encryption = copy.encrypt.as_ref().map(sealed);
+        info.encryption = encrypt.as_ref().map(sealed);
         let same = copy.source_bucket == copy.bucket && copy.source_key == copy.key;
         if same && copy.replace_headers.is_none() {
             return Err(OpError::CopyOntoItself);

@@ -1,14 +1,13 @@
 //! How long each drive takes to answer reads, and what becomes of one that answers none.
 //! Invariants: opening a file to read it, and reading it, end within `WRITE_DEADLINE`; a drive is fenced if something
-//! waited that long and nothing else that was read from it came back meanwhile, so a long queue fences nothing; a read
-//! that was given up for a faster one counts as long as it was waited for, and its drive is asked again with nobody
-//! waiting: at most one such question a drive and core.
+//! waited that long and no data that was read from it came back meanwhile, so a long queue fences nothing; an open is no
+//! answer, since the kernel opens what it knows without the device; a read that was given up for a faster one counts as
+//! long as it was waited for, and its drive is asked again with nobody waiting: at most one such question a drive and core.
 //! Not here: reading around a slow drive (`page_read`), writes, whose deadline is the drive's own.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -18,8 +17,8 @@ use shardstore_reactor::{
     WRITE_DEADLINE,
 };
 
-use crate::media::MediaInner;
-use crate::options::{SLOW_READ_MAX, SLOW_READ_MIN, in_memory};
+use crate::media::{Handle, MediaInner, OpenShard};
+use crate::options::{SLOW_READ_MAX, SLOW_READ_MIN, in_memory, sector_offset_bytes};
 use crate::page_read::PagePlace;
 use crate::shared::count;
 use crate::table::Volume;
@@ -35,6 +34,7 @@ pub(crate) struct Answers {
 #[derive(Default)]
 struct OfMember {
     latency: RecentLatency,
+    /// When data that was read came back last.
     last: Option<MonotonicTime>,
     /// It is being asked with nobody waiting.
     is_asked: bool,
@@ -97,40 +97,39 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// Reads sectors of a shard's file; of the two results the inner one is the drive's.
     ///
     /// # Errors
-    /// What became of opening the file, or a deadline that passed.
+    /// A deadline that passed.
     pub(crate) async fn read_file(
         &self,
-        member: usize,
-        file: &D::File,
+        from: &OpenShard<D>,
         offset_bytes: u64,
         buf: AlignedBuf,
     ) -> Result<(Result<(), IoError>, AlignedBuf), IoError> {
-        self.answered(member, async { Ok(file.read_at(offset_bytes, buf).await) }).await
+        let reading = async { Ok(from.file.read_at(offset_bytes, buf).await) };
+        let (result, buf) = self.answered(from.member, &from.asked, reading).await?;
+        // Where a file ends the kernel knows without the device.
+        if !matches!(result, Err(IoError::Fenced | IoError::ShortRead { got_bytes: 0 })) {
+            let now = self.executor.now();
+            self.answers.of(from.member, |of| of.last = Some(now));
+        }
+        Ok((result, buf))
     }
 
-    /// Runs what only reads from a member's drive, with an end: a drive that answers nothing at all until then is fenced.
+    /// Runs what only reads from a member's drive, with an end: a drive that gives no data at all until then is fenced.
     pub(crate) async fn answered<T>(
         &self,
         member: usize,
+        asked: &Handle<D>,
         reading: impl Future<Output = Result<T, IoError>>,
     ) -> Result<T, IoError> {
         let begin = self.executor.now();
-        let asked = self.drive(member);
-        let arrival = self.shared.drives.slot(member).arrival;
         let reading = std::pin::pin!(reading);
         let deadline = std::pin::pin!(self.executor.sleep(WRITE_DEADLINE));
         match select(reading, deadline).await {
-            Either::Left((result, _)) => {
-                if !matches!(result, Err(IoError::Fenced)) {
-                    let now = self.executor.now();
-                    self.answers.of(member, |of| of.last = Some(now));
-                }
-                result
-            }
+            Either::Left((result, _)) => result,
             Either::Right(((), _)) => {
                 let is_silent = self.answers.of(member, |of| of.last.is_none_or(|last| last < begin));
                 if is_silent {
-                    self.fence_hung(member, asked, arrival);
+                    self.fence_hung(member, asked);
                 }
                 Err(IoError::Device(std::io::ErrorKind::TimedOut.into()))
             }
@@ -138,12 +137,10 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     }
 
     /// A drive, in the arrival that was asked, did not answer in time.
-    pub(crate) fn fence_hung(&self, member: usize, asked: Option<D>, arrival: u64) {
-        if let Some(drive) = asked {
-            drive.fence(FenceReason::Hung);
-        }
+    pub(crate) fn fence_hung(&self, member: usize, asked: &Handle<D>) {
+        asked.drive.fence(FenceReason::Hung);
         // The drive may have gone and come back meanwhile: what it was asked before says nothing of it now.
-        if self.shared.drives.slot(member).arrival == arrival {
+        if self.shared.drives.slot(member).arrival == asked.arrival {
             self.mark_failed(member, "it does not answer");
         }
     }
@@ -157,18 +154,24 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
             }
             let media = Rc::clone(self);
             self.executor.spawn(async move {
-                media.ask(member, &place.volume, usize::from(place.shard)).await;
+                media.ask(member, &place).await;
                 media.answers.of(member, |of| of.is_asked = false);
             });
         }
     }
 
-    /// Any answer will do: reading the first sector of a file that someone wanted to read.
-    async fn ask(&self, member: usize, volume: &Arc<Volume>, shard: usize) {
-        let Ok(file) = self.segment(volume, shard).await else { return };
+    /// Reads a sector of the very page that somebody wanted: elsewhere in the file there may be holes, which the kernel
+    /// answers itself, or a part of the device that is well.
+    async fn ask(&self, member: usize, place: &PagePlace) {
+        let shard = usize::from(place.shard);
+        let Ok(file) = self.segment(&place.volume, shard).await else { return };
+        if file.member != member {
+            // The shard has moved: nobody will wait for this drive there.
+            return;
+        }
         let Ok(buf) = self.shared.bufs().take(in_memory(SECTOR_BYTES)) else { return };
-        if let Err(error) = self.read_file(member, &file, 0, buf).await {
-            tracing::warn!(volume = volume.id.0, shard, %error, "a drive does not answer");
+        if let Err(error) = self.read_file(&file, sector_offset_bytes(place.sector), buf).await {
+            tracing::warn!(volume = place.volume.id.0, shard, %error, "a drive does not answer");
         }
     }
 }

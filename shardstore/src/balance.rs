@@ -15,7 +15,7 @@ use shardstore_reactor::{Drive, DriveSpace, Executor};
 use crate::catalog::Catalog;
 use crate::options::sector_offset_bytes;
 use crate::place::Room;
-use crate::repair::{Due, RepairRounds, Tempo};
+use crate::repair::{Due, RepairError, RepairRounds, Tempo};
 use crate::shared::count;
 use crate::store::{Store, StoreInner};
 use crate::table::Volume;
@@ -82,6 +82,15 @@ struct Move {
     target: usize,
 }
 
+/// What became of a planned move.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Moved,
+    /// Its volume went, or its drives are not as they were planned.
+    Moot,
+    Failed,
+}
+
 /// The fill of the drives while moves are planned.
 struct Fill(Vec<(usize, DriveSpace)>);
 
@@ -145,7 +154,7 @@ impl<D: Drive, X: Executor, C: Catalog> Store<D, X, C> {
         let tempo = Tempo { pace, bytes_per_s: None };
         let mut moved = 0;
         for planned in self.inner.plan_moves(END_PARTS).await.0 {
-            moved += usize::from(self.inner.carry_out(planned, &tempo).await);
+            moved += usize::from(self.inner.carry_out(planned, &tempo).await == Outcome::Moved);
         }
         moved
     }
@@ -163,7 +172,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             return;
         }
         let (planned, all_told) = self.plan_moves(BEGIN_PARTS).await;
-        let (mut left, mut moved) = (planned.len(), 0);
+        let (mut left, mut moved, mut failed) = (planned.len(), 0, 0);
         let is_even = planned.is_empty() && all_told;
         rounds.looked_at.set(is_even.then_some(generation));
         shared.balance.note(left, is_even.then_some(generation));
@@ -171,13 +180,21 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             if shared.stopping.load(Ordering::SeqCst) || !self.due(repair).is_empty() {
                 break;
             }
-            moved += usize::from(self.carry_out(planned, &rounds.tempo).await);
+            match self.carry_out(planned, &rounds.tempo).await {
+                Outcome::Moved => moved += 1,
+                Outcome::Moot => {}
+                Outcome::Failed => {
+                    failed += 1;
+                    continue;
+                }
+            }
             left -= 1;
             shared.balance.note(left, None);
         }
         if moved > 0 {
             tracing::info!(shards = moved, "moved from fuller drives to emptier ones");
-        } else if left > 0 {
+        }
+        if failed > 0 || (moved == 0 && left > 0) {
             // What cannot move now is not tried every second.
             rounds.looked_at.set(Some(generation));
         }
@@ -205,7 +222,7 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
     }
 
     /// Moves one shard, if its volume is still there and its drives are as they were planned.
-    async fn carry_out(self: &Rc<Self>, planned: Move, tempo: &Tempo) -> bool {
+    async fn carry_out(self: &Rc<Self>, planned: Move, tempo: &Tempo) -> Outcome {
         let Move { volume, shard, target } = planned;
         let healthy = self.media.shared.drives.healthy();
         let source = volume.member(usize::from(shard));
@@ -213,14 +230,22 @@ impl<D: Drive, X: Executor, C: Catalog> StoreInner<D, X, C> {
             && source.is_some_and(|source| healthy.contains(&source))
             && !volume.members().contains(&Some(target));
         if !is_as_planned || self.media.is_gone(&volume) {
-            return false;
+            return Outcome::Moot;
         }
+        let id = volume.id.0;
         let due = Due { volume, shard, is_copy: true, in_place: None };
-        let is_moved = self.repair_shard(&due, target, tempo).await.is_ok();
-        if is_moved {
-            count(&self.media.shared.counts.shards_balanced, 1);
-        }
-        is_moved
+        let why = match self.repair_shard(&due, target, tempo).await {
+            Ok(()) => {
+                count(&self.media.shared.counts.shards_balanced, 1);
+                return Outcome::Moved;
+            }
+            Err(RepairError::Gone) => return Outcome::Moot,
+            Err(RepairError::Lost) => "too little of its volume is left".to_owned(),
+            Err(RepairError::Target) => "the drive that was to take it failed or is full".to_owned(),
+            Err(RepairError::Metadata(error)) => format!("metadata: {error}"),
+        };
+        tracing::warn!(volume = id, shard, why, "a shard cannot move to an emptier drive; it is tried again");
+        Outcome::Failed
     }
 }
 

@@ -57,10 +57,17 @@ pub(crate) struct MediaInner<D: Drive, X> {
 
 /// A drive as this core opened it.
 #[derive(Clone)]
-struct Handle<D> {
-    drive: D,
+pub(crate) struct Handle<D> {
+    pub(crate) drive: D,
     /// The arrival of the drive that it belongs to; the drive may have come back since.
-    arrival: u64,
+    pub(crate) arrival: u64,
+}
+
+/// A shard's file, open for reading, and the drive that it was opened on: the shard may have moved since.
+pub(crate) struct OpenShard<D: Drive> {
+    pub(crate) member: usize,
+    pub(crate) asked: Handle<D>,
+    pub(crate) file: D::File,
 }
 
 impl<D: Drive, X: Executor> Media<D, X> {
@@ -159,11 +166,14 @@ impl<D: Drive, X: Executor> Media<D, X> {
 impl<D: Drive, X: Executor> MediaInner<D, X> {
     /// A member's drive, if it can be used.
     pub(crate) fn drive(&self, member: usize) -> Option<D> {
+        self.handle(member).map(|handle| handle.drive)
+    }
+
+    fn handle(&self, member: usize) -> Option<Handle<D>> {
         let slots = self.shared.drives.slots();
         let slot = slots.get(member).filter(|slot| slot.state.is_readable())?;
         let handles = self.handles.borrow();
-        let handle = handles.get(member)?.as_ref().filter(|handle| handle.arrival == slot.arrival)?;
-        Some(handle.drive.clone())
+        handles.get(member)?.as_ref().filter(|handle| handle.arrival == slot.arrival).cloned()
     }
 
     /// Rises whenever this core's choice of drives for new volumes may be another. Drives come and go for all cores at
@@ -222,14 +232,16 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         member: usize,
         operation: impl Future<Output = Result<T, IoError>>,
     ) -> Result<T, IoError> {
-        let asked = self.drive(member);
-        let arrival = self.shared.drives.slot(member).arrival;
+        let asked = self.handle(member);
         let operation = std::pin::pin!(operation);
         let deadline = std::pin::pin!(self.executor.sleep(WRITE_DEADLINE));
         match select(operation, deadline).await {
             Either::Left((result, _)) => result,
             Either::Right(((), _)) => {
-                self.fence_hung(member, asked, arrival);
+                // Without a handle of its present arrival the drive that was asked is out of use already.
+                if let Some(asked) = asked {
+                    self.fence_hung(member, &asked);
+                }
                 Err(IoError::Fenced)
             }
         }
@@ -245,18 +257,18 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
     }
 
     /// The file of a shard for reading.
-    pub(crate) async fn segment(&self, volume: &Volume, shard: usize) -> Result<D::File, IoError> {
+    pub(crate) async fn segment(&self, volume: &Volume, shard: usize) -> Result<OpenShard<D>, IoError> {
         let member = volume.member(shard).ok_or(IoError::NotFound)?;
-        let drive = self.drive(member).ok_or(IoError::Fenced)?;
+        let asked = self.handle(member).ok_or(IoError::Fenced)?;
         let key = (volume.id, shard, member, volume.edition());
         let opened = self.files.borrow().get(&key).cloned();
         if let Some(file) = opened {
-            return Ok(file);
+            return Ok(OpenShard { member, asked, file });
         }
         let path = volume.segment_path(shard);
-        let file = self.answered(member, drive.open(&path, OpenMode::Read)).await?;
+        let file = self.answered(member, &asked, asked.drive.open(&path, OpenMode::Read)).await?;
         self.files.borrow_mut().insert(key, file.clone());
-        Ok(file)
+        Ok(OpenShard { member, asked, file })
     }
 
     /// A stripe has a page that does not verify: it is mended soon.

@@ -162,31 +162,31 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
                 Err(Fault::Unreachable | Fault::Corrupt | Fault::Absent) => Err(LoadError::Lost),
             };
         }
-        let fetch = std::pin::pin!(self.fetch_wanted(&place));
+        let mut slow = std::pin::pin!(self.fetch_wanted(&place));
         let patience = self.patience(&place.volume, usize::from(place.shard));
-        let patience = std::pin::pin!(self.executor.sleep(patience));
-        let slow = match select(fetch, patience).await {
-            Either::Left((Ok(verified), _)) => return Ok(verified.bytes),
-            Either::Left((Err(Fault::Overloaded), _)) => return Err(LoadError::Overloaded),
-            Either::Left((Err(Fault::Unreachable | Fault::Corrupt | Fault::Absent), _)) => {
-                return self.rebuild_page(&place).await;
+        let turn = loop {
+            match select(slow, std::pin::pin!(self.executor.sleep(patience))).await {
+                Either::Left((Ok(verified), _)) => return Ok(verified.bytes),
+                Either::Left((Err(Fault::Overloaded), _)) => return Err(LoadError::Overloaded),
+                Either::Left((Err(Fault::Unreachable | Fault::Corrupt | Fault::Absent), _)) => {
+                    return self.rebuild_page(&place).await;
+                }
+                Either::Right(((), fetch)) => slow = fetch,
             }
-            Either::Right(((), fetch)) => fetch,
-        };
-        let Some(_turn) = self.hedges.turn() else {
-            // Everything is slow: asking other drives for k pages in place of one would make it slower.
-            return match slow.await {
-                Ok(verified) => Ok(verified.bytes),
-                Err(Fault::Overloaded) => Err(LoadError::Overloaded),
-                Err(Fault::Unreachable | Fault::Corrupt | Fault::Absent) => self.rebuild_page(&place).await,
-            };
+            // With all turns taken much is slow, and asking k drives in place of one would make it slower: others first.
+            if let Some(turn) = self.hedges.turn() {
+                break turn;
+            }
         };
         let rebuild = std::pin::pin!(self.rebuild_page(&place));
         match select(slow, rebuild).await {
             Either::Left((Ok(verified), _)) => Ok(verified.bytes),
             Either::Left((Err(_), rebuild)) => rebuild.await,
             Either::Right((Ok(bytes), _)) => Ok(bytes),
-            Either::Right((Err(error), slow)) => slow.await.map(|verified| verified.bytes).map_err(|_| error),
+            Either::Right((Err(error), slow)) => {
+                drop(turn);
+                slow.await.map(|verified| verified.bytes).map_err(|_| error)
+            }
         }
     }
 
@@ -289,7 +289,7 @@ impl<D: Drive, X: Executor> MediaInner<D, X> {
         };
         let buf = self.shared.bufs().take(len_bytes).map_err(|_| Fault::Overloaded)?;
         count(&self.shared.counts.pages_read, 1);
-        let outcome = self.read_file(member, &file, offset_bytes, buf).await;
+        let outcome = self.read_file(&file, offset_bytes, buf).await;
         timed.end();
         match outcome {
             Ok((Ok(()), buf)) => Ok(buf),

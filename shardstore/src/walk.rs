@@ -13,7 +13,7 @@ use shardstore_format::{
 };
 use shardstore_reactor::{AlignedBuf, Drive, Executor, IoError};
 
-use crate::media::MediaInner;
+use crate::media::{MediaInner, OpenShard};
 use crate::options::{WALK_WINDOW_SECTORS, in_memory, sector_offset_bytes};
 use crate::place::PutError;
 use crate::table::Volume;
@@ -235,14 +235,12 @@ impl Walk {
         let empty = self.take_bufs(media, end_sector - first_sector)?;
         for (shard, buf) in self.shards.iter().zip(empty) {
             let (sender, receiver) = oneshot::channel();
-            if let Ok(file) = media.segment(&self.volume, usize::from(*shard)).await
-                && let Some(member) = self.volume.member(usize::from(*shard))
-            {
+            if let Ok(file) = media.segment(&self.volume, usize::from(*shard)).await {
                 let media = Rc::clone(media);
                 let offset_bytes = sector_offset_bytes(first_sector);
                 Rc::clone(&media).executor.spawn(async move {
                     // The walk may have gone elsewhere.
-                    drop(sender.send(read_file(&media, member, &file, offset_bytes, buf).await));
+                    drop(sender.send(read_file(&media, &file, offset_bytes, buf).await));
                 });
             }
             reads.push(receiver);
@@ -316,17 +314,16 @@ pub(crate) async fn read_some<D: Drive, X: Executor>(
     buf: AlignedBuf,
 ) -> Option<AlignedBuf> {
     let file = media.segment(volume, shard).await.ok()?;
-    read_file(media, volume.member(shard)?, &file, offset_bytes, buf).await
+    read_file(media, &file, offset_bytes, buf).await
 }
 
 async fn read_file<D: Drive, X: Executor>(
     media: &MediaInner<D, X>,
-    member: usize,
-    file: &D::File,
+    file: &OpenShard<D>,
     offset_bytes: u64,
     buf: AlignedBuf,
 ) -> Option<AlignedBuf> {
-    let (result, mut buf) = media.read_file(member, file, offset_bytes, buf).await.ok()?;
+    let (result, mut buf) = media.read_file(file, offset_bytes, buf).await.ok()?;
     match result {
         Ok(()) => Some(buf),
         Err(IoError::ShortRead { got_bytes }) => {

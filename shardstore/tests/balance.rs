@@ -190,3 +190,31 @@ fn faults_inside_a_move_cost_time_and_nothing_else() {
         });
     }
 }
+
+/// They were tried every second, for ever: read, written to the target and thrown away.
+#[test]
+fn moves_that_cannot_be_made_are_not_tried_again_without_a_pause_and_stay_planned() {
+    let (world, spare) = four_two(7);
+    world.sim.block_on(async {
+        let (process, stored) = filled(&world).await;
+        let clock = world.executor();
+        join(&process, &spare);
+        spare.set_faults(Faults { no_space_per_mille: 1_000, ..Faults::default() });
+        let before = spare.name_operations();
+        assert_eq!(process.store().balance_now().await, 0);
+        let of_one_try = spare.name_operations() - before;
+        clock.spawn(process.store().clone().run_background());
+        let before = spare.name_operations();
+        clock.sleep(Duration::from_secs(60)).await;
+        let tries = (spare.name_operations() - before) / of_one_try;
+        assert!((2..=6).contains(&tries), "{tries} tries in a minute");
+        let status = process.shared.balance_status();
+        assert!(status.shards_left > 0 && !status.is_even, "{status:?}");
+        // What was in the way is gone.
+        spare.set_faults(Faults::default());
+        clock.sleep(Duration::from_secs(60)).await;
+        assert_eq!(process.shared.balance_status(), BalanceStatus { shards_left: 0, is_even: true });
+        check_all(&process, &stored).await;
+        process.shared.stop();
+    });
+}

@@ -546,6 +546,24 @@ async fn cold(world: &World) -> (Process, Vec<Stored>) {
     (world.start(1).await, stored)
 }
 
+/// Reads an object a second until drive 2, which hangs, is fenced; no reader waits for it.
+async fn read_until_fenced(world: &World, process: &Process, stored: &[Stored]) {
+    let clock = world.executor();
+    let hung = clock.now();
+    for stored in stored.iter().cycle() {
+        let begin = clock.now();
+        process.check(stored).await;
+        let took = clock.now().since(begin);
+        assert!(took < Duration::from_secs(2), "{took:?} for one object");
+        if process.shared.drives()[2].state == DriveState::Failed {
+            break;
+        }
+        assert!(clock.now().since(hung) < Duration::from_secs(40), "nobody notices");
+        sleep(process, Duration::from_secs(1)).await;
+    }
+    assert_eq!(world.drives[2].fenced(), Some(FenceReason::Hung));
+}
+
 #[test]
 fn a_drive_that_hangs_while_files_are_opened_for_reading_delays_no_reader_and_is_fenced_by_deadline() {
     let world = four_two(32);
@@ -553,20 +571,7 @@ fn a_drive_that_hangs_while_files_are_opened_for_reading_delays_no_reader_and_is
         let (process, stored) = cold(&world).await;
         let clock = world.executor();
         world.drives[2].hang();
-        let state = || process.shared.drives()[2].state;
-        let hung = clock.now();
-        for stored in stored.iter().cycle() {
-            let begin = clock.now();
-            process.check(stored).await;
-            let took = clock.now().since(begin);
-            assert!(took < Duration::from_secs(2), "{took:?} for one object");
-            if state() == DriveState::Failed {
-                break;
-            }
-            assert!(clock.now().since(hung) < Duration::from_secs(40), "nobody notices");
-            sleep(&process, Duration::from_secs(1)).await;
-        }
-        assert_eq!(world.drives[2].fenced(), Some(FenceReason::Hung));
+        read_until_fenced(&world, &process, &stored).await;
         // Nobody waits for it any more.
         let begin = clock.now();
         for stored in &stored {
@@ -574,6 +579,54 @@ fn a_drive_that_hangs_while_files_are_opened_for_reading_delays_no_reader_and_is
         }
         let took = clock.now().since(begin);
         assert!(took < Duration::from_millis(10) * 30, "{took:?} for thirty objects");
+    });
+}
+
+/// Opens were taken for answers: the kernel opens files whose names it knows without the device, so a drive that hung was
+/// never fenced while readers came to further files of it.
+#[test]
+fn a_drive_that_hangs_under_reads_is_fenced_though_files_of_it_are_still_opened() {
+    let world = four_two(35);
+    world.sim.block_on(async {
+        let process = world.start(1).await;
+        let mut stored = Vec::new();
+        for seed in 0..60 {
+            stored.push(process.put(seed, 600_000).await.unwrap());
+            process.store().seal_open().await;
+        }
+        let process = world.start(1).await;
+        world.drives[2].hang_reads(0);
+        read_until_fenced(&world, &process, &stored).await;
+    });
+}
+
+/// The drive was asked for the begin of the file, which the kernel may know, or which lies where the device is well.
+#[test]
+fn a_drive_that_hangs_where_somebody_reads_is_asked_there_and_fenced() {
+    let world = four_two(36);
+    world.sim.block_on(async {
+        let (process, mut stored) = cold(&world).await;
+        let first_sector = 256;
+        stored.retain(|stored| stored.extents.iter().all(|(extent, _)| extent.sector >= first_sector));
+        assert!(stored.len() > 10, "most objects lie behind the first");
+        world.drives[2].hang_reads(u64::from(first_sector) * 4096);
+        read_until_fenced(&world, &process, &stored).await;
+    });
+}
+
+/// A reader that found all turns taken when its patience ended did not ask again: it waited for the drive's deadline.
+#[test]
+fn of_more_readers_than_may_rebuild_at_once_none_waits_for_a_drive_that_hangs() {
+    let world = four_two(37);
+    world.sim.block_on(async {
+        let (process, stored) = cold(&world).await;
+        world.drives[2].hang();
+        let begin = world.executor().now();
+        futures_util::future::join_all(stored.iter().map(|stored| process.check(stored))).await;
+        let took = world.executor().now().since(begin);
+        let rebuilt = process.shared.stats().pages_rebuilt;
+        assert!(rebuilt > 64, "{rebuilt} pages at once are more than there are turns");
+        assert!(took < Duration::from_secs(1), "{took:?} for thirty objects at once");
     });
 }
 

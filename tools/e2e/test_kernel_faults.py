@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 import server as basalt
 from conftest import s3_client
-from test_basaltctl import asked
+from test_basaltctl import asked, ctl
 from test_drives import metric
 
 MIB = 1 << 20
@@ -441,6 +441,21 @@ def test_a_drive_joins_while_the_commit_that_would_say_so_waits_for_a_drive_that
         assert client.get_object(Bucket=BUCKET, Key=name)["Body"].read() == body_of(name, 0, 300_000)
     assert {d["state"] for d in asked(server, "drive", "list")["drives"]} == {"healthy"}
     assert asked(server, "fsck")["report"]["all_agree"]
+
+
+def test_an_empty_directory_that_hangs_does_not_join_and_holds_up_nothing(disks, started):
+    made = disks(4)
+    server = started(made, drives=3, redundancy="1+1")
+    new = made.mounts[3]
+    run("fsfreeze", "--freeze", new)
+    try:
+        begun = time.monotonic()
+        assert "does not answer" in ctl(server, "drive", "add", new, code=1)
+        assert len(asked(server, "drive", "list")["drives"]) == 3
+        assert time.monotonic() - begun < 25, "10 s for the directory"
+    finally:
+        run("fsfreeze", "--unfreeze", new)
+    assert len(asked(server, "drive", "add", new)["drives"]) == 4
 
 
 def healthy_metric(server, drive):

@@ -171,6 +171,15 @@ pub struct VolumeRecount {
     pub owners: u64,
 }
 
+/// What is kept of how much each bucket holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptUsages {
+    /// Objects and bytes by bucket. A sum below zero is as it was found.
+    pub sums: BTreeMap<BucketId, (i64, i64)>,
+    /// Rows that cannot be decoded and are in no sum: key, and what is wrong.
+    pub unreadable: Vec<(Bytes, String)>,
+}
+
 /// All rows as they are at one moment, for as long as this lives.
 pub struct Audit<E: Engine> {
     pub(super) txn: E::Txn,
@@ -252,20 +261,28 @@ impl<E: Engine> Audit<E> {
         Ok((lost, buckets, next_begin(&found, limit)))
     }
 
-    /// What is kept of how much each bucket holds: objects and bytes. A sum below zero is as it was found.
+    /// What is kept of how much each bucket holds.
     ///
     /// # Errors
     /// [`Failure::Engine`].
-    pub async fn usages(&self) -> Result<BTreeMap<BucketId, (i64, i64)>, Failure> {
+    pub async fn usages(&self) -> Result<KeptUsages, Failure> {
         let mut range = keyspace::of_kinds(Prefix::Usage, Prefix::Usage);
-        let mut usages = BTreeMap::<BucketId, (i64, i64)>::new();
+        let mut usages = KeptUsages::default();
         loop {
             let found = rows(&self.txn, &range, PAGE_ROWS, Isolation::Snapshot).await?;
             for row in &found {
-                let malformed = || damaged("a usage row has a malformed key");
-                let (bucket, kind) = keyspace::usage_of_row(&row.key).ok_or_else(malformed)?;
-                let part = decode_counter("usage", Some(&row.value))?.cast_signed();
-                let sums = usages.entry(bucket).or_default();
+                let Some((bucket, kind)) = keyspace::usage_of_row(&row.key) else {
+                    usages.unreadable.push((row.key.clone(), "its key is malformed".to_owned()));
+                    continue;
+                };
+                let part = match decode_counter("usage", Some(&row.value)) {
+                    Ok(part) => part.cast_signed(),
+                    Err(error) => {
+                        usages.unreadable.push((row.key.clone(), error.to_string()));
+                        continue;
+                    }
+                };
+                let sums = usages.sums.entry(bucket).or_default();
                 let sum = match kind {
                     UsageKind::Objects => &mut sums.0,
                     UsageKind::Bytes => &mut sums.1,

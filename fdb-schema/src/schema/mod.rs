@@ -45,7 +45,8 @@ pub use accounts::{
 };
 pub use append::{Append, OBJECT_PARTS_MAX, StoredBytes};
 pub use audit::{
-    Audit, DataProblem, LostName, NameProblem, NameRow, OwnerAudit, OwnerProblem, Reference, VolumeRecount,
+    Audit, DataProblem, KeptUsages, LostName, NameProblem, NameRow, OwnerAudit, OwnerProblem, Reference,
+    VolumeRecount,
 };
 pub use audit_history::{BrokenHistory, HistoryProblem};
 pub use bucket::{NamedBucket, NewBucket, Usage};

@@ -70,7 +70,7 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
     /// # Errors
     /// [`Failure::Engine`].
     pub async fn open(engine: E, executor: X, outcomes: Outcomes) -> Result<Metadata<E, X>, Failure> {
-        let writer = match take_writer(&engine, &executor).await {
+        let writer = match take_writer(&engine, &executor, || None).await {
             Ok(writer) => Some(writer),
             Err(Failure::Engine(EngineError::ReadOnly)) => None,
             Err(failure) => return Err(failure),
@@ -96,9 +96,12 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         if let Some(writer) = self.state.writer.get() {
             return Ok(writer);
         }
-        let taken = take_writer(&self.engine, &self.executor).await?;
+        let taken = take_writer(&self.engine, &self.executor, || self.state.writer.get()).await;
         // Two may have asked at once; numbers are plenty.
-        let writer = self.state.writer.get().unwrap_or(taken);
+        let writer = match self.state.writer.get() {
+            Some(writer) => writer,
+            None => taken?,
+        };
         self.state.writer.set(Some(writer));
         Ok(writer)
     }
@@ -303,9 +306,18 @@ impl Retries {
     }
 }
 
-async fn take_writer<E: Engine, X: Executor>(engine: &E, executor: &X) -> Result<WriterId, Failure> {
+/// A new writer number, or the one that `known` has by then: all writes of a core may wait for it at once, and of those
+/// that conflict one is enough.
+async fn take_writer<E: Engine, X: Executor>(
+    engine: &E,
+    executor: &X,
+    known: impl Fn() -> Option<WriterId>,
+) -> Result<WriterId, Failure> {
     let mut retries = Retries::default();
     loop {
+        if let Some(writer) = known() {
+            return Ok(writer);
+        }
         let mut txn = engine.begin();
         let error = match take(&mut txn, Counter::Writer, 1).await {
             // If the answer was lost the number is lost too: numbers are plenty.

@@ -22,10 +22,11 @@ use shardstore_format::{
     DriveId, DriveIdentity, FormatPhase, LABEL_MAX_BYTES, MEMBERS_MAX, Member, MemberPlan, Membership,
 };
 use shardstore_reactor::{
-    Clock, CoreExecutor, Drive, DrivePlace, Executor, FileLock, IoError, RealDrive, RealDriveFactory,
-    timeout, try_lock_off_core,
+    Clock, CoreExecutor, Drive, DrivePlace, Executor, FileLock, IoError, MonotonicTime, RealDrive,
+    RealDriveFactory, timeout, try_lock_off_core,
 };
 
+use super::forget::forget_pool;
 use super::requests::{Answer, DriveHandle, DriveReport, DriveRequest, RequestError};
 use super::set::{DriveSet, LogChanges};
 
@@ -36,8 +37,10 @@ const ABSENT_LOOKS: u32 = 2;
 /// A look that takes longer says nothing: writes have their own deadline.
 const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A drive that is to be told something and takes longer is told when it returns: the others do not wait for it.
+/// A drive that is to be told something and takes longer is told later: the others do not wait for it.
 const TELL_DEADLINE: Duration = Duration::from_secs(10);
+/// When that is: a drive that is only busy never goes, so it does not return either.
+const TELL_AGAIN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long the keeper waits for metadata: as long as a hung write takes to fence its drive. A commit that too few drives
 /// took waits for drives, and it is the keeper who brings them.
@@ -76,6 +79,10 @@ pub struct Keeper<E: Engine> {
     absent_looks: BTreeMap<DriveId, u32>,
     /// Why a drive did not come back, so that it is said once.
     refusals: BTreeMap<DriveId, String>,
+    /// When a drive was last found that does not know this member list, or may not.
+    untold_at: Option<MonotonicTime>,
+    /// The highest revision that drives were told before metadata: some may know it, whatever they said.
+    told_revision: u64,
     /// Metadata keeps this member list.
     is_settled: bool,
     /// A change that metadata has not answered yet.
@@ -125,6 +132,8 @@ impl<E: Engine> Keeper<E> {
             places,
             absent_looks: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            untold_at: None,
+            told_revision: 0,
             is_settled: false,
             undecided: None,
         };
@@ -226,8 +235,9 @@ impl<E: Engine> Keeper<E> {
     }
 
     /// Tells the drives that have an older member list.
-    async fn tell_the_stale(&self) {
+    async fn tell_the_stale(&mut self) {
         let mut stale = Vec::new();
+        self.untold_at = None;
         for (id, factory) in self.parts.drives.usable() {
             let drive = factory.on_core();
             match timeout(&self.parts.executor, LOOK_DEADLINE, look_at(&drive)).await {
@@ -236,18 +246,23 @@ impl<E: Engine> Keeper<E> {
                 {
                     stale.push((id, drive));
                 }
-                _ => {}
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => self.untold_at = Some(self.parts.executor.now()),
             }
         }
         self.tell(&stale).await;
     }
 
-    async fn tell(&self, drives: &[(DriveId, RealDrive)]) {
+    async fn tell(&mut self, drives: &[(DriveId, RealDrive)]) {
         let members = &self.parts.membership;
         let drives: Vec<_> = drives.iter().filter(|(id, _)| members.member(*id).is_some()).cloned().collect();
-        for (id, error) in self.tell_each(members, &drives).await {
-            let drive = self.label_of(id);
-            tracing::warn!(%drive, %error, "a drive was not told of the pool's members; it is told when it returns");
+        let untold = self.tell_each(members, &drives).await;
+        for (id, error) in &untold {
+            let drive = self.label_of(*id);
+            tracing::warn!(%drive, %error, "a drive was not told of the pool's members; it is told later");
+        }
+        if !untold.is_empty() {
+            self.untold_at = Some(self.parts.executor.now());
         }
     }
 
@@ -280,6 +295,10 @@ impl<E: Engine> Keeper<E> {
     async fn look(&mut self) {
         self.parts.media.notice_fenced();
         self.settle().await;
+        let is_due = |at| self.parts.executor.now().since(at) >= TELL_AGAIN_INTERVAL;
+        if self.untold_at.is_some_and(is_due) {
+            self.tell_the_stale().await;
+        }
         for member in self.parts.membership.members.clone() {
             match self.state_of(member.drive) {
                 DriveState::Healthy | DriveState::Draining => self.look_whether_gone(&member).await,
@@ -395,7 +414,9 @@ impl<E: Engine> Keeper<E> {
     ) -> Result<(), String> {
         // The lock of the handle before: if this is the same directory, it would be in the way.
         self.locks.remove(path);
-        let lock = try_lock_off_core(path.to_path_buf()).await.map_err(|error| error.to_string())?;
+        let locked =
+            timeout(&self.parts.executor, LOOK_DEADLINE, try_lock_off_core(path.to_path_buf())).await;
+        let lock = locked.map_err(|_| "it does not answer".to_owned())?.map_err(|error| error.to_string())?;
         let drive = factory.on_core();
         let next = self.parts.metadata.next_volume_id().await.map_err(|error| error.to_string())?;
         let freed = self.parts.media.free_unnamed(member.drive, &drive, next).await;
@@ -435,10 +456,7 @@ impl<E: Engine> Keeper<E> {
             // The log leaves it before its files go.
             self.parts.log.tell(&self.parts.drives);
             if let Some(factory) = factory {
-                let drive = factory.on_core();
-                if timeout(&self.parts.executor, TELL_DEADLINE, forget_pool(&drive)).await.is_err() {
-                    tracing::warn!(drive = %member.label, "files stay on a drive that left: it does not answer");
-                }
+                forget_pool(&factory.on_core(), &self.parts.executor).await;
                 factory.let_go();
             }
             self.unlock(&member);
@@ -485,7 +503,8 @@ impl<E: Engine> Keeper<E> {
 
     async fn put_in_force(&mut self, next: Membership) {
         self.parts.membership = next;
-        self.tell(&self.usable()).await;
+        let members = self.usable();
+        self.tell(&members).await;
     }
 
     fn usable(&self) -> Vec<(DriveId, RealDrive)> {
@@ -511,12 +530,16 @@ impl<E: Engine> Keeper<E> {
             Err(why) => return Err(why.into()),
         }
         // It may be this drive that metadata waits for. So the members hear of it first, and metadata follows once its log
-        // has the drive. One revision is left out: a change that is undecided may still be committed with it.
-        next.revision += 1;
+        // has the drive. One revision is left out: a change that is undecided may still be committed with it. So are those
+        // that were told in vain: no two lists of one revision may be out there.
+        next.revision = self.told_revision.max(next.revision) + 1;
         self.prepare(&next, id, drive).await?;
+        self.told_revision = next.revision;
         let members = self.usable();
         let untold = self.tell_each(&next, &members).await;
-        if untold.len() == members.len() {
+        // A drive that did not answer in time may know it all the same: what was begun there happens.
+        let may_be_known = untold.len() < members.len() || untold.iter().any(|(_, error)| is_late(error));
+        if !may_be_known {
             let what = "no drive of the pool could be told of the change, so nothing has changed";
             return Err(RequestError::Failed(what.to_owned()));
         }
@@ -529,10 +552,15 @@ impl<E: Engine> Keeper<E> {
     async fn prepare(&self, next: &Membership, id: DriveId, drive: &RealDrive) -> Result<(), RequestError> {
         let label = drive.label();
         let prepared = prepare_to_join(&self.parts.facts, next, id, drive);
-        timeout(&self.parts.executor, TELL_DEADLINE, prepared)
-            .await
-            .map_err(|_| RequestError::Failed(format!("{label} does not answer")))?
+        self.in_time(label, prepared)
+            .await?
             .map_err(|error| RequestError::Failed(format!("{label} cannot be written: {error}")))
+    }
+
+    /// What a directory that an operator named says, unless it hangs.
+    async fn in_time<T>(&self, label: &str, asked: impl Future<Output = T>) -> Result<T, RequestError> {
+        let answered = timeout(&self.parts.executor, TELL_DEADLINE, asked).await;
+        answered.map_err(|_| RequestError::Failed(format!("{label} does not answer")))
     }
 
     async fn carry_out(&mut self, request: DriveRequest) -> Result<(), RequestError> {
@@ -577,10 +605,10 @@ impl<E: Engine> Keeper<E> {
             return Err(RequestError::Refused(format!("a pool has at most {MEMBERS_MAX} drives")));
         }
         let refused = |what: &dyn std::fmt::Display| RequestError::Refused(what.to_string());
-        let factory = RealDriveFactory::open_off_core(path.to_path_buf()).await.map_err(|e| refused(&e))?;
+        let opened = self.in_time(&label, RealDriveFactory::open_off_core(path.to_path_buf())).await?;
+        let factory = opened.map_err(|error| refused(&error))?;
         let drive = factory.on_core();
-        let looked = timeout(&self.parts.executor, TELL_DEADLINE, look_at(&drive)).await;
-        match looked.map_err(|_| RequestError::Failed(format!("{label} does not answer")))? {
+        match self.in_time(&label, look_at(&drive)).await? {
             Ok(Offered::Blank) => {}
             // An attempt before this one ended before anybody was told.
             Ok(Offered::Drive(identity))
@@ -600,7 +628,8 @@ impl<E: Engine> Keeper<E> {
             Err(error) => return Err(RequestError::Failed(format!("{label} cannot be read: {error}"))),
         }
         self.locks.remove(path);
-        let lock = try_lock_off_core(path.to_path_buf()).await.map_err(|error| refused(&error))?;
+        let locked = self.in_time(&label, try_lock_off_core(path.to_path_buf())).await?;
+        let lock = locked.map_err(|error| refused(&error))?;
         self.copy_key_to(&drive, &label).await?;
         let id = DriveId(u128::from(self.random()) << 64 | u128::from(self.random()));
         let mut members = self.parts.membership.members.clone();
@@ -761,15 +790,7 @@ impl<E: Engine> Keeper<E> {
     }
 }
 
-/// Takes the pool's files off a drive that left, its copy of the master key above all. What cannot be removed stays:
-/// the drive is no member, and its identity says an older revision.
-async fn forget_pool(drive: &RealDrive) {
-    for directory in ["log", "identity"] {
-        let Ok(names) = drive.list(directory).await else { continue };
-        for name in names {
-            if let Err(error) = drive.remove(&format!("{directory}/{name}")).await {
-                tracing::warn!(drive = drive.label(), %error, name, "a file stays on a drive that left");
-            }
-        }
-    }
+/// Whether a drive only did not answer in time.
+fn is_late(error: &IoError) -> bool {
+    matches!(error, IoError::Device(source) if source.kind() == std::io::ErrorKind::TimedOut)
 }

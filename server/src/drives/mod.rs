@@ -3,6 +3,7 @@
 //! follow, each opening its own handles.
 //! Not here: moving what lies on a drive (`shardstore` repair), the start (`startup`), the admin API's wire form.
 
+mod forget;
 mod keeper;
 mod requests;
 mod set;

@@ -218,14 +218,17 @@ impl<D: Drive, E: Engine, X: Executor> Fsck<'_, D, E, X> {
         held: &BTreeMap<BucketId, Usage>,
     ) -> Result<(), Failure> {
         let kept = audit.usages().await?;
+        for (row_key, why) in &kept.unreadable {
+            self.note("usage", sentences::unreadable_row(row_key, why));
+        }
         for (bucket, name) in buckets {
             let held = held.get(bucket).copied().unwrap_or_default();
-            let (objects, bytes) = kept.get(bucket).copied().unwrap_or_default();
+            let (objects, bytes) = kept.sums.get(bucket).copied().unwrap_or_default();
             if u64::try_from(objects) != Ok(held.objects) || u64::try_from(bytes) != Ok(held.bytes) {
                 self.note("usage", sentences::usage(name, (objects, bytes), held));
             }
         }
-        for bucket in kept.keys().filter(|bucket| !buckets.contains_key(bucket)) {
+        for bucket in kept.sums.keys().filter(|bucket| !buckets.contains_key(bucket)) {
             self.note("usage", sentences::stray_usage(*bucket));
         }
         Ok(())

@@ -130,9 +130,16 @@ impl SimDrive {
         self.cell.hung.set(true);
     }
 
-    /// Ends [`SimDrive::hang`]: what waited goes on, late writes land.
+    /// Reads of a file from `from_bytes` on do not end until [`SimDrive::resume`]. All else does, as where the kernel
+    /// needs no device for it: files are opened, and what lies before is read.
+    pub fn hang_reads(&self, from_bytes: u64) {
+        self.cell.reads_hang_from.set(Some(from_bytes));
+    }
+
+    /// Ends [`SimDrive::hang`] and [`SimDrive::hang_reads`]: what waited goes on, late writes land.
     pub fn resume(&self) {
         self.cell.hung.set(false);
+        self.cell.reads_hang_from.set(None);
         for waker in self.cell.hung_wakers.take() {
             waker.wake();
         }
@@ -173,6 +180,11 @@ impl SimDrive {
         self.cell.writes_in_flight.get()
     }
 
+    /// Operations on names and room begun so far, opens included.
+    pub fn name_operations(&self) -> u64 {
+        self.cell.name_operations.get()
+    }
+
     /// Operations begun so far: (reads, durable writes, bytes of durable writes).
     pub fn counts(&self) -> (u64, u64, u64) {
         (self.cell.reads.get(), self.cell.writes.get(), self.cell.written_bytes.get())
@@ -188,6 +200,7 @@ impl SimDrive {
         change: impl FnOnce(&DriveCell) -> Result<T, IoError> + 'static,
     ) -> Result<T, IoError> {
         let (cell, generation) = (Rc::clone(&self.cell), self.generation);
+        cell.name_operations.set(cell.name_operations.get() + 1);
         let (sender, receiver) = oneshot::channel();
         self.cell.core.spawn(async move {
             let result = cell.meta_operation(generation, change).await;
@@ -340,7 +353,7 @@ impl DriveFile for SimFile {
         let cell = &self.drive.cell;
         cell.check_aligned(offset_bytes, &buf);
         cell.reads.set(cell.reads.get() + 1);
-        let result = match cell.operation(self.drive.generation).await {
+        let result = match cell.read_operation(self.drive.generation, offset_bytes).await {
             Ok(()) => cell.read(self.ino(), offset_bytes, &mut buf),
             Err(error) => Err(error),
         };
@@ -459,12 +472,14 @@ pub(crate) struct DriveCell {
     writes_to_misdirect: Cell<u32>,
     slow_factor: Cell<u64>,
     hung: Cell<bool>,
+    reads_hang_from: Cell<Option<u64>>,
     hung_wakers: RefCell<Vec<Waker>>,
     vanished: Cell<bool>,
     writes_in_flight: Cell<u64>,
     reads: Cell<u64>,
     writes: Cell<u64>,
     written_bytes: Cell<u64>,
+    name_operations: Cell<u64>,
 }
 
 impl DriveCell {
@@ -483,12 +498,14 @@ impl DriveCell {
             writes_to_misdirect: Cell::new(0),
             slow_factor: Cell::new(1),
             hung: Cell::new(false),
+            reads_hang_from: Cell::new(None),
             hung_wakers: RefCell::new(Vec::new()),
             vanished: Cell::new(false),
             writes_in_flight: Cell::new(0),
             reads: Cell::new(0),
             writes: Cell::new(0),
             written_bytes: Cell::new(0),
+            name_operations: Cell::new(0),
         })
     }
 
@@ -552,6 +569,14 @@ impl DriveCell {
         self.check(generation)
     }
 
+    /// As [`DriveCell::operation`] of a read.
+    async fn read_operation(&self, generation: u64, offset_bytes: u64) -> Result<(), IoError> {
+        self.check(generation)?;
+        self.device_time().await;
+        self.until_resumed(|| self.reads_hang_from.get().is_some_and(|from| offset_bytes >= from)).await;
+        self.check(generation)
+    }
+
     async fn meta_operation<T>(
         &self,
         generation: u64,
@@ -570,8 +595,12 @@ impl DriveCell {
     async fn device_time(&self) {
         let micros = self.latency_micros();
         self.core.sleep(Duration::from_micros(micros)).await;
+        self.until_resumed(|| self.hung.get()).await;
+    }
+
+    async fn until_resumed(&self, hangs: impl Fn() -> bool) {
         std::future::poll_fn(|cx| {
-            if self.hung.get() {
+            if hangs() {
                 self.hung_wakers.borrow_mut().push(cx.waker().clone());
                 return Poll::Pending;
             }

@@ -65,7 +65,12 @@ const VOLUMES: u64 = 3;
 impl World {
     async fn new(executor: SimExecutor, outcomes: Outcomes) -> World {
         let inner = MemoryEngine::new(executor.clone());
-        let engine = Paused { inner, executor: executor.clone(), rows_read: Rc::default() };
+        let engine = Paused {
+            inner,
+            executor: executor.clone(),
+            rows_read: Rc::default(),
+            is_read_only: Rc::default(),
+        };
         let metadata = Metadata::open(engine.clone(), executor, outcomes).await.unwrap();
         metadata.create_bucket("b", "root", &NewBucket::default()).await.unwrap();
         let first = metadata.allocate_volume_ids(VOLUMES).await.unwrap();

@@ -1,5 +1,9 @@
 //! Lost answers: an operation happens once and answers once, whether or not the unknown commit did.
 
+use std::collections::BTreeSet;
+
+use super::super::keyspace::Counter;
+use super::super::record::decode_counter;
 use super::*;
 
 #[test]
@@ -66,5 +70,32 @@ fn a_core_that_conflicts_without_end_gives_up_with_a_conflict() {
             .await;
         assert_eq!(result, Err(Failure::Engine(EngineError::Conflict)));
         assert_eq!(attempts, 100);
+    });
+}
+
+/// When metadata can be written again, all writes of a core that waited for it ask for the core's number at once.
+#[test]
+fn a_core_whose_writes_all_ask_for_its_first_number_at_once_takes_few_numbers() {
+    let sim = Sim::new(4);
+    let executor = sim.executor();
+    sim.block_on(async {
+        let world = World::new(executor.clone(), Outcomes::Known).await;
+        let engine = &world.engine;
+        engine.is_read_only.set(true);
+        let late = Metadata::open(engine.clone(), executor, Outcomes::Known).await.unwrap();
+        assert_eq!(late.writer(), None);
+        assert_eq!(late.new_data_id().await, Err(Failure::Engine(EngineError::ReadOnly)));
+        engine.is_read_only.set(false);
+        let row_key = keyspace::counter(Counter::Writer);
+        let taken = async || {
+            let value =
+                crate::Transaction::get(&engine.begin(), &row_key, Isolation::Snapshot).await.unwrap();
+            decode_counter("counter", value.as_ref()).unwrap()
+        };
+        let before = taken().await;
+        let ids = futures_util::future::join_all((0..1_000).map(|_| late.new_data_id())).await;
+        let ids: BTreeSet<DataId> = ids.into_iter().map(Result::unwrap).collect();
+        assert_eq!(ids.len(), 1_000);
+        assert!(taken().await - before < 10, "{before} numbers before, {} now", taken().await);
     });
 }

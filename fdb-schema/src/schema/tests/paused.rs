@@ -1,5 +1,5 @@
-//! An engine that pauses at every read and commit, so that transactions of one test really interleave, and counts
-//! the rows that it returns.
+//! An engine that pauses at every read and commit, so that transactions of one test really interleave, counts the rows
+//! that it returns, and is read-only for as long as a test wants.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,12 +16,14 @@ pub(super) struct Paused<E, X> {
     pub(super) inner: E,
     pub(super) executor: X,
     pub(super) rows_read: Rc<Cell<usize>>,
+    pub(super) is_read_only: Rc<Cell<bool>>,
 }
 
 pub(super) struct PausedTxn<T, X> {
     inner: T,
     executor: X,
     rows_read: Rc<Cell<usize>>,
+    is_read_only: Rc<Cell<bool>>,
 }
 
 impl<E: Engine, X: Executor> Engine for Paused<E, X> {
@@ -38,7 +40,12 @@ impl<E: Engine, X: Executor> Engine for Paused<E, X> {
 
 impl<E: Engine, X: Executor> Paused<E, X> {
     fn paused(&self, inner: E::Txn) -> PausedTxn<E::Txn, X> {
-        PausedTxn { inner, executor: self.executor.clone(), rows_read: Rc::clone(&self.rows_read) }
+        PausedTxn {
+            inner,
+            executor: self.executor.clone(),
+            rows_read: Rc::clone(&self.rows_read),
+            is_read_only: Rc::clone(&self.is_read_only),
+        }
     }
 }
 
@@ -94,6 +101,9 @@ impl<T: Transaction, X: Executor> Transaction for PausedTxn<T, X> {
 
     async fn commit(self) -> Result<Versionstamp, EngineError> {
         pause(&self.executor).await;
+        if self.is_read_only.get() {
+            return Err(EngineError::ReadOnly);
+        }
         self.inner.commit().await
     }
 }

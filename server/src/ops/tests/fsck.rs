@@ -7,7 +7,7 @@ use shardstore_reactor::{Clock, Drive, DriveFile, OpenMode};
 
 use super::objects::entry;
 use super::*;
-use crate::ops::{FsckReport, FsckScope, JobProgress, run_fsck};
+use crate::ops::{FsckFinding, FsckReport, FsckScope, JobProgress, run_fsck};
 
 pub(super) async fn fsck(machine: &Machine, is_live: bool) -> FsckReport {
     let media = machine.core.store().media();
@@ -241,6 +241,24 @@ fn a_buckets_usage_that_is_not_what_it_holds_is_told_and_one_without_a_bucket() 
             said[1].starts_with("the usage of bucket number 77 is kept and there is no such"),
             "{said:?}"
         );
+    });
+}
+
+#[test]
+fn usage_rows_that_cannot_be_decoded_are_told_and_all_else_is_compared() {
+    machine(7, 6, async |machine| {
+        fill(&machine).await;
+        let (usages, owners) = (rows_of(&machine, 0x13).await, rows_of(&machine, 0x42).await);
+        let mut txn = machine.engine.begin();
+        txn.set(&usages[0].key, b"odd");
+        txn.set(&[0x13; 3], &usages[0].value);
+        txn.clear(&owners[0].key);
+        txn.commit().await.unwrap();
+        let report = fsck(&machine, true).await;
+        let unreadable =
+            |finding: &&FsckFinding| finding.kind == "usage" && finding.what.contains("cannot be decoded");
+        assert_eq!(report.findings.iter().filter(unreadable).count(), 2, "{report:?}");
+        assert!(kinds(&report).contains(&"byte sequence"), "what comes after usages is compared: {report:?}");
     });
 }
 

@@ -616,10 +616,11 @@ fn a_drive_that_hangs_where_somebody_reads_is_asked_there_and_fenced() {
 
 /// A reader that found all turns taken when its patience ended did not ask again: it waited for the drive's deadline.
 #[test]
-fn of_more_readers_than_may_rebuild_at_once_none_waits_for_a_drive_that_hangs() {
+fn of_more_readers_than_may_rebuild_at_once_none_waits_for_drives_that_hang() {
     let world = four_two(37);
     world.sim.block_on(async {
         let (process, stored) = cold(&world).await;
+        world.drives[1].hang();
         world.drives[2].hang();
         let begin = world.executor().now();
         futures_util::future::join_all(stored.iter().map(|stored| process.check(stored))).await;

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::chunk_signer::write_hex;
 use super::identity::{Credential, Credentials, Identity, Secret};
+use super::shown::shown_policy;
 use super::sigv4::{ALGORITHM, AuthError, ScopeSpans, SignatureMismatch, SignedTime, check_date};
 use super::verify::{Verifier, derive_key};
 
@@ -63,7 +64,7 @@ impl<C: Credentials> Verifier<C> {
         let Credential { secret, account } = self.find(scope.access_key(credential))?;
         let mut wanted = [0; 64];
         write_hex(hmac::sign(&derive_key(&secret, date, region), policy.as_bytes()).as_ref(), &mut wanted);
-        check(&wanted, signature, policy, &account.access_key)?;
+        check(&wanted, signature, (policy, form), &account.access_key)?;
         account.note_use(now_ms);
         Ok(Identity::Account(account))
     }
@@ -72,7 +73,7 @@ impl<C: Credentials> Verifier<C> {
         let (access_key, policy) = (form.need("AWSAccessKeyId")?, form.need("policy")?);
         let signature = form.need("signature")?;
         let Credential { secret, account } = self.find(access_key)?;
-        check(v2_signature(&secret, policy).as_bytes(), signature, policy, access_key)?;
+        check(v2_signature(&secret, policy).as_bytes(), signature, (policy, form), access_key)?;
         account.note_use(now_ms);
         Ok(Identity::Account(account))
     }
@@ -100,11 +101,16 @@ fn v2_signature(secret: &Secret, policy: &str) -> String {
     STANDARD.encode(hmac::sign(&key, policy.as_bytes()))
 }
 
-fn check(wanted: &[u8], signature: &str, policy: &str, access_key: &str) -> Result<(), AuthError> {
+fn check(
+    wanted: &[u8],
+    signature: &str,
+    (policy, form): (&str, &Form<'_>),
+    access_key: &str,
+) -> Result<(), AuthError> {
     constant_time::verify_slices_are_equal(wanted, signature.as_bytes()).map_err(|_| {
         AuthError::Mismatch(Box::new(SignatureMismatch {
             access_key: access_key.to_owned(),
-            string_to_sign: policy.to_owned(),
+            string_to_sign: shown_policy(policy, form.0),
             signature: signature.to_owned(),
             canonical_request: String::new(),
         }))

@@ -9,6 +9,7 @@ mod canonical;
 mod chunk_signer;
 mod form;
 mod identity;
+mod shown;
 mod sigv2;
 mod sigv4;
 mod verify;
@@ -19,5 +20,6 @@ pub use chunk_signer::ChunkSigner;
 pub use identity::{
     ANONYMOUS_ID, Account, Credential, Credentials, Identity, Person, Secret, is_canonical_id,
 };
+pub(crate) use shown::shown_value;
 pub use sigv4::{AuthError, BodySignature, Claim, PayloadHash, SignatureMismatch};
 pub use verify::{Authenticated, SignedBy, Verifier, signed_by};

@@ -12,6 +12,7 @@ use aws_lc_rs::{constant_time, hmac};
 use super::canonical::SignedQuery;
 use super::chunk_signer::{ChunkSigner, write_hex};
 use super::identity::{Account, Credential, Credentials, Identity, Secret};
+use super::shown::shown_text;
 use super::sigv2;
 use super::sigv4::{AuthError, BodySignature, Claim, PayloadHash, SignatureMismatch};
 use crate::http::RequestHead;
@@ -148,7 +149,7 @@ impl<C: Credentials> Verifier<C> {
                 access_key: claim.access_key().to_owned(),
                 string_to_sign: String::from_utf8_lossy(&string_to_sign).into_owned(),
                 signature: claim.signature.clone().into_owned(),
-                canonical_request: String::from_utf8_lossy(&canonical).into_owned(),
+                canonical_request: shown_text(&canonical),
             })));
         }
         signing.account.note_use(now_ms);
@@ -203,7 +204,7 @@ impl<C: Credentials> Verifier<C> {
         if !is_signed {
             return Err(AuthError::Mismatch(Box::new(SignatureMismatch {
                 access_key: claim.access_key,
-                string_to_sign: String::from_utf8_lossy(&string_to_sign).into_owned(),
+                string_to_sign: shown_text(&string_to_sign),
                 signature: claim.signature,
                 canonical_request: String::new(),
             })));

@@ -11,7 +11,7 @@ use shardstore_reactor::{Executor, Stream};
 
 pub use self::form::{FIELDS_BYTES_MAX, FormDecoder, FormError, FormStep};
 pub use self::policy::PostPolicy;
-use crate::auth::encode_escapes;
+use crate::auth::{encode_escapes, shown_value};
 use crate::http::{HeadLimits, HeadParse, RequestBody, RequestHead, is_token, parse_head};
 use crate::s3::body::body_error;
 use crate::s3::error::{Code, S3Error};
@@ -97,7 +97,8 @@ impl PostForm {
     /// A second field of a name is refused: the policy would look at one of them and the object keep both.
     fn add(&mut self, name: String, value: String) -> Result<(), S3Error> {
         if self.field(&name).is_some() {
-            return Err(S3Error::argument(&name, &value, "POST forms must have each field once."));
+            let shown = shown_value(&name, &value);
+            return Err(S3Error::argument(&name, shown, "POST forms must have each field once."));
         }
         self.fields.push((name, value));
         Ok(())
@@ -209,7 +210,8 @@ fn tagging(document: &str) -> Result<String, S3Error> {
 
 fn push_field(name: &str, value: &str, text: &mut Vec<u8>) -> Result<(), S3Error> {
     if !name.bytes().all(is_token) || value.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
-        return Err(S3Error::argument(name, value, "The value of this form field cannot be stored."));
+        let shown = shown_value(name, value);
+        return Err(S3Error::argument(name, shown, "The value of this form field cannot be stored."));
     }
     for part in [name.as_bytes(), b": ", value.trim().as_bytes(), b"\r\n"] {
         text.extend_from_slice(part);
@@ -283,6 +285,20 @@ mod tests {
             assert_eq!(refused.code, Code::InvalidArgument);
         }
         assert_eq!(form(&[]).to_put(&head("POST /b", ""), "b").unwrap_err().code, Code::InvalidArgument);
+    }
+
+    /// A key that is pasted with its line end is the likeliest mistake there is.
+    #[test]
+    fn no_error_of_a_form_tells_a_customers_key() {
+        let name = "x-amz-server-side-encryption-customer-key";
+        let key = "pO3upElrwuEXSoFwCfnZPdSsmt/xWeFa0N9KgDijwVs=";
+        let pasted = form(&[("key", "k"), (name, &format!("{key}\n"))]);
+        let refused = pasted.to_put(&head("POST /b", ""), "b").unwrap_err();
+        assert_eq!(refused.code, Code::InvalidArgument);
+        assert!(!format!("{refused:?}").contains(key), "{refused:?}");
+        let mut twice = form(&[(name, key)]);
+        let refused = twice.add(name.to_owned(), key.to_owned()).unwrap_err();
+        assert!(!format!("{refused:?}").contains(key), "{refused:?}");
     }
 
     #[test]

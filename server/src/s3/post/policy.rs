@@ -9,6 +9,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::auth::shown_value;
 use crate::s3::error::{Code, S3Error};
 
 /// A policy.
@@ -156,9 +157,11 @@ impl Condition {
 impl std::fmt::Display for Condition {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Condition::Equals { field, value } => write!(f, "[\"eq\", \"${field}\", \"{value}\"]"),
+            Condition::Equals { field, value } => {
+                write!(f, "[\"eq\", \"${field}\", \"{}\"]", shown_value(field, value))
+            }
             Condition::StartsWith { field, value } => {
-                write!(f, "[\"starts-with\", \"${field}\", \"{value}\"]")
+                write!(f, "[\"starts-with\", \"${field}\", \"{}\"]", shown_value(field, value))
             }
             Condition::Length { min, max } => write!(f, "[\"content-length-range\", {min}, {max}]"),
         }
@@ -231,6 +234,9 @@ mod tests {
         assert!(checked(exact, &[("bucket", "b"), ("key", "k"), ("policy", "x")]).is_ok());
         let failed = checked(exact, &[("bucket", "b"), ("key", "j")]).unwrap_err();
         assert_eq!(failed, "Invalid according to Policy: Policy Condition failed: [\"eq\", \"$key\", \"k\"]");
+        let pinned = "{\"x-amz-server-side-encryption-customer-key\": \"c2VjcmV0\"}";
+        let failed = checked(pinned, &[]).unwrap_err();
+        assert!(failed.contains("customer-key") && !failed.contains("c2VjcmV0"), "{failed}");
         let prefix = "[\"StArTs-WiTh\", \"$KEY\", \"user/\"]";
         assert!(checked(prefix, &[("key", "user/a")]).is_ok());
         assert!(checked(prefix, &[("key", "users/a")]).is_err());

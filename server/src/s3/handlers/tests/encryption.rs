@@ -142,6 +142,31 @@ fn what_a_customers_key_encrypts_is_read_with_that_key_only() {
     });
 }
 
+/// A signature is wrong wherever a secret is mistyped or a proxy changes the host, and clients log what they are answered then.
+#[test]
+fn no_error_of_a_signature_tells_a_customers_key() {
+    with_client(|mut client| async move {
+        let bytes_of = |key: &str| key.bytes().map(|byte| hex::encode([byte])).collect::<Vec<_>>().join(" ");
+        for version in ["v4", "v2"] {
+            let mut wrong = copy("/bkt/k", "/bkt/s").keyed(ONE).source_keyed(OTHER);
+            if version == "v2" {
+                let date = "Fri, 24 May 2013 00:00:00 GMT";
+                wrong = wrong.anonymous().with("date", date).with("authorization", "AWS AKIDEXAMPLE:AAAA");
+            }
+            let (head, _) = wrong.sign();
+            client.wire.send(head.replace("DWygnHRtgiJ77HCm", "EWygnHRtgiJ77HCm"));
+            let seen = client.wire.response(false).await.unwrap();
+            assert_eq!((seen.status, seen.code()), (403, "SignatureDoesNotMatch"), "{version}");
+            assert!(seen.text().contains("encryption-customer-key:HIDDEN"), "{}", seen.text());
+            let md5 = "customer-key-md5:EWygnHRtgiJ77HCm";
+            assert!(seen.text().contains(md5), "the rest helps: {}", seen.text());
+            for key in [ONE.0, OTHER.0] {
+                assert!(!seen.text().contains(key) && !seen.text().contains(&bytes_of(key)), "{version}");
+            }
+        }
+    });
+}
+
 #[test]
 fn parts_carry_the_key_of_their_upload_and_no_other() {
     with_client(|mut client| async move {

@@ -29,6 +29,10 @@ pub struct GivenKey {
     md5: String,
 }
 
+/// Fields by which a proxy says that it passed a request on.
+pub const PASSED_ON: [&str; 6] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
+
 /// Which three fields hold a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fields {
@@ -74,6 +78,7 @@ impl AskedEncryption {
     /// `InvalidArgument`, `InvalidEncryptionAlgorithmError`; `NotImplemented` for keys of a key management service.
     pub fn of_write(asker: &Asker<'_>) -> Result<AskedEncryption, S3Error> {
         let head = asker.head;
+        check_private(asker, Fields::Object)?;
         let method = head.header(ENCRYPTION).map(String::from_utf8_lossy);
         if let Some(method) = &method
             && has_any(head, Fields::Object)
@@ -160,6 +165,7 @@ pub fn key_of_source(asker: &Asker<'_>) -> Result<Option<GivenKey>, S3Error> {
 /// # Errors
 /// As [`key_of_object`]; `InvalidArgument` where encryption is asked for.
 pub fn key_of_existing(asker: &Asker<'_>) -> Result<Option<GivenKey>, S3Error> {
+    check_private(asker, Fields::Object)?;
     if let Some(method) = asker.head.header(ENCRYPTION) {
         let what = "x-amz-server-side-encryption header is not supported for this operation.";
         return Err(S3Error::argument(ENCRYPTION, &String::from_utf8_lossy(method), what));
@@ -188,12 +194,7 @@ fn given_key(asker: &Asker<'_>, fields: Fields) -> Result<Option<GivenKey>, S3Er
     if !has_any(head, fields) {
         return Ok(None);
     }
-    // First: a key that came over an open wire is lost, whatever else is wrong with it.
-    if !is_private(asker) {
-        return Err(refused(
-            "Requests specifying Server Side Encryption with Customer provided keys must be made over a secure connection.",
-        ));
-    }
+    check_private(asker, fields)?;
     let [algorithm, key, md5] = fields.names().map(|name| head.header(name));
     let Some(algorithm) = algorithm else {
         return Err(refused(
@@ -233,11 +234,20 @@ fn read_key(key: &[u8], md5: &[u8]) -> Result<GivenKey, S3Error> {
     Ok(GivenKey { key: CustomerKey::new(key), md5: computed })
 }
 
+/// Comes first: a key that came over an open wire is lost, whatever else is wrong with the request.
+fn check_private(asker: &Asker<'_>, fields: Fields) -> Result<(), S3Error> {
+    if is_private(asker) || !has_any(asker.head, fields) {
+        return Ok(());
+    }
+    Err(refused(
+        "Requests specifying Server Side Encryption with Customer provided keys must be made over a secure connection.",
+    ))
+}
+
 /// Whether nobody on the way can have read the request: it came by TLS, or never left this machine, which is what browsers
 /// take for a secure context too. What a proxy passed on did leave some machine.
 fn is_private(asker: &Asker<'_>) -> bool {
-    let is_passed_on =
-        || ["x-forwarded-for", "forwarded"].iter().any(|name| asker.head.header(name).is_some());
+    let is_passed_on = || PASSED_ON.iter().any(|name| asker.head.header(name).is_some());
     asker.is_secure || (asker.address.is_loopback() && !is_passed_on())
 }
 
@@ -363,6 +373,10 @@ mod tests {
     fn keys_are_taken_by_tls_or_from_this_machine_and_no_other_way() {
         let key = customer("AES256", KEY, MD5);
         let passed_on = format!("X-Forwarded-For: 10.9.9.9\r\n{key}");
+        // A proxy on this machine that says so in fewer words than most.
+        let only_proto = format!("X-Forwarded-Proto: http\r\n{key}");
+        // Whatever else is wrong with it.
+        let with_method = format!("x-amz-server-side-encryption: aws:kms\r\n{key}");
         for (fields, address, is_secure, is_taken) in [
             (&key, "10.0.0.1", true, true),
             (&key, "127.0.0.1", false, true),
@@ -370,6 +384,8 @@ mod tests {
             (&key, "10.0.0.1", false, false),
             (&passed_on, "127.0.0.1", false, false),
             (&passed_on, "127.0.0.1", true, true),
+            (&only_proto, "127.0.0.1", false, false),
+            (&with_method, "10.0.0.1", false, false),
         ] {
             let taken = asked(fields, address, is_secure);
             assert_eq!(taken.is_ok(), is_taken, "{address} {is_secure} {fields}");

@@ -14,6 +14,7 @@ pub use self::policy::PostPolicy;
 use crate::auth::{encode_escapes, shown_value};
 use crate::http::{HeadLimits, HeadParse, RequestBody, RequestHead, is_token, parse_head};
 use crate::s3::body::body_error;
+use crate::s3::encryption::PASSED_ON;
 use crate::s3::error::{Code, S3Error};
 use crate::s3::tagging::TagSet;
 use crate::s3::xml;
@@ -37,8 +38,8 @@ const SAME_STARTS: [&str; 6] = [
     "x-amz-server-side-encryption",
     "x-amz-website-redirect-location",
 ];
-/// Fields of the POST that policies of buckets ask for.
-const ABOUT_CALLER: [&str; 4] = ["referer", "user-agent", "x-forwarded-for", "x-forwarded-proto"];
+/// Fields of the POST that policies of buckets ask for, besides those by which proxies say that they passed it on.
+const ABOUT_CALLER: [&str; 2] = ["referer", "user-agent"];
 /// A form of 20 KiB escapes to at most three times as much in a target.
 const HEAD_LIMITS: HeadLimits =
     HeadLimits { head_bytes_max: 96 * 1024, headers_max: 128, target_bytes_max: 64 * 1024 };
@@ -156,7 +157,7 @@ impl PostForm {
         text.extend_from_slice(b" HTTP/1.1\r\nTransfer-Encoding: chunked\r\nHost: ");
         text.extend_from_slice(post.header("host").unwrap_or(b"localhost"));
         text.extend_from_slice(b"\r\n");
-        for name in ABOUT_CALLER {
+        for name in ABOUT_CALLER.into_iter().chain(PASSED_ON) {
             // All of a name, in order: a proxy may have added its own.
             for (_, value) in post.headers().filter(|(field, _)| field.eq_ignore_ascii_case(name)) {
                 text.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
@@ -299,6 +300,15 @@ mod tests {
         let mut twice = form(&[(name, key)]);
         let refused = twice.add(name.to_owned(), key.to_owned()).unwrap_err();
         assert!(!format!("{refused:?}").contains(key), "{refused:?}");
+    }
+
+    #[test]
+    fn a_form_says_as_much_of_the_proxies_before_it_as_a_put() {
+        let fields: String = PASSED_ON.iter().map(|name| format!("{name}: v\r\n")).collect();
+        let put = form(&[("key", "k")]).to_put(&head("POST /b", &fields), "b").unwrap();
+        for name in PASSED_ON {
+            assert_eq!(put.header_str(name), Some("v"), "{name}");
+        }
     }
 
     #[test]

@@ -1136,6 +1136,19 @@ pub trait Operations: Clone + 'static {
         after: u16,
         max_parts: usize,
     ) -> impl Future<Output = Result<PartPage, OpError>>;
+    /// Whether `customer_key` is what an upload is ended with and what its parts are listed with: its own customer's, which may
+    /// be left out where no checksum was named, or none if it is under none.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::NoSuchUpload`], [`OpError::CustomerKeyMissing`],
+    /// [`OpError::CustomerKeyWrong`], [`OpError::CustomerKeyUnexpected`].
+    fn check_key_of_upload(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        upload: UploadId,
+        customer_key: Option<&CustomerKey>,
+    ) -> impl Future<Output = Result<(), OpError>>;
     /// One page of uploads.
     ///
     /// # Errors

@@ -386,6 +386,16 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         self.inner.list_parts(&bucket, &key, upload, after, max_parts).await
     }
 
+    async fn check_key_of_upload(
+        &self,
+        bucket: BucketName,
+        key: ObjectKey,
+        upload: UploadId,
+        customer_key: Option<&CustomerKey>,
+    ) -> Result<(), OpError> {
+        self.inner.check_key_of_upload(&bucket, &key, upload, customer_key).await
+    }
+
     async fn list_uploads(&self, list: ListUploads) -> Result<UploadPage, OpError> {
         self.inner.list_uploads(list).await
     }

@@ -3,6 +3,8 @@
 //! they are then.
 //! Not here: the transactions (`fdb_schema::schema`), checksums of parts (`checksum`).
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use fdb_schema::Engine;
 use fdb_schema::schema::{
@@ -14,8 +16,8 @@ use shardstore_reactor::{Drive, Executor};
 
 use super::api::{
     BodySource, BucketName, ChecksumAlgorithm, ChecksumKind, CompleteUpload, CompletedPart, CreateUpload,
-    ETag, EncryptedBy, ListUploads, ObjectKey, OpError, PAGE_MAX, PART_MIN_BYTES, PARTS_MAX, PartInfo,
-    PartPage, PutPart, StoredChecksum, UploadId, UploadInfo, UploadPage, Written,
+    CustomerKey, ETag, EncryptedBy, ListUploads, ObjectKey, OpError, PAGE_MAX, PART_MIN_BYTES, PARTS_MAX,
+    PartInfo, PartPage, PutPart, StoredChecksum, UploadId, UploadInfo, UploadPage, Written,
 };
 use super::checksum::{checksum_of_parts, etag_of_parts};
 use super::core::{CoreInner, last_entry};
@@ -138,16 +140,20 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
     pub(crate) async fn complete_upload(&self, complete: CompleteUpload) -> Result<Written, OpError> {
         let part_numbers = part_numbers(&complete.parts)?;
         let path = path(&complete.bucket, &complete.key, complete.upload);
+        // A repetition is answered without it, and then nobody has looked at its key.
+        let has_key = Cell::new(false);
         let compose = |upload: &UploadRecord, parts: &[(u16, PartRecord)]| {
-            self.check_completion_key(&complete, upload)?;
+            self.check_upload_key(upload, complete.customer_key.as_ref())?;
+            has_key.set(complete.customer_key.is_some());
             compose(&complete, upload, parts)
         };
         let condition = &complete.condition;
         let completed = self.metadata.complete_upload(path, &part_numbers, condition, compose).await;
         let completed = completed.map_err(of_conditional)??;
+        let is_told = completed.encryption != Some(EncryptedBy::Customer) || has_key.get();
         Ok(Written {
             etag: completed.etag,
-            checksum: completed.checksums.into_iter().next(),
+            checksum: completed.checksums.into_iter().next().filter(|_| is_told),
             size_bytes: completed.size_bytes,
             modified_ms: completed.modified_ms,
             version: completed.version,
@@ -155,9 +161,19 @@ impl<D: Drive, E: Engine, X: Executor> CoreInner<D, E, X> {
         })
     }
 
-    /// The parts are sealed already, but as in S3 a checksum is told to who has their key only.
-    fn check_completion_key(&self, complete: &CompleteUpload, upload: &UploadRecord) -> Result<(), OpError> {
-        let key = complete.customer_key.as_ref();
+    pub(crate) async fn check_key_of_upload(
+        &self,
+        bucket: &BucketName,
+        key: &ObjectKey,
+        upload: UploadId,
+        customer_key: Option<&CustomerKey>,
+    ) -> Result<(), OpError> {
+        let upload = self.metadata.upload(path(bucket, key, upload)).await.map_err(of_failure)?;
+        self.check_upload_key(&upload, customer_key)
+    }
+
+    /// The parts are sealed already, but as in S3 checksums are told to who has their key only.
+    fn check_upload_key(&self, upload: &UploadRecord, key: Option<&CustomerKey>) -> Result<(), OpError> {
         match &upload.encryption {
             Some(encryption) if encryption.by() == EncryptedBy::Customer => match key {
                 None if !upload.checksum_named => Ok(()),

@@ -298,7 +298,11 @@ fn an_encrypted_upload_makes_an_object_of_its_plain_parts() {
             let written = machine.upload_sealed("k", &pieces, &encrypt).await;
             assert_eq!((written.size_bytes, written.encryption), (bytes.len() as u64, Some(encrypt.by())));
             let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes);
-            assert_eq!(written.checksum.unwrap().value, crc.to_be_bytes().as_slice());
+            let told = written.checksum.map(|checksum| checksum.value.to_vec());
+            // Under a customer's key only who sent that key is told it.
+            assert_eq!(told, (encrypt == Encrypt::Managed).then(|| crc.to_be_bytes().to_vec()));
+            let kept = &machine.info("k").await.checksums[0];
+            assert_eq!(kept.value, crc.to_be_bytes().as_slice());
             let md5s: Vec<u8> = pieces.iter().flat_map(|piece| Md5::digest(piece).to_vec()).collect();
             let is_of_md5s = written.etag.md5 == <[u8; 16]>::from(Md5::digest(&md5s));
             assert_eq!(is_of_md5s, encrypt == Encrypt::Managed);
@@ -348,7 +352,14 @@ fn parts_need_the_key_of_their_upload_and_the_rules_count_plain_bytes() {
             customer_key: Some(right.clone()),
             ..request
         };
-        assert_eq!(machine.core.complete_upload(alone).await.unwrap().size_bytes, 4);
+        let first = machine.core.complete_upload(alone.clone()).await.unwrap();
+        assert_eq!((first.size_bytes, first.checksum.is_some()), (4, true));
+        // A repetition is answered from what was kept, which opens under no key.
+        for customer_key in [None, Some(customer_key(4)), Some(right.clone())] {
+            let again = CompleteUpload { customer_key, ..alone.clone() };
+            let told = machine.core.complete_upload(again).await.unwrap();
+            assert_eq!((told.etag, told.checksum), (first.etag, None));
+        }
         assert_eq!(machine.read_sealed("k", None, Some(&right)).await.unwrap(), b"last");
 
         let managed = machine.begin_sealed("m", &Encrypt::Managed).await;

@@ -11,8 +11,8 @@ use super::{Reply, Request, S3Service};
 use crate::auth::{Credentials, encode_escapes};
 use crate::http::{BodyFraming, Response};
 use crate::ops::api::{
-    ChecksumKind, CompleteUpload, CompletedPart, CreateUpload, ListUploads, OpError, Operations, PAGE_MAX,
-    PutPart, StoredChecksum, UploadId,
+    ChecksumKind, CompleteUpload, CompletedPart, CreateUpload, EncryptedBy, ListUploads, OpError, Operations,
+    PAGE_MAX, PutPart, StoredChecksum, UploadId,
 };
 use crate::s3::body::S3Body;
 use crate::s3::checksum::{
@@ -160,6 +160,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
 
     pub(super) async fn list_parts(&self, request: &Request<'_>) -> Result<Reply<O>, S3Error> {
         let query = &request.query;
+        let given = key_of_object(request.access.asker())?;
         let upload = upload_id(request)?;
         let max_parts = query
             .number("max-parts")?
@@ -170,6 +171,12 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let _permit = self.ops.admit(Some(0))?;
         let bucket = request.bucket()?;
         let page = self.ops.list_parts(bucket.clone(), request.key()?, upload, after, max_parts).await?;
+        // The parts' checksums are of their plain bytes.
+        if given.is_some() || page.upload.encryption == Some(EncryptedBy::Customer) {
+            let given = given.as_ref().map(|given| &given.key);
+            let checked = self.ops.check_key_of_upload(bucket.clone(), request.key()?, upload, given);
+            checked.await.map_err(of_upload)?;
+        }
         let initiator = self.verifier.credentials().person(&page.upload.initiator);
         let named = page.upload.owner.as_ref();
         let owners = self.owners(request, named.into_iter())?;
@@ -216,7 +223,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
     }
 }
 
-/// The error of a part or of a completion, whose key must be the upload's.
+/// The error of a part, of a completion or of a listing of parts, whose key must be the upload's.
 pub(super) fn of_upload(error: OpError) -> S3Error {
     let refused = |what: &'static str| S3Error::with_message(Code::InvalidRequest, what);
     match error {

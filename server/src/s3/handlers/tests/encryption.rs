@@ -201,8 +201,18 @@ fn parts_carry_the_key_of_their_upload_and_no_other() {
         let summed = call("POST", "/bkt/big?uploads=").with("x-amz-checksum-algorithm", "CRC32");
         let (upload, _) = begin(&mut client, summed.keyed(ONE)).await;
         let put = client.expect(200, part(&upload, 1).keyed(ONE)).await;
+        let list = |upload: &str| call("GET", &format!("/bkt/big?uploadId={upload}"));
+        refused_in_words(&mut client, without, list(&upload)).await;
+        refused_in_words(&mut client, other, list(&upload).keyed(OTHER)).await;
+        client.expect(200, list(&upload).keyed(ONE)).await;
         refused_in_words(&mut client, without, complete(&upload, &put)).await;
         client.expect(200, complete(&upload, &put).keyed(ONE)).await;
+        let (upload, _) = begin(&mut client, call("POST", "/bkt/big?uploads=").keyed(ONE)).await;
+        client.expect(200, list(&upload)).await;
+        refused_in_words(&mut client, other, list(&upload).keyed(OTHER)).await;
+        let (upload, _) = begin(&mut client, call("POST", "/bkt/big?uploads=").sealed()).await;
+        client.expect(200, list(&upload)).await;
+        refused_in_words(&mut client, unfit, list(&upload).keyed(ONE)).await;
     });
 }
 

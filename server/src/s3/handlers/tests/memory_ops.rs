@@ -627,6 +627,21 @@ impl Operations for MemoryOps {
         Ok(PartPage { upload: found.info(upload), parts, next })
     }
 
+    async fn check_key_of_upload(
+        &self,
+        _bucket: BucketName,
+        _key: ObjectKey,
+        upload: UploadId,
+        customer_key: Option<&CustomerKey>,
+    ) -> Result<(), OpError> {
+        let state = self.state.borrow();
+        let create = &state.uploads.get(&upload).ok_or(OpError::NoSuchUpload)?.create;
+        match create.checksum.is_some() || customer_key.is_some() {
+            true => check_sealed(create.encrypt.as_ref().map(sealed).as_ref(), customer_key),
+            false => Ok(()),
+        }
+    }
+
     async fn list_uploads(&self, list: ListUploads) -> Result<UploadPage, OpError> {
         self.need(&list.bucket)?;
         let state = self.state.borrow();
@@ -640,14 +655,9 @@ impl Operations for MemoryOps {
     }
 
     async fn complete_upload(&self, complete: CompleteUpload) -> Result<Written, OpError> {
-        {
-            let state = self.state.borrow();
-            let create = &state.uploads.get(&complete.upload).ok_or(OpError::NoSuchUpload)?.create;
-            let key = complete.customer_key.as_ref();
-            if create.checksum.is_some() || key.is_some() {
-                check_sealed(create.encrypt.as_ref().map(sealed).as_ref(), key)?;
-            }
-        }
+        let (bucket, key, given) =
+            (complete.bucket.clone(), complete.key.clone(), complete.customer_key.as_ref());
+        self.check_key_of_upload(bucket, key, complete.upload, given).await?;
         let upload = self.state.borrow_mut().uploads.remove(&complete.upload).ok_or(OpError::NoSuchUpload)?;
         let mut bytes = Vec::new();
         let mut digest = Md5::new();

@@ -150,6 +150,8 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         let is_head = request.head.method() == Method::Head;
         let permit = if is_head { Some(self.ops.admit(Some(0))?) } else { None };
         let object = self.ops.open_object(request.bucket()?, request.key()?, None).await?;
+        // Before the redirect too: without its key nothing is told of an object, and visitors have none.
+        self.ops.check_key(object.info(), None)?;
         let sent_to = object.info().headers.iter().find(|header| header.name == REDIRECT_HEADER);
         if let Some(header) = sent_to {
             return Ok(moved(301, &header.value));

@@ -42,19 +42,26 @@ fn encrypted_pages_are_shown_unless_their_key_is_a_customers() {
             call("PUT", "/bkt/index.html").body("hello").with("x-amz-server-side-encryption", "AES256");
         client.expect(200, sealed).await;
         assert_eq!(client.expect(200, visit("GET", "/")).await.text(), "hello");
-        let mut keyed = call("PUT", "/bkt/theirs").body("hello");
-        for (end, value) in [
-            ("algorithm", "AES256"),
-            ("key", "pO3upElrwuEXSoFwCfnZPdSsmt/xWeFa0N9KgDijwVs="),
-            ("key-md5", "DWygnHRtgiJ77HCm+1rvHw=="),
-        ] {
-            keyed = keyed.with(&format!("x-amz-server-side-encryption-customer-{end}"), value);
-        }
-        client.expect(200, keyed).await;
+        let keyed = |target: &str| {
+            let mut put = call("PUT", target).body("hello");
+            for (end, value) in [
+                ("algorithm", "AES256"),
+                ("key", "pO3upElrwuEXSoFwCfnZPdSsmt/xWeFa0N9KgDijwVs="),
+                ("key-md5", "DWygnHRtgiJ77HCm+1rvHw=="),
+            ] {
+                put = put.with(&format!("x-amz-server-side-encryption-customer-{end}"), value);
+            }
+            put
+        };
+        client.expect(200, keyed("/bkt/theirs")).await;
         for method in ["GET", "HEAD"] {
             let seen = client.expect(400, visit(method, "/theirs")).await;
             assert!(!seen.text().contains("hello"));
         }
+        // Nor where such an object sends its visitors.
+        client.expect(200, keyed("/bkt/moved").with("x-amz-website-redirect-location", "/there")).await;
+        let seen = client.expect(400, visit("GET", "/moved")).await;
+        assert_eq!(seen.header("location"), None);
     });
 }
 

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::ops::Range;
 
 use bytes::Bytes;
+use fdb_schema::schema::SEGMENT_PLAIN_BYTES;
 
 pub use fdb_schema::schema::{
     ACL_HEADER, ChecksumAlgorithm, ChecksumKind, ConfigKind, DOCUMENT_MAX_BYTES, DefaultRetention,
@@ -1176,6 +1177,17 @@ pub trait Operations: Clone + 'static {
     ) -> impl Future<Output = Result<(), OpError>>;
 }
 
+impl ObjectInfo {
+    /// How many bytes are held to read a range that is not empty: of what is encrypted whole segments are opened.
+    pub fn held_bytes(&self, range: &Range<u64>) -> u64 {
+        if self.encryption.is_none() {
+            return range.end - range.start;
+        }
+        let first = range.start / SEGMENT_PLAIN_BYTES;
+        (range.end.div_ceil(SEGMENT_PLAIN_BYTES) - first) * SEGMENT_PLAIN_BYTES
+    }
+}
+
 #[cfg(test)]
 impl ObjectInfo {
     /// An object of so many bytes and nothing else.
@@ -1238,6 +1250,17 @@ mod tests {
         assert_eq!(ObjectKey::parse("k".repeat(1025)), Err(OpError::KeyTooLong));
         assert_eq!(ObjectKey::parse(""), Err(OpError::InvalidKey));
         assert_eq!(ObjectKey::parse(vec![0xff, 0xfe]), Err(OpError::InvalidKey));
+    }
+
+    #[test]
+    fn reading_a_little_of_what_is_encrypted_holds_whole_segments() {
+        let plain = ObjectInfo::for_tests(1 << 20);
+        let encryption = Some(ObjectEncryption::new(EncryptedBy::Managed, Bytes::new()));
+        let sealed = ObjectInfo { encryption, ..plain.clone() };
+        for (range, segments) in [(0..1, 1), (65_535..65_536, 1), (65_535..65_537, 2), (0..1 << 20, 16)] {
+            assert_eq!(plain.held_bytes(&range), range.end - range.start);
+            assert_eq!(sealed.held_bytes(&range), segments * 65_536, "{range:?}");
+        }
     }
 
     #[test]

@@ -113,7 +113,12 @@ impl BodyOpener {
         let within = self.range.start - plain_begin..self.range.end.min(plain_end) - plain_begin;
         self.range.start = plain_begin + within.end;
         self.segment_index += 1;
-        Ok(Some(Bytes::from(segment).slice(length(within.start)..length(within.end))))
+        let within = length(within.start)..length(within.end);
+        // Who does not read what is sent keeps it in memory: a little of a segment is not to keep all of it.
+        if within.len() < segment.len() / 2 {
+            return Ok(Some(Bytes::copy_from_slice(&segment[within])));
+        }
+        Ok(Some(Bytes::from(segment).slice(within)))
     }
 }
 
@@ -196,6 +201,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_little_of_a_segment_does_not_keep_all_of_it() {
+        let stored = sealed(&plain(65_536), 65_536);
+        let taken = |range| {
+            let mut opener = BodyOpener::new(key(), stored.len() as u64, range).unwrap();
+            let taken = opener.take(&mut Bytes::copy_from_slice(&stored)).unwrap().unwrap();
+            Vec::from(taken.try_into_mut().unwrap()).capacity()
+        };
+        assert!(taken(0..100) < 1_000);
+        assert!(taken(0..60_000) >= 60_000);
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         self.push_expiration_of(request, &mut response.headers, object.info());
         let len_bytes = selection.range.end - selection.range.start;
         if len_bytes > 0 {
-            let permit = self.ops.admit_read(len_bytes)?;
+            let permit = self.ops.admit_read(object.info().held_bytes(&selection.range))?;
             let source: Source<O> = ObjectSource::new(object.read(selection.range), permit);
             response.payload = Payload::Stream { len_bytes, source };
         }

@@ -47,7 +47,8 @@ pub enum Command {
     Version,
 }
 
-/// Options of `serve`; each is also `BASALT_*` in the environment and a key of the configuration file.
+/// Options of `serve`; each is also `BASALT_*` in the environment and a key of the configuration file, but for what is
+/// meant for one start.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Options {
     /// Configuration file (TOML); flags and environment win over it.
@@ -109,6 +110,11 @@ pub struct Options {
     /// Metadata engine: embedded or foundationdb [default: embedded].
     #[arg(long, env = "BASALT_METADATA", value_name = "ENGINE")]
     pub metadata: Option<String>,
+    /// Go on though the master key is not the one that the pool's secrets are sealed under. Every object under SSE-S3
+    /// and every access key of before is lost unless that key comes back. For one start: never in the environment nor in
+    /// the file.
+    #[arg(long)]
+    pub accept_new_master_key: bool,
     /// Drives: one directory each; '/mnt/d{1...12}' stands for twelve.
     #[arg(value_name = "DIR", env = "BASALT_DRIVES", value_delimiter = ' ')]
     pub drives: Vec<String>,
@@ -271,6 +277,8 @@ pub struct Config {
     pub drives: Vec<PathBuf>,
     /// Root credentials, if the operator chose them.
     pub root: Option<RootCredentials>,
+    /// Whether another master key than the pool's is taken for the pool's from now on.
+    pub accept_new_master_key: bool,
 }
 
 /// Why a configuration is refused: one sentence for the operator.
@@ -362,6 +370,7 @@ impl Config {
             memory_bytes: memory.map_or(Ok(default_memory_bytes()), |text| parse_memory(&text))?,
             drives: expand_drives(patterns)?,
             root: root_credentials(environment, file.root_access_key, file.root_secret_key)?,
+            accept_new_master_key: options.accept_new_master_key,
         })
     }
 }

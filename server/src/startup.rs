@@ -518,7 +518,7 @@ async fn first_start(plan: &CorePlan, executor: &CoreExecutor) -> Result<(CoreOp
         return Err(StartError(what.to_owned()));
     }
     let pool = plan.booted.pool.with_drives(|factory| Some(factory.on_core()));
-    let settled = credentials::settle(&pool, &parts.metadata, plan.config.root.as_ref()).await?;
+    let settled = credentials::settle(&pool, &parts.metadata, &plan.config).await?;
     let identities = credentials::identity_parts(pool.id(), &parts.metadata, &settled).await?;
     let ops = parts.with_key(settled.key.clone());
     let runs: Vec<_> = plan.booted.metadata.run_volumes().into_iter().map(|run| run.record).collect();

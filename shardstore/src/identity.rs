@@ -1,5 +1,6 @@
 //! The master key as files on the drives: one copy in every identity folder.
-//! Invariants: copies agree, or it is an error; a drive without a readable copy gets one.
+//! Invariants: copies agree, or it is an error; a drive without a readable copy gets one once the caller has found the key
+//! to be the right one.
 //! Not here: making the key, file permissions (`server`).
 
 use futures_util::future::join_all;
@@ -63,11 +64,34 @@ impl std::error::Error for MasterKeyError {
     }
 }
 
-/// Reads the key from the drives and gives a copy to those that have none; `None` if no drive has one.
+/// The key as it lies on the drives.
+pub struct FoundMasterKey<'p, D> {
+    key: [u8; 32],
+    lacking: Vec<&'p D>,
+}
+
+impl<D: Drive> FoundMasterKey<'_, D> {
+    /// The key.
+    pub fn key(&self) -> [u8; 32] {
+        self.key
+    }
+
+    /// Gives a copy to the drives that have none.
+    ///
+    /// # Errors
+    /// [`MasterKeyError::Write`] for the first drive that refuses.
+    pub async fn copy_to_lacking(&self, pool: &Pool<D>) -> Result<(), MasterKeyError> {
+        copy_to(&self.lacking, pool, self.key).await
+    }
+}
+
+/// Reads the key from the drives; `None` if no drive has one.
 ///
 /// # Errors
 /// [`MasterKeyError`]: its text is the sentence for the operator.
-pub async fn read_master_key<D: Drive>(pool: &Pool<D>) -> Result<Option<[u8; 32]>, MasterKeyError> {
+pub async fn read_master_key<D: Drive>(
+    pool: &Pool<D>,
+) -> Result<Option<FoundMasterKey<'_, D>>, MasterKeyError> {
     let drives: Vec<&D> = pool.members().iter().filter_map(|member| member.drive.as_ref()).collect();
     let read =
         join_all(drives.iter().map(|drive| drive.read_small(MASTER_KEY_PATH, KEY_FILE_MAX_BYTES))).await;
@@ -98,10 +122,7 @@ pub async fn read_master_key<D: Drive>(pool: &Pool<D>) -> Result<Option<[u8; 32]
         }
     }
     match found {
-        Some((_, key)) => {
-            copy_to(&lacking, pool, key).await?;
-            Ok(Some(key))
-        }
+        Some((_, key)) => Ok(Some(FoundMasterKey { key, lacking })),
         None if notes.is_empty() => Ok(None),
         None => Err(MasterKeyError::Unreadable { notes }),
     }

@@ -50,7 +50,7 @@ pub use compact::CompactionReport;
 pub use epoch::{EpochGuard, HoldGuard};
 pub use gc::{Freed, SpaceReport};
 pub use health::{DriveInfo, DriveState};
-pub use identity::{MASTER_KEY_PATH, MasterKeyError, read_master_key, write_master_key};
+pub use identity::{FoundMasterKey, MASTER_KEY_PATH, MasterKeyError, read_master_key, write_master_key};
 pub use media::Media;
 pub use membership::{
     Offered, PoolFacts, ReceiveError, copy_master_key, look_at, never_joined, prepare_to_join, tell_drives,

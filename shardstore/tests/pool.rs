@@ -299,22 +299,26 @@ fn the_master_key_lies_on_every_drive_and_copies_must_agree() {
     let world = World::new(12, 3, None);
     world.sim.block_on(async {
         let pool = world.open_pool().await.unwrap();
-        assert_eq!(read_master_key(&pool).await.unwrap(), None);
+        assert!(read_master_key(&pool).await.unwrap().is_none());
         write_master_key(&pool, [7; 32]).await.unwrap();
         world.drives[0].remove("identity/master.key").await.unwrap();
         assert!(world.drives[1].corrupt("identity/master.key", 40));
-        assert_eq!(read_master_key(&pool).await.unwrap(), Some([7; 32]));
+        let found = read_master_key(&pool).await.unwrap().unwrap();
+        assert_eq!(found.key(), [7; 32]);
+        // Not before the caller has found it to be the right one.
+        assert!(world.drives[0].read_small("identity/master.key", 4096).await.is_err());
+        found.copy_to_lacking(&pool).await.unwrap();
         for drive in &world.drives {
             let bytes = drive.read_small("identity/master.key", 4096).await.unwrap();
             assert_eq!(shardstore_format::MasterKeyFile::decode(&bytes).unwrap().key, [7; 32]);
             assert!(drive.corrupt("identity/master.key", 40));
         }
-        let lost = read_master_key(&pool).await.unwrap_err();
+        let lost = read_master_key(&pool).await.err().unwrap();
         assert!(matches!(lost, MasterKeyError::Unreadable { .. }), "{lost}");
         write_master_key(&pool, [8; 32]).await.unwrap();
         let file = shardstore_format::MasterKeyFile { pool: pool.id(), key: [9; 32] };
         world.drives[2].write_small("identity/master.key", file.encode()).await.unwrap();
-        let differ = read_master_key(&pool).await.unwrap_err();
+        let differ = read_master_key(&pool).await.err().unwrap();
         assert!(matches!(differ, MasterKeyError::Differ { .. }), "{differ}");
     });
 }

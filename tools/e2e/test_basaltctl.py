@@ -343,6 +343,13 @@ def test_a_new_machine_is_restored_from_a_dump_of_metadata(new_server):
     said = ctl(new, "meta", "import", dump, *new.drives)
     assert "metadata is restored" in said, said
     assert "would overwrite" in ctl(new, "meta", "import", dump, *new.drives, code=FAILED)
+    # What tells the pool's master key from others came with the dump.
+    wrong = old.root / "wrong.key"
+    wrong.write_text("cd" * 32)
+    new.env["BASALT_MASTER_KEY_FILE"] = wrong
+    with pytest.raises(AssertionError, match="the master key is not the one"):
+        new.start()
+    del new.env["BASALT_MASTER_KEY_FILE"]
     new.start()
     objects.come_to(new)
     objects.check()

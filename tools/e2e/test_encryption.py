@@ -314,30 +314,85 @@ def test_s5cmd_asks_for_our_keys(server, s3, module_bucket, tmp_path):
     assert (tmp_path / "back").read_bytes() == path.read_bytes()
 
 
-def test_another_master_key_is_told_at_the_start_and_opens_only_what_customers_sealed(tmp_path):
+NOT_THE_POOLS = "the master key is not the one that this pool's secrets are sealed under"
+NEW_KEY = "--accept-new-master-key"
+
+
+def test_another_master_key_is_refused_at_every_start_unless_it_is_accepted(tmp_path):
     ours, another = tmp_path / "ours.key", tmp_path / "another.key"
     ours.write_text("ab" * 32)
     another.write_text("cd" * 32)
     server = basalt.Server("other-master-key", env={"BASALT_MASTER_KEY_FILE": ours})
     where = {"Bucket": "sealed-elsewhere"}
-    told = lambda: "the master key is another than at the last start" in server.out_path.read_text()  # noqa: E731
     try:
         server.start()
         s3 = s3_client(server, retries={"max_attempts": 0})
         s3.create_bucket(**where)
         s3.put_object(Key="ours", Body=b"of the pool", **where, **AES256)
         s3.put_object(Key="theirs", Body=b"of a customer", **where, **customer(ONE))
-        assert not any((server.drives[0] / "identity").glob("master.key")) and not told()
+        assert not any((server.drives[0] / "identity").glob("master.key"))
         server.stop()
+        # Twice: the first start must leave nothing behind that the second one takes for the pool's.
         server.env["BASALT_MASTER_KEY_FILE"] = another
-        server.start()
-        assert told()
-        assert refused(500, s3.get_object, Key="ours", **where)["Code"] == "InternalError"
-        assert body(s3, "sealed-elsewhere", "theirs", **customer(ONE)) == b"of a customer"
-        server.stop()
+        for _ in range(2):
+            with pytest.raises(AssertionError, match=NOT_THE_POOLS + f"(?s:.)*{NEW_KEY}"):
+                server.start()
         server.env["BASALT_MASTER_KEY_FILE"] = ours
         server.start()
         assert body(s3, "sealed-elsewhere", "ours") == b"of the pool"
+        server.stop()
+        server.env["BASALT_MASTER_KEY_FILE"], server.args = another, [NEW_KEY]
+        server.start()
+        assert "the master key is another from now on" in server.out_path.read_text()
+        assert refused(500, s3.get_object, Key="ours", **where)["Code"] == "InternalError"
+        assert body(s3, "sealed-elsewhere", "theirs", **customer(ONE)) == b"of a customer"
+        s3.put_object(Key="since", Body=b"of the new key", **where, **AES256)
+        server.stop()
+        server.args = []
+        server.start()
+        assert body(s3, "sealed-elsewhere", "since") == b"of the new key"
+        server.stop()
+        server.env["BASALT_MASTER_KEY_FILE"] = ours
+        with pytest.raises(AssertionError, match=NOT_THE_POOLS):
+            server.start()
     finally:
         server.stop()
         server.remove()
+
+
+def test_a_key_on_the_drives_is_told_from_a_file_and_its_loss_is_accepted_by_who_says_so(new_server, tmp_path):
+    another = tmp_path / "another.key"
+    another.write_text("cd" * 32)
+    three = new_server("lost-master-key", drives=3)
+    copies = [drive / "identity" / "master.key" for drive in three.drives]
+    s3 = s3_client(three, retries={"max_attempts": 0})
+    s3.create_bucket(Bucket="bkt")
+    s3.put_object(Bucket="bkt", Key="ours", Body=b"of the pool", **AES256)
+    three.stop()
+    kept = copies[0].read_bytes()
+    three.env["BASALT_MASTER_KEY_FILE"] = another
+    with pytest.raises(AssertionError, match=NOT_THE_POOLS):
+        three.start()
+    del three.env["BASALT_MASTER_KEY_FILE"]
+    copies[0].unlink()
+    three.start()
+    assert body(s3, "bkt", "ours") == b"of the pool"
+    assert [copy.read_bytes() for copy in copies] == [kept] * 3
+    three.stop()
+    for copy in copies:
+        copy.unlink()
+    with pytest.raises(AssertionError, match=f"no drive has the master key(?s:.)*{NEW_KEY}"):
+        three.start()
+    three.args = [NEW_KEY]
+    three.start()
+    made = copies[0].read_bytes()
+    assert made != kept and [copy.read_bytes() for copy in copies] == [made] * 3
+    refused(500, s3.get_object, Bucket="bkt", Key="ours")
+    three.args = []
+    three.restart()
+    # The key is found again: it opens what it sealed, and nobody loses what was sealed since without saying so.
+    three.stop()
+    for copy in copies:
+        copy.write_bytes(kept)
+    with pytest.raises(AssertionError, match=NOT_THE_POOLS):
+        three.start()

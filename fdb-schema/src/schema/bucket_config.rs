@@ -137,6 +137,27 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         .await
     }
 
+    /// Puts what `change` makes of the document that is there, in one transaction; it may be called several times, and
+    /// says `None` where it cannot read what is there.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchBucket`], [`Failure::Engine`].
+    pub async fn change_bucket_config(
+        &self,
+        name: &str,
+        kind: ConfigKind,
+        change: impl Fn(Option<&Bytes>) -> Option<Bytes>,
+    ) -> Result<(), Failure> {
+        self.change_bucket(name, async |txn, record| {
+            // The bucket's row, which every change of a document writes, was read serializably.
+            let before = read_document(txn, record.id, kind).await?;
+            let after = change(before.as_ref()).ok_or_else(|| damaged("a kept document does not read"))?;
+            write_document(txn, record.id, kind, &after);
+            Ok(())
+        })
+        .await
+    }
+
     /// Deletes a document; one that is not there is fine.
     ///
     /// # Errors

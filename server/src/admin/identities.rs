@@ -226,6 +226,20 @@ fn table_of(
     table
 }
 
+/// Whether `key` opens the secret of every access key that there is.
+///
+/// # Errors
+/// [`Failure::Engine`].
+pub async fn opens_access_keys<E: Engine, X: Executor>(
+    metadata: &Metadata<E, X>,
+    key: &MasterKey,
+) -> Result<bool, Failure> {
+    let (_, keys) = metadata.accounts().await?;
+    Ok(keys
+        .iter()
+        .all(|named| key.open(&purpose(named.account, &named.access_key), &named.record.sealed).is_ok()))
+}
+
 /// Root's display name.
 pub const ROOT_NAME: &str = "root";
 

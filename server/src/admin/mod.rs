@@ -22,7 +22,7 @@ use crate::http::{Arrival, Method, RequestBody, RequestHead, RequestIds, Respons
 pub use api::{AdminApi, ROUTES, Route};
 pub use identities::{
     Identities, IdentityError, IdentityHandle, IdentityParts, IdentityRequest, NewKey, ROOT_NAME, ShownKey,
-    ShownUser, WantedKey, account_table, identities,
+    ShownUser, WantedKey, account_table, identities, opens_access_keys,
 };
 pub use inspector::{InspectError, InspectedExtent, InspectedShard, Inspection, InspectorHandle, inspector};
 

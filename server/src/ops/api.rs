@@ -929,6 +929,17 @@ pub trait Operations: Clone + 'static {
         kind: ConfigKind,
         document: Bytes,
     ) -> impl Future<Output = Result<(), OpError>>;
+    /// Puts what `change` makes of the document that is there, in one step; it may be called several times, and says
+    /// `None` where it cannot read what is there.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`].
+    fn change_bucket_config(
+        &self,
+        bucket: BucketName,
+        kind: ConfigKind,
+        change: impl Fn(Option<&Bytes>) -> Option<Bytes> + 'static,
+    ) -> impl Future<Output = Result<(), OpError>>;
     /// Deletes a document; one that is not there is fine.
     ///
     /// # Errors

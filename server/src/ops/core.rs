@@ -153,6 +153,15 @@ impl<D: Drive, E: Engine, X: Executor> Operations for Core<D, E, X> {
         put.map_err(of_failure)
     }
 
+    async fn change_bucket_config(
+        &self,
+        bucket: BucketName,
+        kind: ConfigKind,
+        change: impl Fn(Option<&Bytes>) -> Option<Bytes> + 'static,
+    ) -> Result<(), OpError> {
+        self.inner.metadata.change_bucket_config(bucket.as_str(), kind, change).await.map_err(of_failure)
+    }
+
     async fn delete_bucket_config(&self, bucket: BucketName, kind: ConfigKind) -> Result<(), OpError> {
         self.inner.metadata.delete_bucket_config(bucket.as_str(), kind).await.map_err(of_failure)
     }

@@ -30,6 +30,29 @@ fn documents_of_every_length_read_back_and_replace_each_other() {
 }
 
 #[test]
+fn a_document_is_changed_by_what_is_there_at_the_commit() {
+    world(1, async |world| {
+        let metadata = &world.metadata;
+        let change = async |word: &'static str| {
+            let with = |before: Option<&Bytes>| {
+                let before = before.map(Bytes::as_ref).unwrap_or_default();
+                Some(Bytes::from([before, word.as_bytes()].concat()))
+            };
+            metadata.change_bucket_config("b", ConfigKind::Encryption, with).await.unwrap();
+        };
+        // Two at once: the later one sees what the earlier one put.
+        futures_util::join!(change("a"), change("b"));
+        let found = metadata.bucket_config("b", ConfigKind::Encryption).await.unwrap().unwrap();
+        assert!(found == "ab" || found == "ba", "{found:?}");
+        let generation = metadata.bucket("b").await.unwrap().config_generation;
+        let unread = metadata.change_bucket_config("b", ConfigKind::Encryption, |_| None).await;
+        assert!(matches!(unread, Err(Failure::Engine(_))));
+        assert_eq!(metadata.bucket_config("b", ConfigKind::Encryption).await.unwrap(), Some(found));
+        assert_eq!(metadata.bucket("b").await.unwrap().config_generation, generation);
+    });
+}
+
+#[test]
 fn every_change_of_a_bucket_raises_its_generation() {
     world(1, async |world| {
         let metadata = &world.metadata;

@@ -2,6 +2,7 @@
 //! Invariants: a document is kept only after all of it was understood; what is answered is what is kept.
 //! Not here: what documents say (`s3::config`), tags (`bucket_tagging`), policies and access lists.
 
+use bytes::Bytes;
 use shardstore_reactor::{Executor, Stream};
 
 use super::documents::{absent, xml_reply};
@@ -59,9 +60,13 @@ impl<O: Operations, C: Credentials> S3Service<O, C> {
         body: S3Body<'_, '_, S, E>,
     ) -> Result<Reply<O>, S3Error> {
         let (_permit, document) = self.read_document(body, SENT_BYTES_MAX).await?;
-        let before = request.access.settings()?.encryption.as_ref();
-        let default = DefaultEncryption::parse(&document)?.after(before);
-        self.keep(request.bucket()?, &default).await?;
+        let default = DefaultEncryption::parse(&document)?;
+        // Not what authorization saw: another request may have come before this one's body did.
+        let change = move |kept: Option<&Bytes>| {
+            let before = kept.map(|kept| DefaultEncryption::parse(kept)).transpose().ok()?;
+            Some(default.clone().after(before.as_ref()).to_kept())
+        };
+        self.ops.change_bucket_config(request.bucket()?, DefaultEncryption::KIND, change).await?;
         Ok(Response::new(200))
     }
 

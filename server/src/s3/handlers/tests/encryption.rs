@@ -1,6 +1,7 @@
 //! Encryption at rest as clients ask for it and hear of it. Bytes are not sealed here: the model only keeps who may open them.
 
 use super::*;
+use crate::ops::api::{BucketName, ConfigKind, Operations as _};
 use crate::s3::{tar, zip};
 
 const SSE: &str = "x-amz-server-side-encryption";
@@ -353,6 +354,30 @@ fn a_bucket_that_refuses_customers_keys_still_reads_what_they_encrypted() {
         client.expect(200, call("PUT", "/bkt?encryption=").body(BY_DEFAULT)).await;
         client.refused(403, "AccessDenied", call("PUT", "/bkt/k").keyed(ONE)).await;
         client.expect(200, call("PUT", "/bkt?encryption=").body(BLOCKED.replace("SSE-C", "NONE"))).await;
+        client.expect(200, call("PUT", "/bkt/k").keyed(ONE)).await;
+    });
+}
+
+#[test]
+fn customers_keys_stay_refused_if_that_came_while_another_configuration_was_being_sent() {
+    with_client(|mut client| async move {
+        let unspoken = call("PUT", "/bkt?encryption=").with("expect", "100-continue").body(BY_DEFAULT);
+        let (head, _) = unspoken.sign();
+        client.wire.send(head);
+        // It is authorized, and its body is awaited.
+        assert_eq!(client.wire.response(false).await.unwrap().status, 100);
+        let bucket = BucketName::parse("bkt").unwrap();
+        let blocked = bytes::Bytes::from_static(BLOCKED.as_bytes());
+        client.ops.put_bucket_config(bucket, ConfigKind::Encryption, blocked).await.unwrap();
+        client.wire.send(&unspoken.body);
+        assert_eq!(client.wire.response(false).await.unwrap().status, 200);
+        client.refused(403, "AccessDenied", call("PUT", "/bkt/k").keyed(ONE)).await;
+        // As documented, both of these end it.
+        client.expect(200, call("PUT", "/bkt?encryption=").body(BLOCKED.replace("SSE-C", "NONE"))).await;
+        client.expect(200, call("PUT", "/bkt/k").keyed(ONE)).await;
+        client.expect(200, call("PUT", "/bkt?encryption=").body(BLOCKED)).await;
+        client.refused(403, "AccessDenied", call("PUT", "/bkt/k").keyed(ONE)).await;
+        client.expect(204, call("DELETE", "/bkt?encryption=")).await;
         client.expect(200, call("PUT", "/bkt/k").keyed(ONE)).await;
     });
 }

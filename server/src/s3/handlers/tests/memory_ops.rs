@@ -298,6 +298,17 @@ impl Operations for MemoryOps {
         self.change(&bucket, |configs| drop(configs.documents.insert(kind, document)))
     }
 
+    async fn change_bucket_config(
+        &self,
+        bucket: BucketName,
+        kind: ConfigKind,
+        change: impl Fn(Option<&Bytes>) -> Option<Bytes> + 'static,
+    ) -> Result<(), OpError> {
+        let before = self.bucket_configs(bucket.clone()).await?.documents.remove(&kind);
+        let after = change(before.as_ref()).ok_or_else(|| OpError::Damaged("a document".to_owned()))?;
+        self.change(&bucket, |configs| drop(configs.documents.insert(kind, after)))
+    }
+
     async fn delete_bucket_config(&self, bucket: BucketName, kind: ConfigKind) -> Result<(), OpError> {
         self.change(&bucket, |configs| drop(configs.documents.remove(&kind)))
     }

@@ -23,22 +23,6 @@ impl<E: Engine, X: Executor> Metadata<E, X> {
         self.read(async |txn| Ok(txn.get(&keyspace::identity(ROOT), Isolation::Snapshot).await?)).await
     }
 
-    /// Keeps `sealed` unless there are root credentials already; returns those that count.
-    ///
-    /// # Errors
-    /// [`Failure::Engine`].
-    pub async fn root_credentials_or(&self, sealed: Bytes) -> Result<Bytes, Failure> {
-        self.write(async |txn| {
-            let row_key = keyspace::identity(ROOT);
-            if let Some(earlier) = txn.get(&row_key, Isolation::Serializable).await? {
-                return Ok(earlier);
-            }
-            txn.set(&row_key, &sealed);
-            Ok(sealed.clone())
-        })
-        .await
-    }
-
     /// Replaces the root credentials.
     ///
     /// # Errors

@@ -27,8 +27,8 @@ use shardstore_sim::{Sim, SimDrive, SimExecutor};
 
 use super::api::{
     BodyError, BodyEvent, BodyReader, BodySource, BodySummary, BucketName, ChecksumAlgorithm, ChecksumKind,
-    NewBucket, ObjectKey, OpError, OpenedObject, Operations, PutObject, StoredChecksum, WriteCondition,
-    Written,
+    CompleteUpload, CompletedPart, NewBucket, ObjectKey, OpError, OpenedObject, Operations, PutObject,
+    StoredChecksum, UploadId, WriteCondition, Written,
 };
 use super::{Admission, AdmissionLimits, StoreCatalog};
 use crate::keys::MasterKey;
@@ -220,4 +220,24 @@ impl BodySource for Body {
 fn machine<T>(seed: u64, drive_count: usize, body: impl AsyncFnOnce(Machine) -> T) -> T {
     let sim = Sim::new(seed);
     sim.block_on(async { body(Machine::new(&sim, drive_count).await).await })
+}
+
+/// The completion of an upload of these parts, with their tags.
+fn complete(name: &str, upload: UploadId, parts: &[(u16, String)]) -> CompleteUpload {
+    let part = |(part_number, etag): &(u16, String)| CompletedPart {
+        part_number: *part_number,
+        etag: etag.clone(),
+        checksum: None,
+    };
+    CompleteUpload {
+        bucket: bucket(),
+        key: key(name),
+        upload,
+        parts: parts.iter().map(part).collect(),
+        size_bytes: None,
+        checksum: None,
+        checksum_kind: None,
+        condition: WriteCondition::Always,
+        customer_key: None,
+    }
 }

@@ -1,6 +1,6 @@
 //! Append: what grows in place, what is made anew, and what a copy shares with it.
 
-use super::super::{Append, Copy, Place, StoredBytes, Versioning};
+use super::super::{Append, Place, StoredBytes, Versioning};
 use super::*;
 
 fn append<'a>(key: &'a [u8], old: &ObjectRecord) -> Append<'a> {
@@ -39,21 +39,7 @@ impl World {
     }
 
     async fn copy(&self, source: &[u8], target: &[u8]) {
-        let copy = Copy {
-            source_bucket: "b",
-            source_key: source,
-            bucket: "b",
-            key: target,
-            replace_headers: None,
-            replace_tagging: None,
-            storage_class: None,
-            replace_checksum: None,
-            redirect: None,
-            condition: WriteCondition::Always,
-            source_version: None,
-            lock: ObjectLock::NONE,
-        };
-        self.metadata.copy_object(copy, same_seal).await.unwrap().unwrap();
+        self.metadata.copy_object(copy(source, target), same_seal).await.unwrap().unwrap();
     }
 
     async fn delete(&self, key: &[u8]) {

@@ -34,7 +34,7 @@ use super::keyspace::{self, KeyRange};
 use super::record::decode_owner;
 use super::retry::rows;
 use super::{
-    ChecksumAlgorithm, ChecksumKind, Composed, Delete, ETag, Encryption, Failure, NewBucket, NewBytes,
+    ChecksumAlgorithm, ChecksumKind, Composed, Copy, Delete, ETag, Encryption, Failure, NewBucket, NewBytes,
     NewObject, NewPart, NewUpload, ObjectLock, ObjectRecord, Outcomes, PartRecord, Refusal, UploadKey,
     UploadPath, UploadRecord, WriteCondition,
 };
@@ -61,6 +61,39 @@ struct World {
 }
 
 const VOLUMES: u64 = 3;
+
+/// A copy within the bucket that changes nothing.
+fn copy<'a>(source: &'a [u8], target: &'a [u8]) -> Copy<'a> {
+    Copy {
+        source_bucket: "b",
+        source_key: source,
+        bucket: "b",
+        key: target,
+        replace_headers: None,
+        replace_tagging: None,
+        storage_class: None,
+        replace_checksum: None,
+        redirect: None,
+        condition: WriteCondition::Always,
+        source_version: None,
+        lock: ObjectLock::NONE,
+    }
+}
+
+fn new_upload(key: &[u8], encryption: Option<Encryption>) -> NewUpload<'_> {
+    NewUpload {
+        bucket: "b",
+        key,
+        initiator: "root",
+        algorithm: ChecksumAlgorithm::Crc64Nvme,
+        kind: ChecksumKind::FullObject,
+        checksum_named: false,
+        storage_class: None,
+        headers: Vec::new(),
+        lock: ObjectLock::NONE,
+        encryption,
+    }
+}
 
 impl World {
     async fn new(executor: SimExecutor, outcomes: Outcomes) -> World {
@@ -151,19 +184,7 @@ impl World {
     }
 
     async fn begin_upload(&self, key: &[u8]) -> UploadKey {
-        let new = NewUpload {
-            bucket: "b",
-            key,
-            initiator: "root",
-            algorithm: ChecksumAlgorithm::Crc64Nvme,
-            kind: ChecksumKind::FullObject,
-            checksum_named: false,
-            storage_class: None,
-            headers: Vec::new(),
-            lock: ObjectLock::NONE,
-            encryption: None,
-        };
-        self.metadata.create_upload(new).await.unwrap().0
+        self.metadata.create_upload(new_upload(key, None)).await.unwrap().0
     }
 
     async fn put_part(&self, path: UploadPath<'_>, part_number: u16, lens: &[(u64, u64)]) -> PartRecord {

@@ -4,23 +4,6 @@ use super::super::{Copy, DeleteCondition, Deleted, Header, Place};
 use super::*;
 use crate::schema::{ACL_HEADER, REDIRECT_HEADER, TAGGING_HEADER};
 
-fn copy<'a>(source: &'a [u8], target: &'a [u8]) -> Copy<'a> {
-    Copy {
-        source_bucket: "b",
-        source_key: source,
-        bucket: "b",
-        key: target,
-        replace_headers: None,
-        replace_tagging: None,
-        storage_class: None,
-        replace_checksum: None,
-        redirect: None,
-        condition: WriteCondition::Always,
-        source_version: None,
-        lock: ObjectLock::NONE,
-    }
-}
-
 async fn copy_all(world: &World, source: &[u8], target: &[u8]) -> ObjectRecord {
     world.metadata.copy_object(copy(source, target), same_seal).await.unwrap().unwrap().target.record
 }

@@ -2,28 +2,11 @@
 
 use super::*;
 use crate::schema::{
-    Append, Copy, EncryptedBy, Encryption, SEGMENT_PLAIN_BYTES, SealedPart, StoredBytes, sealed_len,
+    Append, EncryptedBy, Encryption, SEGMENT_PLAIN_BYTES, SealedPart, StoredBytes, sealed_len,
 };
 
 fn encryption(by: EncryptedBy, key: &'static [u8]) -> Encryption {
     Encryption::new(by, Bytes::from_static(key))
-}
-
-fn copy<'a>(source_key: &'a [u8], key: &'a [u8]) -> Copy<'a> {
-    Copy {
-        source_bucket: "b",
-        source_key,
-        bucket: "b",
-        key,
-        replace_headers: None,
-        replace_tagging: None,
-        storage_class: None,
-        replace_checksum: None,
-        redirect: None,
-        condition: WriteCondition::Always,
-        source_version: None,
-        lock: ObjectLock::NONE,
-    }
 }
 
 impl World {
@@ -114,18 +97,7 @@ fn a_renamed_object_is_encrypted_as_it_was() {
 fn sealed_parts_make_an_object_of_their_plain_lengths() {
     world(5, async |world| {
         let managed = encryption(EncryptedBy::Managed, b"sealed");
-        let new = NewUpload {
-            bucket: "b",
-            key: b"k",
-            initiator: "root",
-            algorithm: ChecksumAlgorithm::Crc64Nvme,
-            kind: ChecksumKind::FullObject,
-            checksum_named: false,
-            storage_class: None,
-            headers: Vec::new(),
-            lock: ObjectLock::NONE,
-            encryption: Some(managed.clone()),
-        };
+        let new = new_upload(b"k", Some(managed.clone()));
         let (upload, _) = world.metadata.create_upload(new).await.unwrap();
         let path = path(b"k", upload);
         assert_eq!(world.metadata.upload(path).await.unwrap().encryption, Some(managed.clone()));
@@ -167,18 +139,7 @@ fn sealed_parts_make_an_object_of_their_plain_lengths() {
 #[test]
 fn parts_of_many_rows_are_found_by_their_plain_offsets() {
     world(6, async |world| {
-        let new = NewUpload {
-            bucket: "b",
-            key: b"k",
-            initiator: "root",
-            algorithm: ChecksumAlgorithm::Crc64Nvme,
-            kind: ChecksumKind::FullObject,
-            checksum_named: false,
-            storage_class: None,
-            headers: Vec::new(),
-            lock: ObjectLock::NONE,
-            encryption: Some(encryption(EncryptedBy::Customer, b"sealed")),
-        };
+        let new = new_upload(b"k", Some(encryption(EncryptedBy::Customer, b"sealed")));
         let (upload, _) = world.metadata.create_upload(new).await.unwrap();
         let path = path(b"k", upload);
         let numbers: Vec<u16> = (1..=2_100).collect();

@@ -291,20 +291,7 @@ fn a_move_that_races_deletes_sweeps_and_copies_leaves_live_bytes_right_and_every
             let lens = [(0, 30), (0, 80), (0, 20)];
             world.put_stored(b"a", &lens).await;
             world.put_stored(b"b", &lens).await;
-            let copy = || super::super::Copy {
-                source_bucket: "b",
-                source_key: b"a",
-                bucket: "b",
-                key: b"copy",
-                replace_headers: None,
-                replace_tagging: None,
-                storage_class: None,
-                replace_checksum: None,
-                redirect: None,
-                condition: WriteCondition::Always,
-                source_version: None,
-                lock: ObjectLock::NONE,
-            };
+            let copy = || copy(b"a", b"copy");
             let owners = world.owners(0).await;
             let (first, second) = (world.moved(&owners, 1), world.moved(&owners, 2));
             let deleting = async {

@@ -2,9 +2,7 @@
 
 use super::objects::entry;
 use super::*;
-use crate::ops::api::{
-    CompleteUpload, CompletedPart, CreateUpload, ListUploads, ObjectLock, PartInfo, PutPart, UploadId,
-};
+use crate::ops::api::{CompleteUpload, CreateUpload, ListUploads, ObjectLock, PartInfo, PutPart, UploadId};
 
 const PART: usize = 5 << 20;
 
@@ -33,25 +31,6 @@ async fn put_part(
     let put =
         PutPart { bucket: bucket(), key: key(name), upload, part_number, len_bytes, customer_key: None };
     machine.core.put_part(put, &mut Body::pieces(bytes, 1 << 20)).await
-}
-
-fn complete(name: &str, upload: UploadId, parts: &[(u16, String)]) -> CompleteUpload {
-    let part = |(part_number, etag): &(u16, String)| CompletedPart {
-        part_number: *part_number,
-        etag: etag.clone(),
-        checksum: None,
-    };
-    CompleteUpload {
-        bucket: bucket(),
-        key: key(name),
-        upload,
-        parts: parts.iter().map(part).collect(),
-        size_bytes: None,
-        checksum: None,
-        checksum_kind: None,
-        condition: WriteCondition::Always,
-        customer_key: None,
-    }
 }
 
 #[test]

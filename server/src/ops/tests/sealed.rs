@@ -4,8 +4,8 @@ use super::fsck::{fsck, kinds};
 use super::objects::entry;
 use super::*;
 use crate::ops::api::{
-    AppendObject, CompleteUpload, CompletedPart, CopyObject, CreateUpload, CustomerKey, Encrypt, EncryptedBy,
-    ObjectInfo, ObjectLock, PutPart, RenameObject, UploadId,
+    AppendObject, CompleteUpload, CopyObject, CreateUpload, CustomerKey, Encrypt, EncryptedBy, ObjectInfo,
+    ObjectLock, PutPart, RenameObject, UploadId,
 };
 use crate::ops::{CensusProgress, take_census};
 use proptest::prelude::{Strategy as _, any, prop};
@@ -116,25 +116,6 @@ fn part_of(
         part_number,
         len_bytes: Some(len as u64),
         customer_key: customer_key.cloned(),
-    }
-}
-
-fn complete(name: &str, upload: UploadId, parts: &[(u16, String)]) -> CompleteUpload {
-    let part = |(part_number, etag): &(u16, String)| CompletedPart {
-        part_number: *part_number,
-        etag: etag.clone(),
-        checksum: None,
-    };
-    CompleteUpload {
-        bucket: bucket(),
-        key: key(name),
-        upload,
-        parts: parts.iter().map(part).collect(),
-        size_bytes: None,
-        checksum: None,
-        checksum_kind: None,
-        condition: WriteCondition::Always,
-        customer_key: None,
     }
 }
 
